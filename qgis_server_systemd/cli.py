@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line of the build tool."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import __version__, build, render
+from .qgis_serverctl.log import Failure
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="qgis-server-systemd",
+        description="Build the Debian package that runs QGIS Server with systemd behind NGINX.",
+    )
+    root.add_argument("--version", action="version", version=__version__)
+    verbs = root.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    verb = verbs.add_parser("build", help="make the source and the binary package")
+    verb.add_argument(
+        "--output", type=Path, default=Path("dist"), metavar="DIR", help="default: dist"
+    )
+    verb.set_defaults(run=build.command)
+
+    verb = verbs.add_parser("render", help="write the rendered package tree alone")
+    verb.add_argument(
+        "--output", type=Path, default=Path("rendered"), metavar="DIR", help="default: rendered"
+    )
+    verb.set_defaults(run=render.command)
+    return root
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 for a failure, 2 for wrong usage."""
+    args = parser().parse_args(argv)
+    try:
+        result: int = args.run(args)
+    except Failure as error:
+        print(f"qgis-server-systemd: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"qgis-server-systemd: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return result

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""NGINX: what of it is on this machine, the files generated for it, and how it
+is brought to read them."""
+
+import hashlib
+import re
+import string
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import read_or_none, write
+from .host import Host
+from .log import die, warn
+from .package import Package
+from .settings import Settings
+
+TEMPLATES = Path(__file__).parent / "templates"
+SERVICE = "nginx.service"
+NEW_WORKERS_TIMEOUT = 10
+OLD_WORKERS_TIMEOUT = 330
+"""Seconds: longer than a request may last."""
+
+
+class _Template(string.Template):
+    """NGINX has the dollar for itself."""
+
+    delimiter = "@"
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """`user`: whom its workers run as. `has_sites`: reads sites-enabled, as
+    Debian's package does; the one from nginx.org reads conf.d alone."""
+
+    installed: bool
+    running: bool
+    user: str
+    has_sites: bool
+    has_conf_d: bool
+
+
+def gather(host: Host) -> Nginx:
+    """Look at NGINX; its main file is read as text, since `nginx -T` fails
+    wherever any included file has a mistake."""
+    config = read_or_none(host.path("/etc/nginx/nginx.conf")) or ""
+    config = re.sub(r"#.*", "", config)
+    installed = host.path("/usr/sbin/nginx").exists()
+    user = re.search(r"^\s*user\s+([^\s;]+)", config, re.MULTILINE)
+    running = host.live and host.command("systemctl", "is-active", SERVICE).stdout.strip() in (
+        "active",
+        "reloading",
+    )
+    return Nginx(
+        installed=installed,
+        running=running,
+        user=user[1] if user and installed else "www-data",
+        has_sites=bool(re.search(r"\binclude\s+\S*sites-enabled/", config)),
+        has_conf_d=bool(re.search(r"\binclude\s+\S*conf\.d/\*", config)),
+    )
+
+
+def quoted(value: str) -> str:
+    """A string for places where NGINX expands no variables, such as geo."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _render(name: str, values: dict[str, str]) -> str:
+    return _Template((TEMPLATES / name).read_text(encoding="utf-8")).substitute(values)
+
+
+def servers(package: Package, instances: Iterable[int]) -> str:
+    """The server lines of the upstream.
+
+    A single worker is listed twice, since NGINX tries no other server than
+    those listed: a request whose worker crashed waits for its successor. With
+    no instance at all there is a dead line, since an empty upstream is an error.
+    """
+    paths = [package.socket(n) for n in sorted(instances)]
+    if len(paths) == 1:
+        paths *= 2
+    if not paths:
+        return f"    server unix:{package.socket('none')};  # no instance is enabled"
+    return "\n".join(f"    server unix:{path} max_fails=0;" for path in paths)
+
+
+def http_text(package: Package, settings: Settings, instances: Iterable[int]) -> str:
+    """The generated file at http level."""
+    origins = (
+        f'    "~^{re.escape(origin)}$" $http_origin;'
+        for origin in settings.cors_origins
+        if origin != "*"
+    )
+    everyone = ['    "~." "*";'] if "*" in settings.cors_origins else []
+    return _render(
+        "nginx-http.conf",
+        {
+            "command": package.command,
+            "etc": package.etc,
+            "pool": package.pool,
+            "var": package.pool.replace("-", "_"),
+            "servers": servers(package, instances),
+            "trusted": "\n".join(f"    {network} 1;" for network in settings.trusted_proxies),
+            "project": quoted(settings.project),
+            "origins": "\n".join(everyone or origins),
+        },
+    )
+
+
+def location_text(package: Package, settings: Settings) -> str:
+    """The generated file that the snippet's location includes."""
+    values = {"command": package.command, "var": package.pool.replace("-", "_")}
+    return _render(
+        "nginx-location-cors.conf" if settings.cors_origins else "nginx-location.conf", values
+    )
+
+
+def test(host: Host) -> str:
+    """What `nginx -t` has to complain about, else an empty string."""
+    done = host.command("/usr/sbin/nginx", "-t", "-q")
+    if done.returncode == 0:
+        return ""
+    lines = [
+        line for line in done.stderr.splitlines() if "[emerg]" in line
+    ] or done.stderr.splitlines()
+    return lines[0].removeprefix("nginx: [emerg] ") if lines else f"exit status {done.returncode}"
+
+
+def _digest(host: Host) -> str:
+    texts = (read_or_none(host.path(file)) or "" for file in generated(host.package))
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def generated(package: Package) -> tuple[str, str]:
+    return package.nginx_http, package.nginx_location
+
+
+def _loaded_mark(host: Host) -> Path:
+    return host.path(f"{host.package.run}/nginx-loaded")
+
+
+def is_loaded(host: Host) -> bool:
+    """Has every running NGINX read the generated files as they are now?
+
+    The mark holds their digest as of the last reload. It lies in /run: after a
+    boot there is none.
+    """
+    return read_or_none(_loaded_mark(host)) == _digest(host)
+
+
+def mark_loaded(host: Host) -> None:
+    write(_loaded_mark(host), _digest(host))
+
+
+def _worker_pids(master: int) -> frozenset[int]:
+    """NGINX's worker processes, also those that are shutting down."""
+    try:
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    except OSError:
+        return frozenset()
+    return frozenset(map(int, children))
+
+
+def reload(host: Host, *, wait: bool) -> None:
+    """Make NGINX read its configuration and return once new workers run; with
+    `wait`, once no process is left that knows the old configuration.
+
+    Raises Failure; NGINX then runs as before.
+    """
+    if problem := test(host):
+        die(f"nginx -t: {problem}", hint="NGINX was not reloaded")
+    master = int(host.show(SERVICE, "MainPID").get("MainPID") or 0)
+    old = _worker_pids(master)
+    host.systemctl("reload", SERVICE)
+    mark_loaded(host)
+    deadline = time.monotonic() + NEW_WORKERS_TIMEOUT
+    while not _worker_pids(master) - old and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if not wait:
+        return
+    deadline = time.monotonic() + OLD_WORKERS_TIMEOUT
+    told = False
+    while left := old & _worker_pids(master):
+        if time.monotonic() > deadline:
+            _loaded_mark(host).unlink(missing_ok=True)
+            die(
+                f"NGINX's old processes {sorted(left)} still serve requests",
+                hint=f"no instance was stopped; run {host.package.command} apply later",
+            )
+        if not told and time.monotonic() > deadline - OLD_WORKERS_TIMEOUT + 3:
+            warn(f"waiting for requests that NGINX's old processes {sorted(left)} still serve")
+            told = True
+        time.sleep(0.05)

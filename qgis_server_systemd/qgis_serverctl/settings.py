@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The settings of a server, each declared once.
+
+The command line, ``server.toml`` as shipped, its validation and the manual
+all come from the fields of `Settings`.
+"""
+
+import dataclasses
+import difflib
+import ipaddress
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .files import write
+from .log import die
+
+MAX_INSTANCES = 512
+
+Count = int | str
+"""A number of instances, or "auto"."""
+
+
+def _count(value: object) -> Count:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_INSTANCES:
+        return value
+    raise ValueError
+
+
+def _project(value: object) -> str:
+    if not isinstance(value, str) or any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError
+    if value and not re.match(r"/|[a-z]+:", value):
+        raise ValueError
+    return value
+
+
+def _strings(value: object, one: Callable[[str], str]) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    return tuple(one(item) if isinstance(item, str) else one("") for item in value)
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    return _strings(value, lambda item: str(ipaddress.ip_network(item)))
+
+
+def _origin(value: str) -> str:
+    if value != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", value):
+        raise ValueError
+    return value
+
+
+def _origins(value: object) -> tuple[str, ...]:
+    return _strings(value, _origin)
+
+
+def _account(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", value):
+        raise ValueError
+    return value
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What there is to know of one setting; `parse` raises ValueError."""
+
+    key: str
+    default: Any
+    parse: Callable[[object], Any]
+    allowed: str
+    help: str
+    example: str
+    option: str
+
+
+def _setting(
+    default: Any,
+    parse: Callable[[object], Any],
+    *,
+    allowed: str,
+    help: str,
+    example: str = "",
+    option: str = "",
+) -> Any:
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "parse": parse,
+            "allowed": allowed,
+            "help": help,
+            "example": example or as_toml(default),
+            "option": option,
+        },
+    )
+
+
+def as_toml(value: object) -> str:
+    """Write a string, number or list of strings as a TOML value."""
+    # A JSON string is a TOML basic string, but for DEL, which no setting allows.
+    return json.dumps(
+        list(value) if isinstance(value, tuple) else value, ensure_ascii=False, default=str
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings with their values."""
+
+    instances: Count = _setting(
+        "auto",
+        _count,
+        allowed=f'"auto" or a number from 1 to {MAX_INSTANCES}',
+        help=(
+            'How many workers the pool has. "auto" is one for each core that the pool\n'
+            "may use (CPU affinity, cpuset and CPU quota count), checked again at each\n"
+            "boot; an upgrade of the package never lowers it."
+        ),
+        example="4",
+        option="N",
+    )
+    project: str = _setting(
+        "",
+        _project,
+        allowed="an absolute path of a project file, a project URI, or an empty string",
+        help=(
+            "The project that answers requests without a MAP parameter, such as\n"
+            '"/srv/maps/city.qgz". Empty: such requests are refused by QGIS Server.'
+        ),
+        example='"/srv/maps/city.qgz"',
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        _networks,
+        allowed="a list of IP addresses and networks in CIDR notation",
+        help=(
+            "Proxies in front of this NGINX. From these alone X-Forwarded-Host, -Proto\n"
+            "and -Port, or Forwarded, decide the URLs that capabilities name. The proxy\n"
+            "must set or remove these headers itself."
+        ),
+        example='["192.0.2.10", "2001:db8::/64"]',
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        _origins,
+        allowed='a list of origins such as "https://app.example.org", or ["*"]',
+        help="Web applications on other origins whose scripts may read the replies (CORS).",
+        example='["https://app.example.org"]',
+    )
+    socket_user: str = _setting(
+        "auto",
+        _account,
+        allowed='"auto" or the name of a system user',
+        help=(
+            'The user that may talk to the workers. "auto" is the one that NGINX runs\n'
+            "as: www-data with Debian's package, nginx with the one from nginx.org."
+        ),
+        example='"www-data"',
+    )
+
+
+SETTINGS: tuple[Declaration, ...] = tuple(
+    Declaration(key=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(Settings)
+)
+_BY_KEY = {s.key: s for s in SETTINGS}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings, and for each key the place that its value came from."""
+
+    settings: Settings
+    source: Mapping[str, str]
+
+
+def parse(key: str, value: object, where: str) -> Any:
+    """Check one value; `where` names the file or option for the message."""
+    declared = _BY_KEY.get(key)
+    if declared is None:
+        near = difflib.get_close_matches(key, _BY_KEY, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_BY_KEY)}"
+        die(f"{where}: unknown key {key}", hint=hint)
+    try:
+        return declared.parse(value)
+    except ValueError:
+        die(f"{where}: {key} = {as_toml(value)} is not {declared.allowed}")
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The checked values of one settings file; none where it is missing."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        die(f"{file}: can't be read: {error}")
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        die(f"{file}: {error}", hint="see the commented examples in that file")
+    return {key: parse(key, value, str(file)) for key, value in values.items()}
+
+
+def resolve(file: Path, auto: Path, given: Mapping[str, object] | None = None) -> Resolved:
+    """Settings by precedence: command line (`given`), the administrator's `file`,
+    what a command set (`auto`), the package's default."""
+    values: dict[str, Any] = {}
+    source = {s.key: "default" for s in SETTINGS}
+    for path in (auto, file):
+        for key, value in read(path).items():
+            values[key] = value
+            source[key] = str(path)
+    for key, value in (given or {}).items():
+        values[key] = parse(key, value, "command line")
+        source[key] = "command line"
+    return Resolved(Settings(**values), source)
+
+
+def remember(auto: Path, key: str, value: object) -> None:
+    """Set one key in the file that commands write (never in the administrator's)."""
+    values = read(auto) | {key: value}
+    lines = [f"{name} = {as_toml(values[name])}" for name in sorted(values)]
+    text = "# Written by commands and by the package's configuration; do not edit.\n"
+    text += "# A key that is set in server.toml wins over the one here.\n"
+    write(auto, text + "\n".join(lines) + "\n")

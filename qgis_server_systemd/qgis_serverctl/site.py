@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``site enable`` and ``site disable``: the ready NGINX site. Never unasked."""
+
+import argparse
+import hashlib
+import os
+import socket
+from pathlib import Path
+
+from . import nginx
+from .apply import auto_file, load_settings, reconcile, settings_file
+from .files import read_or_none, write
+from .host import Host
+from .lock import locked
+from .log import Failure, die, note, warn
+from .settings import parse, remember
+
+STOCK = ("/etc/nginx/sites-enabled/default", "/etc/nginx/conf.d/default.conf")
+"""The welcome pages that come with NGINX's packages (Debian, nginx.org)."""
+
+
+def link_path(host: Host, found: nginx.Nginx) -> Path:
+    pool = host.package.pool
+    if found.has_sites:
+        return host.path(f"/etc/nginx/sites-enabled/{pool}")
+    return host.path(f"/etc/nginx/conf.d/{pool}-site.conf")
+
+
+def enabled_link(host: Host) -> Path | None:
+    """Where the site is enabled, if it is."""
+    link = link_path(host, nginx.gather(host))
+    return link if link.is_symlink() or link.exists() else None
+
+
+def hint(host: Host) -> None:
+    """Tell a new administrator the one step that is left to a map."""
+    if enabled_link(host) is None:
+        package = host.package
+        note(
+            f"{package.name}: to serve maps through NGINX, run: "
+            f"{package.command} site enable [--project FILE]"
+        )
+
+
+def is_pristine(host: Host, file: Path) -> bool:
+    """Is this a conffile as its package shipped it (dpkg-query(1), Conffiles)?"""
+    target = file.resolve()
+    owner = host.command("dpkg-query", "-S", str(target)).stdout.partition(":")[0]
+    listed = host.command("dpkg-query", "-W", "-f", "${Conffiles}", owner).stdout
+    shipped = {line.split()[0]: line.split()[1] for line in listed.splitlines() if line.strip()}
+    digest = hashlib.md5(target.read_bytes(), usedforsecurity=False).hexdigest()
+    return shipped.get(str(target)) == digest
+
+
+def swapped_file(host: Host) -> Path:
+    """Two lines: the welcome page, and the target of that link or, where it was a
+    file, its name now. Read by postrm as well."""
+    return host.path(f"{host.package.state}/swapped-site")
+
+
+def swap_out(host: Host) -> None:
+    """Take the stock welcome page out of the way, for it claims port 80 too."""
+    for stock in map(host.path, STOCK):
+        if not stock.exists() or not is_pristine(host, stock):
+            continue
+        if stock.is_symlink():
+            write(swapped_file(host), f"{stock}\n{os.readlink(stock)}\n")
+            stock.unlink()
+        else:
+            write(swapped_file(host), f"{stock}\n{stock}.replaced\n")
+            stock.rename(f"{stock}.replaced")
+        note(f"disabled NGINX's welcome page {stock}")
+        return
+
+
+def swap_in(host: Host) -> None:
+    """Undo swap_out, unless somebody put something there since."""
+    text = read_or_none(swapped_file(host))
+    if text is None:
+        return
+    stock, target = text.splitlines()
+    if not os.path.lexists(stock):
+        if target == f"{stock}.replaced":
+            Path(target).rename(stock)
+        else:
+            Path(stock).symlink_to(target)
+        note(f"enabled NGINX's welcome page {stock} again")
+    swapped_file(host).unlink()
+
+
+def check_project(host: Host, project: str) -> str:
+    """The project's absolute path; dies where the workers couldn't read it."""
+    if ":" in project.partition("/")[0]:
+        return str(parse("project", project, "--project"))
+    path = os.path.abspath(project)
+    parse("project", path, "--project")
+    user = host.package.user
+    readable = host.command("runuser", "-u", user, "--", "test", "-r", path)
+    if not Path(path).is_file():
+        die(f"--project {path}: there is no such file")
+    if readable.returncode != 0:
+        die(
+            f"--project {path}: user {user} can't read it",
+            hint="make the file and all folders above readable, such as chmod o+rX",
+        )
+    return path
+
+
+def enable(host: Host, project: str | None) -> None:
+    found = nginx.gather(host)
+    if not found.installed:
+        die("NGINX is not installed", hint="apt install nginx")
+    if not host.path(host.package.nginx_site).exists():
+        die(f"{host.package.nginx_site} is missing", hint="reinstall with --force-confmiss")
+    if not (found.has_conf_d or found.has_sites):
+        die("/etc/nginx/nginx.conf: includes neither conf.d/*.conf nor sites-enabled/*")
+    if project is not None:
+        project = check_project(host, project)
+        if load_settings(host).source["project"] == str(settings_file(host)):
+            warn(f"{settings_file(host)} sets project too and wins: change it there")
+        remember(auto_file(host), "project", project)
+    if not reconcile(host, dry_run=False):
+        die("the pool is not in order, see above", hint="the site was not enabled")
+    link = link_path(host, found)
+    made = not os.path.lexists(link)
+    if made:
+        if problem := nginx.test(host):
+            die(f"nginx -t: {problem}", hint="mend this first; the site was not enabled")
+        swap_out(host)
+        link.symlink_to(host.package.nginx_site)
+    if problem := nginx.test(host):
+        if made:
+            link.unlink()
+            swap_in(host)
+        die(
+            f"nginx -t: {problem}",
+            hint=f"the site was not enabled; adapt listen in {host.package.nginx_site}",
+        )
+    if found.running:
+        nginx.reload(host, wait=False)
+    else:
+        warn("NGINX is not running: systemctl start nginx")
+    announce(host)
+
+
+def announce(host: Host) -> None:
+    base = f"http://{socket.getfqdn() or 'localhost'}{host.package.url_prefix}"
+    query = "SERVICE=WMS&REQUEST=GetCapabilities"
+    if not load_settings(host).settings.project:
+        query = f"MAP=/path/of/project.qgz&{query}"
+        note(f"projects in {host.package.projects} appear on the landing page")
+    print(f"landing page: {base}/")
+    print(f"WMS:          {base}?{query}")
+
+
+def disable(host: Host) -> None:
+    link = enabled_link(host)
+    if link is None:
+        note("the site is not enabled")
+        return
+    target = os.readlink(link) if link.is_symlink() else ""
+    if target != host.package.nginx_site:
+        die(
+            f"{link} is not the link that site enable makes",
+            hint="remove it by hand if it is to go",
+        )
+    link.unlink()
+    swap_in(host)
+    if problem := nginx.test(host):
+        warn(f"nginx -t: {problem}; NGINX was not reloaded")
+    elif nginx.gather(host).running:
+        nginx.reload(host, wait=False)
+    note("the site is disabled")
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """The subcommand; returns the exit status."""
+    if os.geteuid() != 0:
+        raise Failure("only root may change NGINX's sites", f"sudo {host.package.command} site …")
+    with locked(host):
+        if args.action == "enable":
+            enable(host, args.project)
+        else:
+            disable(host)
+    return 0

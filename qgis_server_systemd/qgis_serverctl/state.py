@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the helper remembers of its own deeds, so that it can tell them from
+those of the administrator."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Self
+
+from .files import read_or_none, write
+from .host import Host
+from .log import die
+
+
+@dataclass(frozen=True)
+class State:
+    """`enabled`: instances that the package enabled, also those that the
+    administrator has disabled since. `pending`: those that it is about to
+    enable; after an interruption they are its own whether the link was made
+    or not."""
+
+    enabled: frozenset[int] = frozenset()
+    pending: frozenset[int] = frozenset()
+
+    @classmethod
+    def load(cls, host: Host) -> Self:
+        file = host.path(f"{host.package.state}/state.json")
+        text = read_or_none(file)
+        if text is None:
+            return cls()
+        try:
+            values = json.loads(text)
+            return cls(
+                enabled=frozenset(map(int, values["enabled"])),
+                pending=frozenset(map(int, values["pending"])),
+            )
+        except (ValueError, KeyError, TypeError):
+            die(
+                f"{file}: is damaged",
+                hint="delete it: instances enabled so far then count as the administrator's",
+            )
+
+    def save(self, host: Host) -> None:
+        values = asdict(self)
+        values["enabled"] = sorted(self.enabled)
+        values["pending"] = sorted(self.pending)
+        write(host.path(f"{host.package.state}/state.json"), json.dumps(values) + "\n")
+
+    def intend(self, instance: int) -> Self:
+        return replace(self, pending=self.pending | {instance})
+
+    def done(self, instance: int, *, enabled: bool) -> Self:
+        """Note that `instance` was just enabled, or that it no longer is ours."""
+        own = self.enabled | {instance} if enabled else self.enabled - {instance}
+        return replace(self, enabled=own, pending=self.pending - {instance})

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the workers do right now, seen from outside: no request is sent to them
+and no connection held."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+# States of /proc/net/unix (include/uapi/linux/net.h, net/unix/af_unix.c):
+# a connection that nobody has accepted yet has no inode.
+CONNECTED = "03"
+
+
+@dataclass(frozen=True)
+class Connections:
+    """Connections to one socket path: inodes of those accepted, and how many wait."""
+
+    accepted: frozenset[int]
+    queued: int
+
+
+def connections(table: str, path: str) -> Connections:
+    """Read the server's ends of a path from the text of /proc/net/unix (proc(5))."""
+    accepted: set[int] = set()
+    queued = 0
+    for line in table.splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) < 8 or fields[7] != path:
+            continue
+        flags, state, inode = int(fields[3], 16), fields[5], int(fields[6])
+        if flags & 0x10000:  # __SO_ACCEPTCON: the listening socket itself
+            continue
+        if inode == 0:
+            queued += 1
+        elif state == CONNECTED:
+            accepted.add(inode)
+    return Connections(frozenset(accepted), queued)
+
+
+def socket_inodes(pid: int) -> frozenset[int]:
+    """Inodes of the sockets that a process holds; needs root."""
+    found = set()
+    folder = Path(f"/proc/{pid}/fd")
+    for fd in os.listdir(folder):
+        try:
+            match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(folder / fd))
+        except FileNotFoundError:
+            continue
+        if match:
+            found.add(int(match[1]))
+    return frozenset(found)
+
+
+def is_busy(pid: int, there: Connections) -> bool:
+    """Has the worker a request in hand? It has as long as it holds a connection:
+    keep-alive to workers is off. This holds on every architecture."""
+    return bool(socket_inodes(pid) & there.accepted)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fill in the templates: what they are given, and the tree that comes out."""
+
+import argparse
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+
+import jinja2
+
+from . import __version__
+from .qgis_serverctl.log import die
+from .qgis_serverctl.package import Package
+from .qgis_serverctl.settings import SETTINGS, as_toml
+from .qgis_variables import VARIABLES, Variable
+
+HERE = Path(__file__).resolve().parent
+TEMPLATES = HERE.parent / "debian"
+SERVER_SIDE = HERE / "qgis_serverctl"
+MAINTAINER = "qgis-server-systemd maintainers <maintainers@qgis-server-systemd.example>"
+
+ACTIVE = {"QGIS_SERVER_LOG_STDERR": "1", "QGIS_SERVER_LOG_LEVEL": "1"}
+"""The variables that the env file sets; all others stand there commented out."""
+
+
+def _comment(text: str) -> str:
+    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
+
+
+def _groups(variables: Iterable[Variable]) -> Iterator[tuple[str, list[Variable]]]:
+    for group, members in groupby(variables, key=attrgetter("group")):
+        yield group, list(members)
+
+
+def environment() -> jinja2.Environment:
+    env = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {"comment": _comment, "toml": as_toml, "groups": _groups}
+    return env
+
+
+def values(package: Package) -> dict[str, object]:
+    """What a template may name."""
+    return {
+        "package": package,
+        "maintainer": MAINTAINER,
+        "settings": SETTINGS,
+        "variables": VARIABLES,
+        "active": ACTIVE,
+    }
+
+
+def check_version(changelog: str) -> None:
+    """The version has one place, but a changelog is written by hand."""
+    version = changelog.partition("(")[2].partition(")")[0]
+    if version.rpartition("-")[0] != __version__:
+        die(
+            f"debian/changelog: the first entry is {version}, but the package is {__version__}",
+            hint="add an entry",
+        )
+
+
+def render_debian(target: Path, package: Package) -> None:
+    """Write the complete debian/ folder of the source package to `target`.
+
+    Its folder root/ holds each installed file under its path on the server.
+    Raises Failure naming the template that can't be rendered.
+    """
+    env = environment()
+    given = values(package)
+    for source in sorted(TEMPLATES.rglob("*")):
+        if source.is_dir():
+            continue
+        name = source.relative_to(TEMPLATES)
+        try:
+            text = env.from_string(source.read_text(encoding="utf-8")).render(given)
+        except (jinja2.TemplateError, UnicodeDecodeError) as error:
+            die(f"debian/{name}: {error}")
+        file = target / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+    check_version((target / "changelog").read_text(encoding="utf-8"))
+    shutil.copytree(
+        SERVER_SIDE,
+        target / "root" / package.share.lstrip("/") / "qgis_serverctl",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """The subcommand: write the tree beside, then put it in the place of an older one."""
+    target: Path = args.output
+    if target.exists() and not (target / "debian" / "control").is_file() and any(target.iterdir()):
+        die(f"{target}: is not empty, and holds no earlier output", hint="choose another --output")
+    beside = target.with_name(f".{target.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        render_debian(beside / "debian", Package())
+        shutil.rmtree(target, ignore_errors=True)
+        beside.rename(target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    print(target)
+    return 0

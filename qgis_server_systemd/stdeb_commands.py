@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""stdeb's commands, with our own debian/ in place of the one it makes up.
+
+stdeb has no option for maintainer scripts, units, triggers or conffiles. Its
+build_dsc() writes a debian/ folder and then calls dpkg-buildpackage -S through
+stdeb.util.dpkg_buildpackage: that is where ours is laid over it.
+"""
+
+import contextlib
+import gzip
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import stdeb.util
+from stdeb.command import bdist_deb as stock_bdist_deb
+from stdeb.command import sdist_dsc as stock_sdist_dsc
+
+from .qgis_serverctl.package import Package
+from .render import TEMPLATES, render_debian
+
+
+def changelog_date(changelog: Path) -> int:
+    """The date of the newest changelog entry, in seconds since 1970."""
+    said = subprocess.run(
+        ["dpkg-parsechangelog", "-l", changelog, "-S", "Timestamp"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return int(said.stdout)
+
+
+def lay_over(debian: Path) -> None:
+    """Replace a debian/ folder by ours."""
+    shutil.rmtree(debian)
+    render_debian(debian, Package())
+    source = debian / "source"
+    source.mkdir()
+    (source / "format").write_text("3.0 (quilt)\n", encoding="ascii")
+
+
+def make_reproducible(tarball: Path, date: int) -> None:
+    """Rewrite an sdist so that it depends on its contents alone."""
+    plain = tarball.with_suffix("")
+    with tarfile.open(tarball) as old, tarfile.open(plain, "w", format=tarfile.GNU_FORMAT) as new:
+        for member in sorted(old.getmembers(), key=lambda m: m.name):
+            member.mtime = date
+            member.uid = member.gid = 0
+            member.uname = member.gname = "root"
+            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            member.pax_headers = {}
+            new.addfile(member, old.extractfile(member) if member.isfile() else None)
+    with (
+        plain.open("rb") as source,
+        tarball.open("wb") as target,
+        gzip.GzipFile(filename="", fileobj=target, mode="wb", mtime=0) as packed,
+    ):
+        shutil.copyfileobj(source, packed)
+    plain.unlink()
+
+
+@contextlib.contextmanager
+def our_debian() -> Iterator[None]:
+    """Let stdeb use our debian/ folder for as long as the context lasts."""
+    build, version = stdeb.util.dpkg_buildpackage, stdeb.util.get_version_str
+
+    def overlaid(*args: str, cwd: str) -> None:
+        lay_over(Path(cwd, "debian"))
+        build(*args, cwd=cwd)
+
+    # stdeb looks for the packages that its own debian/rules would need, and
+    # ends with an error where dpkg has never heard of one.
+    stdeb.util.dpkg_buildpackage, stdeb.util.get_version_str = overlaid, lambda package: "999"
+    try:
+        yield
+    finally:
+        stdeb.util.dpkg_buildpackage, stdeb.util.get_version_str = build, version
+
+
+class sdist_dsc(stock_sdist_dsc.sdist_dsc):  # type: ignore[misc]  # noqa: N801
+    """Make the source package."""
+
+    use_premade_distfile: str | None
+
+    def run(self) -> None:
+        if self.use_premade_distfile is None:
+            self.run_command("sdist")
+            (name,) = self.get_finalized_command("sdist").get_archive_files()
+            make_reproducible(Path(name), changelog_date(TEMPLATES / "changelog"))
+            self.use_premade_distfile = name
+        with our_debian():
+            super().run()
+
+
+class bdist_deb(stock_bdist_deb.bdist_deb):  # type: ignore[misc]  # noqa: N801
+    """Make the source package and from it the binary one.
+
+    stdeb builds the binary package alone; repository tools want one .changes
+    file that lists everything.
+    """
+
+    def run(self) -> None:
+        self.run_command("sdist_dsc")
+        source: Any = self.get_finalized_command("sdist_dsc")
+        info = source.get_debinfo()
+        tree = Path(source.dist_dir, f"{info.source}-{info.upstream_version}")
+        stdeb.util.process_command(["dpkg-buildpackage", "-us", "-uc", "-F"], cwd=str(tree))
