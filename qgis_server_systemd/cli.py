@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"qgis-server-systemd: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"qgis-server-systemd: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"qgis-server-systemd: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

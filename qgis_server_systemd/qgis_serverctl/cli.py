@@ -50,13 +50,18 @@ def main(package_file: Path, argv: list[str] | None = None) -> int:
     host = Host(package, Path(os.environ.get("DPKG_ROOT") or "/"), maintainer)
     try:
         result: int = args.run(host, args)
+        sys.stdout.flush()
         if maintainer:
             site.hint(host)
     except Failure as error:
         print(f"{package.command}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader of a pipe, such as head, has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
-        print(f"{package.command}: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        print(f"{package.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{package.command}: interrupted; {package.command} apply goes on", file=sys.stderr)

@@ -162,33 +162,48 @@ def _worker_pids(master: int) -> frozenset[int]:
     return frozenset(map(int, children))
 
 
-def reload(host: Host, *, wait: bool) -> None:
-    """Make NGINX read its configuration and return once new workers run; with
-    `wait`, once no process is left that knows the old configuration.
+def _is_leaving(pid: int) -> bool:
+    """Has a worker of NGINX closed its listening sockets? Its title then says so."""
+    try:
+        return b"shutting down" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
 
-    Raises Failure; NGINX then runs as before.
+
+def reload(host: Host, *, wait: bool) -> None:
+    """Make NGINX read its configuration and return once every new request is
+    served by it; with `wait`, once no process is left that knows the old one.
+
+    Raises Failure; NGINX then runs as before, or an old process still serves.
     """
     if problem := test(host):
         die(f"nginx -t: {problem}", hint="NGINX was not reloaded")
     master = int(host.show(SERVICE, "MainPID").get("MainPID") or 0)
     old = _worker_pids(master)
     host.systemctl("reload", SERVICE)
-    mark_loaded(host)
     deadline = time.monotonic() + NEW_WORKERS_TIMEOUT
-    while not _worker_pids(master) - old and time.monotonic() < deadline:
+    while not all(map(_is_leaving, old)):
+        if time.monotonic() > deadline:
+            die(
+                "NGINX did not take up its new configuration",
+                hint="/var/log/nginx/error.log tells why",
+            )
         time.sleep(0.02)
-    if not wait:
-        return
-    deadline = time.monotonic() + OLD_WORKERS_TIMEOUT
+    mark_loaded(host)
+    if wait:
+        _wait_until_gone(host, master, old)
+
+
+def _wait_until_gone(host: Host, master: int, old: frozenset[int]) -> None:
+    start = time.monotonic()
     told = False
     while left := old & _worker_pids(master):
-        if time.monotonic() > deadline:
-            _loaded_mark(host).unlink(missing_ok=True)
+        if time.monotonic() > start + OLD_WORKERS_TIMEOUT:
             die(
                 f"NGINX's old processes {sorted(left)} still serve requests",
                 hint=f"no instance was stopped; run {host.package.command} apply later",
             )
-        if not told and time.monotonic() > deadline - OLD_WORKERS_TIMEOUT + 3:
+        if not told and time.monotonic() > start + 3:
             warn(f"waiting for requests that NGINX's old processes {sorted(left)} still serve")
             told = True
         time.sleep(0.05)
