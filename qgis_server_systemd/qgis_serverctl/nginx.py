@@ -128,7 +128,11 @@ def test(host: Host) -> str:
 
 
 def _digest(host: Host) -> str:
-    texts = (read_or_none(host.path(file)) or "" for file in generated(host.package))
+    """Over all files of the package that NGINX reads, also those shipped in it."""
+    package = host.package
+    params = f"{package.etc}/fastcgi_params"
+    files = (*generated(package), package.nginx_snippet, package.nginx_site, params)
+    texts = (read_or_none(host.path(file)) or "" for file in files)
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
@@ -141,7 +145,7 @@ def _loaded_mark(host: Host) -> Path:
 
 
 def is_loaded(host: Host) -> bool:
-    """Has every running NGINX read the generated files as they are now?
+    """Has every running NGINX read the package's files as they are now?
 
     The mark holds their digest as of the last reload. It lies in /run: after a
     boot there is none.

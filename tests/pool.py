@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The installed package in a testbed: how it gets there and how it is looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from testbed import Testbed
+
+DEB = "/root/package.deb"
+OFFLINE = {"DEBIAN_FRONTEND": "noninteractive"}
+
+
+def put_package(bed: Testbed, package: Path) -> None:
+    bed.put(package, DEB)
+
+
+def install(bed: Testbed, *more: str, package: bool = True) -> str:
+    """apt install, in a booted testbed; returns what it said."""
+    names = [DEB, *more] if package else list(more)
+    return apt(bed, "install", "--no-install-recommends", *names)
+
+
+def apt(bed: Testbed, verb: str, *args: str) -> str:
+    done = bed.run("apt-get", "--yes", verb, *args, env=OFFLINE)
+    return done.stdout + done.stderr
+
+
+def status(bed: Testbed) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(bed.out("qgis-serverctl", "status", "--json"))
+    return found
+
+
+def sockets(bed: Testbed) -> list[str]:
+    """The pool's sockets that listen, by the kernel's word."""
+    lines = bed.out("ss", "-lxH").splitlines()
+    paths = (line.split()[4] for line in lines)
+    return sorted(path for path in paths if path.startswith("/run/qgis-server-"))
+
+
+def enabled(bed: Testbed) -> list[int]:
+    """Instances whose socket is wanted by sockets.target; systemd, if up, must agree."""
+    links = (bed.root / "etc/systemd/system/sockets.target.wants").glob("qgis-server@*.socket")
+    found = sorted(int(link.name.split("@")[1].split(".")[0]) for link in links)
+    for instance in found if bed.booted else ():
+        assert bed.out("systemctl", "is-enabled", f"qgis-server@{instance}.socket") == "enabled"
+    return found
+
+
+def upstream(bed: Testbed) -> list[str]:
+    """Paths that NGINX's upstream names, each once."""
+    text = (bed.root / "etc/nginx/conf.d/qgis-server.conf").read_text()
+    lines = (line.split() for line in text.splitlines())
+    return sorted({words[1][5:].rstrip(";") for words in lines if words[:1] == ["server"]})
+
+
+def path(instance: int) -> str:
+    return f"/run/qgis-server-{instance}.sock"
+
+
+def nginx_is_content(bed: Testbed) -> None:
+    done = bed.run("nginx", "-t", check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
+    import time
+
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout} s in vain: {what}"
+        time.sleep(0.1)
+
+
+def main_pid(bed: Testbed, instance: int) -> int:
+    unit = f"qgis-server@{instance}.service"
+    return int(bed.out("systemctl", "show", "--property=MainPID", "--value", unit))
+
+
+def cpus_of_init(bed: Testbed) -> int:
+    done = subprocess.run(
+        ["grep", "Cpus_allowed_list", f"/proc/{bed.pid}/status"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    from qgis_server_systemd.qgis_serverctl.cores import count_list
+
+    return count_list(done.stdout.split()[1])

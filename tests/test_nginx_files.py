@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+import re
+
+from qgis_server_systemd.qgis_serverctl import nginx
+from qgis_server_systemd.qgis_serverctl.package import Package
+from qgis_server_systemd.qgis_serverctl.settings import Settings
+
+PACKAGE = Package()
+
+
+def lines(*instances: int) -> list[str]:
+    return nginx.servers(PACKAGE, instances).split("\n")
+
+
+def test_one_line_for_each_instance() -> None:
+    assert lines(2, 1) == [
+        "    server unix:/run/qgis-server-1.sock max_fails=0;",
+        "    server unix:/run/qgis-server-2.sock max_fails=0;",
+    ]
+
+
+def test_a_single_worker_is_listed_twice_so_that_a_lost_request_is_tried_again() -> None:
+    assert lines(1) == ["    server unix:/run/qgis-server-1.sock max_fails=0;"] * 2
+
+
+def test_a_dead_line_where_there_is_no_instance() -> None:
+    (line,) = lines()
+    assert re.fullmatch(r" *server unix:/run/qgis-server-none.sock; .*", line)
+
+
+def test_no_placeholder_is_left() -> None:
+    settings = Settings(cors_origins=("https://a.example",), trusted_proxies=("10.0.0.0/8",))
+    for text in (
+        nginx.http_text(PACKAGE, settings, (1, 2)),
+        nginx.location_text(PACKAGE, settings),
+        nginx.location_text(PACKAGE, Settings()),
+    ):
+        assert not re.search(r"@[a-z{]", text)
+
+
+def test_cors_touches_no_header_unless_asked_for() -> None:
+    """add_header in a location would undo those of the administrator's server."""
+    assert "add_header" not in nginx.location_text(PACKAGE, Settings())
+
+
+def test_quoting() -> None:
+    assert nginx.quoted('a "b" \\ c') == '"a \\"b\\" \\\\ c"'

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The plan: settings and facts in, actions out."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qgis_server_systemd.qgis_serverctl import plan
+from qgis_server_systemd.qgis_serverctl.instances import Instances
+from qgis_server_systemd.qgis_serverctl.nginx import Nginx
+from qgis_server_systemd.qgis_serverctl.state import State
+
+UPSTREAM, DROPIN = "/upstream", "/dropin"
+
+
+def upstream(instances: frozenset[int]) -> Mapping[str, str]:
+    return {UPSTREAM: plan.listed(instances)}
+
+
+WANTED = plan.Wanted(
+    count="auto",
+    explicit=False,
+    grow_only=False,
+    socket_user="www-data",
+    dropin=(DROPIN, None),
+    nginx_files=upstream,
+)
+NGINX = Nginx(installed=True, running=True, user="www-data", has_sites=True, has_conf_d=True)
+
+
+def numbers(*values: int) -> frozenset[int]:
+    return frozenset(values)
+
+
+def machine(
+    enabled: frozenset[int] = numbers(),
+    *,
+    ours: frozenset[int] | None = None,
+    cores: int = 2,
+    masked: frozenset[int] = numbers(),
+    stale: frozenset[int] = numbers(),
+    pending: frozenset[int] = numbers(),
+    live: bool = True,
+    nginx: Nginx = NGINX,
+) -> plan.Facts:
+    """A machine at rest: what is enabled runs, and NGINX knows it."""
+    up = enabled - masked
+    return plan.Facts(
+        live=live,
+        cores=cores,
+        instances=Instances(enabled, masked, up if live else numbers(), stale),
+        state=State(enabled if ours is None else ours, pending),
+        nginx=nginx,
+        files={UPSTREAM: plan.listed(up), DROPIN: None},
+        loaded=True,
+    )
+
+
+def test_a_new_server_gets_an_instance_for_each_core() -> None:
+    steps = plan.make(WANTED, machine(cores=2))
+    assert list(map(str, steps.actions)) == [
+        "enable instance 1 unless a preset says no",
+        "enable instance 2 unless a preset says no",
+        "make systemd read its units",
+        "start instance 1",
+        "start instance 2",
+        "write NGINX's upstream: 1, 2",
+        "reload NGINX, if nginx -t passes",
+    ]
+
+
+def test_nothing_to_do_on_a_server_in_order() -> None:
+    assert plan.make(WANTED, machine(numbers(1, 2))).actions == ()
+
+
+def test_without_systemd_instances_are_enabled_and_nothing_is_started() -> None:
+    still = replace(NGINX, running=False)
+    steps = plan.make(WANTED, machine(live=False, nginx=still))
+    kinds = {type(action) for action in steps.actions}
+    assert kinds == {plan.Enable, plan.WriteUpstream}
+
+
+def test_nginx_lets_go_of_an_instance_before_it_stops() -> None:
+    steps = plan.make(WANTED, machine(numbers(1, 2, 3, 4), cores=2))
+    assert steps.actions == (
+        plan.WriteUpstream(numbers(1, 2)),
+        plan.ReloadNginx(wait=True),
+        plan.Retire(3),
+        plan.Retire(4),
+    )
+
+
+def test_a_cut_off_shrink_reloads_before_it_stops_the_rest() -> None:
+    facts = replace(machine(numbers(1, 2, 3)), files={UPSTREAM: "1, 2", DROPIN: None})
+    assert plan.make(WANTED, facts).actions == (plan.ReloadNginx(wait=True), plan.Retire(3))
+
+
+def test_an_upgrade_never_shrinks_but_a_set_number_does() -> None:
+    facts = machine(numbers(1, 2, 3, 4), cores=2)
+    upgrade = replace(WANTED, grow_only=True)
+    assert plan.make(upgrade, facts).actions == ()
+    assert plan.Retire(4) in plan.make(replace(upgrade, count=3), facts).actions
+
+
+def test_an_upgrade_grows_with_the_cores() -> None:
+    steps = plan.make(replace(WANTED, grow_only=True), machine(numbers(1, 2), cores=3))
+    assert plan.Enable(3, preset=True) in steps.actions
+
+
+def test_what_the_administrator_disabled_stays_so() -> None:
+    facts = machine(numbers(1, 3), ours=numbers(1, 2, 3), cores=3)
+    steps = plan.make(replace(WANTED, count=3, explicit=True), facts)
+    assert steps.actions == ()
+    assert steps.notes == ("left alone, disabled by hand: instance 2",)
+
+
+def test_what_the_administrator_masked_stays_so_and_gets_no_request() -> None:
+    steps = plan.make(WANTED, machine(numbers(1, 2), masked=numbers(2)))
+    assert steps.actions == ()
+    assert steps.serving == numbers(1)
+    steps = plan.make(WANTED, machine(numbers(1), masked=numbers(2)))
+    assert steps.actions == ()
+
+
+def test_an_instance_beyond_the_count_enabled_by_hand_serves() -> None:
+    steps = plan.make(WANTED, machine(numbers(1, 2, 9), ours=numbers(1, 2)))
+    assert steps.actions == ()
+    assert steps.serving == numbers(1, 2, 9)
+
+
+def test_an_explicit_number_beats_presets() -> None:
+    steps = plan.make(replace(WANTED, count=1, explicit=True), machine())
+    assert steps.actions[0] == plan.Enable(1, preset=False)
+
+
+def test_after_an_interruption_pending_instances_are_ours() -> None:
+    cut_before_link = machine(numbers(1), ours=numbers(1), pending=numbers(2))
+    assert plan.Enable(2, preset=True) in plan.make(WANTED, cut_before_link).actions
+    cut_after_link = machine(numbers(1, 2), ours=numbers(1), pending=numbers(2))
+    assert plan.make(WANTED, cut_after_link).actions == (plan.Adopt(2),)
+
+
+def test_a_replaced_program_restarts_its_workers_one_after_the_other() -> None:
+    steps = plan.make(WANTED, machine(numbers(1, 2), stale=numbers(1, 2)))
+    assert steps.actions == (plan.RestartStale(1), plan.RestartStale(2))
+
+
+def test_another_user_of_nginx_gets_the_sockets() -> None:
+    wanted = replace(WANTED, socket_user="nginx", dropin=(DROPIN, "text"))
+    steps = plan.make(wanted, machine(numbers(1, 2)))
+    assert steps.actions == (
+        plan.Write(DROPIN, "text"),
+        plan.ReloadManager(),
+        plan.GiveSocket(1, "nginx"),
+        plan.GiveSocket(2, "nginx"),
+    )
+
+
+def after(facts: plan.Facts, steps: plan.Plan) -> plan.Facts:
+    """The machine after a plan, were every step to succeed."""
+    now, state, files, loaded = facts.instances, facts.state, dict(facts.files), facts.loaded
+    for action in steps.actions:
+        match action:
+            case plan.Adopt(n):
+                state = state.done(n, enabled=True)
+            case plan.Enable(n, _):
+                state = state.done(n, enabled=True)
+                now = replace(now, enabled=now.enabled | {n})
+            case plan.Start(n):
+                now = replace(now, listening=now.listening | {n})
+            case plan.RestartStale(n):
+                now = replace(now, stale=now.stale - {n})
+            case plan.WriteUpstream(n):
+                files |= upstream(n)
+            case plan.ReloadNginx():
+                loaded = True
+            case plan.Retire(n):
+                state = state.done(n, enabled=False)
+                now = replace(now, enabled=now.enabled - {n}, listening=now.listening - {n})
+    return replace(facts, instances=now, state=state, files=files, loaded=loaded)
+
+
+sets = st.frozensets(st.integers(1, 6))
+
+
+@given(
+    enabled=sets,
+    ours=sets,
+    masked=sets,
+    pending=sets,
+    listening=sets,
+    cores=st.integers(1, 6),
+    count=st.one_of(st.just("auto"), st.integers(1, 6)),
+    grow_only=st.booleans(),
+    told=sets,
+)
+def test_from_any_state_one_run_is_enough_and_respects_the_administrator(
+    enabled: frozenset[int],
+    ours: frozenset[int],
+    masked: frozenset[int],
+    pending: frozenset[int],
+    listening: frozenset[int],
+    cores: int,
+    count: int | str,
+    grow_only: bool,
+    told: frozenset[int],
+) -> None:
+    pending -= ours  # an instance is noted either as ours or as about to be
+    facts = replace(
+        machine(enabled, ours=ours, masked=masked, pending=pending, cores=cores),
+        instances=Instances(enabled, masked, listening, frozenset()),
+        files={UPSTREAM: plan.listed(told), DROPIN: None},
+    )
+    wanted = replace(WANTED, count=count, grow_only=grow_only)
+    steps = plan.make(wanted, facts)
+    end = after(facts, steps)
+    assert plan.make(wanted, end).actions == ()
+    # NGINX names exactly what is enabled and not masked, and all of that runs.
+    assert end.files[UPSTREAM] == plan.listed(end.instances.enabled - masked)
+    assert end.instances.enabled - masked <= end.instances.listening
+    # What is not ours is neither enabled nor disabled.
+    by_hand = enabled - ours - pending
+    assert by_hand <= end.instances.enabled
+    assert not ((ours - enabled) & end.instances.enabled)

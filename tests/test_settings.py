@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qgis_server_systemd.qgis_serverctl import settings
+from qgis_server_systemd.qgis_serverctl.log import Failure
+
+
+def files(tmp_path: Path, mine: str = "", auto: str = "") -> tuple[Path, Path]:
+    (tmp_path / "server.toml").write_text(mine)
+    (tmp_path / "server.auto.toml").write_text(auto)
+    return tmp_path / "server.toml", tmp_path / "server.auto.toml"
+
+
+def test_precedence_is_command_line_then_file_then_auto_then_default(tmp_path: Path) -> None:
+    file, auto = files(tmp_path, 'project = "/a.qgz"', 'project = "/b.qgz"\ninstances = 3')
+    found = settings.resolve(file, auto, {"instances": "7"})
+    assert (found.settings.instances, found.source["instances"]) == (7, "command line")
+    assert (found.settings.project, found.source["project"]) == ("/a.qgz", str(file))
+    found = settings.resolve(file, auto)
+    assert (found.settings.instances, found.source["instances"]) == (3, str(auto))
+    assert (found.settings.cors_origins, found.source["cors_origins"]) == ((), "default")
+
+
+def test_missing_files_mean_defaults(tmp_path: Path) -> None:
+    found = settings.resolve(tmp_path / "a", tmp_path / "b")
+    assert found.settings == settings.Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("instances = 0", 'instances = 0 is not "auto" or a number from 1 to 512'),
+        ("instances = true", "is not"),
+        ('instances = "many"', "is not"),
+        ("instances = 513", "is not"),
+        ("instances = 2026-01-01", "is not"),
+        ("instanses = 3", "unknown key instanses (did you mean instances?)"),
+        ('project = "relative.qgz"', "an absolute path"),
+        ('project = "/a\\u0000b"', "an absolute path"),
+        ('trusted_proxies = ["10.0.0.1/8"]', "CIDR"),
+        ('trusted_proxies = ["proxy.example"]', "CIDR"),
+        ('trusted_proxies = "10.0.0.1"', "CIDR"),
+        ('cors_origins = ["example.org"]', "a list of origins"),
+        ('cors_origins = ["https://a/;}"]', "a list of origins"),
+        ('socket_user = "www data"', "name of a system user"),
+        ("instances = \n", "line 1"),
+    ],
+)
+def test_a_mistake_is_named_with_its_file(tmp_path: Path, text: str, complaint: str) -> None:
+    file, auto = files(tmp_path, text)
+    with pytest.raises(Failure) as caught:
+        settings.resolve(file, auto)
+    message = str(caught.value)
+    assert message.startswith(f"{file}: ")
+    assert complaint in message
+    assert "\n" not in message
+
+
+def test_what_a_command_sets_is_read_back_and_leaves_other_keys(tmp_path: Path) -> None:
+    file, auto = files(tmp_path)
+    settings.remember(auto, "project", '/srv/Karten & "Wege"/ü.qgz')
+    settings.remember(auto, "instances", 4)
+    found = settings.resolve(file, auto).settings
+    assert found.project == '/srv/Karten & "Wege"/ü.qgz'
+    assert found.instances == 4
+    assert file.read_text() == ""
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), max_size=40))
+def test_any_project_path_survives_toml(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    auto = tmp_path_factory.mktemp("toml") / "auto.toml"
+    try:
+        value = settings.parse("project", "/" + text, "test")
+    except Failure:
+        assert any(ord(c) < 32 for c in text)
+        return
+    settings.remember(auto, "project", value)
+    assert settings.read(auto)["project"] == "/" + text
+
+
+def test_every_example_is_a_valid_value() -> None:
+    import tomllib
+
+    for setting in settings.SETTINGS:
+        value = tomllib.loads(f"x = {setting.example}")["x"]
+        setting.parse(value)
