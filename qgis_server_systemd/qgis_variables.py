@@ -77,9 +77,9 @@ VARIABLES: tuple[Variable, ...] = (
         kind="path",
         default="",
         since="2.2",
-        help="The one project to serve. Set here, it beats MAP in the address: the workers\n"
-        "then serve no other project, and there is no landing page. Leave it unset\n"
-        "to serve many. Also postgresql://... for a project in a database.",
+        help="The one project to serve. Set here, it beats MAP in the address: no other\n"
+        "project is served, even if the landing page lists some. Leave it unset to\n"
+        "serve many. Also postgresql://... for a project in a database.",
         group="Project and log",
         example="/srv/qgis/projects/world.qgz",
     ),
@@ -185,9 +185,9 @@ VARIABLES: tuple[Variable, ...] = (
         kind="bool",
         default="false",
         since="3.16",
-        help="Take extent, geometry type and unique keys of database layers from the\n"
-        "project instead of asking the database: large projects load faster.\n"
-        "Wrong if the tables changed after the project was saved.",
+        help="Take extents and unique keys of layers from the project instead of asking\n"
+        "the data source: large projects on databases load faster. Wrong if the\n"
+        "data outgrew the extent after the project was saved.",
         group="Loading of projects",
         example="1",
     ),
@@ -196,9 +196,8 @@ VARIABLES: tuple[Variable, ...] = (
         kind="bool",
         default="false",
         since="3.28",
-        help="Open all layers for reading only. Makes loading faster and keeps data\n"
-        "files unchanged, also a GeoPackage read by many workers; WFS\n"
-        "Transactions (WFS-T) no longer work.",
+        help="Open all layers for reading only. Data files stay unchanged, also a\n"
+        "GeoPackage that many workers read; changes by WFS (WFS-T) no longer work.",
         group="Loading of projects",
         example="1",
     ),
@@ -250,9 +249,9 @@ VARIABLES: tuple[Variable, ...] = (
         kind="int",
         default="40",
         since="3.32",
-        help="Capabilities documents that each worker keeps, one per project, service,\n"
-        "version and address. Raise it above the number of projects if it is\n"
-        "common to ask for them. Before 3.32 the number is always 40.",
+        help="Projects whose capabilities documents each worker keeps. If there are more,\n"
+        "the documents are made anew again and again.\n"
+        "Before 3.32 the number is always 40.",
         group="Caches of projects and capabilities",
         example="200",
     ),
@@ -444,8 +443,8 @@ VARIABLES: tuple[Variable, ...] = (
         kind="text",
         default="that of the system",
         since="3.0",
-        help="Language, and encoding of file names. Without UTF-8 in it (in C or POSIX),\n"
-        "files with other letters than ASCII in their names can't be opened.",
+        help="Language of messages, and format of numbers and dates unless\n"
+        "QGIS_SERVER_OVERRIDE_SYSTEM_LOCALE is set.",
         group="Language and numbers",
         example="C.UTF-8",
     ),
@@ -454,8 +453,7 @@ VARIABLES: tuple[Variable, ...] = (
         kind="text",
         default="",
         since="3.0",
-        help="Overrides LANG and all other variables of this kind. Decimal points in\n"
-        "protocols don't depend on it.",
+        help="Overrides LANG and the other variables that begin with LC_.",
         group="Language and numbers",
         example="C.UTF-8",
     ),
@@ -572,8 +570,8 @@ VARIABLES: tuple[Variable, ...] = (
         default="the profile folder",
         since="2.12",
         help="Folder of qgis-auth.db, the store of passwords that projects refer to as\n"
-        "authcfg. The workers must be able to write into the folder; if not,\n"
-        "it is ignored without a word and an empty store is used.",
+        "authcfg. The workers must be able to write into the folder; if not, it is\n"
+        "ignored without a word, and the store of the profile is used.",
         group="Authentication",
         example="/var/lib/qgis-server/auth",
     ),
@@ -582,9 +580,9 @@ VARIABLES: tuple[Variable, ...] = (
         kind="url",
         default="",
         since="3.40",
-        help="The same store in a database, for several servers. PostgreSQL needs the\n"
-        "Debian package libqt5sql5-psql. The address holds a password: keep\n"
-        "this file unreadable for others.",
+        help="The same store in a database, for several servers. PostgreSQL needs Qt's\n"
+        "driver for it (Debian 13: libqt5sql5-psql). The address holds a password:\n"
+        "keep this file unreadable for others.",
         group="Authentication",
         example="QPSQL://qgis:secret@db.example.org:5432/qgis?schema=auth",
     ),
@@ -705,8 +703,8 @@ VARIABLES: tuple[Variable, ...] = (
         kind="path",
         default=".pgpass in HOME",
         since="3.0",
-        help="File with PostgreSQL passwords. It must belong to the user of the workers\n"
-        "and have mode 0600, or it is ignored.",
+        help="File with PostgreSQL passwords. If its mode lets others than its owner, the\n"
+        "user of the workers, read it, it is ignored.",
         group="PostgreSQL",
         example="/var/lib/qgis-server/pgpass",
         per_request=True,
@@ -788,8 +786,7 @@ VARIABLES: tuple[Variable, ...] = (
         kind="text",
         default="prefer",
         since="3.0",
-        help="Encryption for layers that state none; QGIS writes sslmode into most\n"
-        "projects. verify-full also checks who the server is.",
+        help="Encryption for layers that state none. verify-full also checks who the\nserver is.",
         group="PostgreSQL",
         example="verify-full",
         per_request=True,
@@ -819,8 +816,8 @@ VARIABLES: tuple[Variable, ...] = (
         kind="path",
         default=".postgresql/postgresql.key in HOME",
         since="3.0",
-        help="Key of this certificate. It must belong to the user of the workers and\n"
-        "have mode 0600.",
+        help="Key of this certificate. No other user than that of the workers may be able\n"
+        "to read it.",
         group="PostgreSQL",
         example="/var/lib/qgis-server/client.key",
         per_request=True,
@@ -1095,7 +1092,8 @@ VARIABLES: tuple[Variable, ...] = (
         default="/usr/share/proj",
         since="3.0",
         help="Folders of PROJ's database and of grids for datum shifts, with : between\n"
-        "them; they replace the default one (PROJ 9.1 and later).",
+        "them; they replace the default one (PROJ 9.1 and later). Needed at the\n"
+        "start, too: set it in both files.",
         group="PROJ",
         example="/srv/qgis/proj:/usr/share/proj",
         per_request=True,

@@ -54,6 +54,7 @@ def values(package: Package) -> dict[str, object]:
         "settings": SETTINGS,
         "variables": VARIABLES,
         "active": ACTIVE,
+        "active_per_request": {"HOME": package.home},
     }
 
 

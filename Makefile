@@ -1,0 +1,28 @@
+# Each target first installs what it needs: Debian packages through apt (as root
+# or with sudo), Python packages into .venv.
+
+PYTHON = python3
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
+
+.PHONY: help deb demo test clean
+
+help:
+	@echo "make deb    build the package into dist/"
+	@echo "make demo   serve a map from a throw-away container until Ctrl-C"
+	@echo "make test   run all tests, also in booted containers (ARGS='--suite trixie -k NAME')"
+	@echo "make clean  remove what was built here"
+
+deb:
+	$(PYTHON) tests/prepare.py deb
+	.venv/bin/python -m qgis_server_systemd build --output dist
+
+demo:
+	$(PYTHON) tests/prepare.py demo
+	@$(AS_ROOT) .venv/bin/python tests/demo.py $(ARGS)
+
+test:
+	$(PYTHON) tests/prepare.py test
+	$(AS_ROOT) .venv/bin/python -m pytest $(ARGS)
+
+clean:
+	rm -rf .venv build deb_dist dist rendered demo.png *.egg-info
