@@ -8,6 +8,7 @@ stdeb.util.dpkg_buildpackage: that is where ours is laid over it.
 
 import contextlib
 import gzip
+import os
 import shutil
 import subprocess
 import tarfile
@@ -41,6 +42,10 @@ def lay_over(debian: Path) -> None:
     source = debian / "source"
     source.mkdir()
     (source / "format").write_text("3.0 (quilt)\n", encoding="ascii")
+    # dpkg-deb takes younger files for as old as the changelog, but not older ones.
+    date = changelog_date(debian / "changelog")
+    for file in debian.rglob("*"):
+        os.utime(file, (date, date))
 
 
 def make_reproducible(tarball: Path, date: int) -> None:

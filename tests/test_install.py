@@ -417,7 +417,7 @@ def test_a_worker_that_cannot_start_keeps_its_socket_and_mends_itself(server: Te
     before = sockets(server)
     server.run("mv", "/etc/qgis-server/env", "/etc/qgis-server/away")
     server.run("systemctl", "restart", "qgis-server.target")
-    restarts = "systemctl show --property=NRestarts --value qgis-server@1.service".split()
+    restarts = ["systemctl", "show", "--property=NRestarts", "--value", "qgis-server@1.service"]
     wait_for(lambda: int(server.out(*restarts)) >= 6, "six failed starts")
     assert sockets(server) == before
     server.run("mv", "/etc/qgis-server/away", "/etc/qgis-server/env")
@@ -425,9 +425,7 @@ def test_a_worker_that_cannot_start_keeps_its_socket_and_mends_itself(server: Te
 
 
 def test_only_nginx_may_talk_to_the_workers(server: Testbed) -> None:
-    connect = (
-        "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1]); print('in')"
-    )
+    connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1]); print('in')"
     for user in ("nobody", "qgis-server"):
         done = server.run("python3", "-c", connect, path(1), user=user, check=False)
         assert "PermissionError" in done.stderr

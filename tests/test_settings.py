@@ -71,7 +71,9 @@ def test_what_a_command_sets_is_read_back_and_leaves_other_keys(tmp_path: Path) 
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\x7f"), max_size=40))
-def test_any_project_path_survives_toml(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_project_path_survives_toml(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
     auto = tmp_path_factory.mktemp("toml") / "auto.toml"
     try:
         value = settings.parse("project", "/" + text, "test")

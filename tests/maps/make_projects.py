@@ -32,6 +32,7 @@ from qgis.core import (
     QgsColorRampShader,
     QgsCoordinateReferenceSystem,
     QgsFillSymbol,
+    QgsLayoutItem,
     QgsLayoutItemLabel,
     QgsLayoutItemLegend,
     QgsLayoutItemMap,
@@ -39,6 +40,7 @@ from qgis.core import (
     QgsLayoutPoint,
     QgsLayoutSize,
     QgsLineSymbol,
+    QgsMapLayer,
     QgsPalLayerSettings,
     QgsPrintLayout,
     QgsProject,
@@ -65,7 +67,7 @@ FONT = "DejaVu Sans"
 DATE = "2024-01-01T00:00:00"
 
 
-def make_relief(target):
+def make_relief(target: Path) -> None:
     """A smooth height model from a formula, as 16-bit GeoTIFF in EPSG:4326."""
     width, height = RELIEF_SIZE
     west, _, east, north = WORLD
@@ -81,7 +83,7 @@ def make_relief(target):
     band.SetNoDataValue(-32768)
     for row in range(height):
         lat = (north - (row + 0.5) * step) * pi / 180
-        heights = array("h")
+        heights: array[int] = array("h")
         for column in range(width):
             lon = (west + (column + 0.5) * step) * pi / 180
             heights.append(
@@ -95,16 +97,13 @@ def make_relief(target):
     Path(f"{target}.aux.xml").unlink(missing_ok=True)
 
 
-def set_short_name(layer, name):
+def set_short_name(layer: QgsMapLayer, name: str) -> None:
     # QGIS 3.38 moved it to the server properties and 4 has it nowhere else.
-    properties = layer.serverProperties() if hasattr(layer, "serverProperties") else None
-    if hasattr(properties, "setShortName"):
-        properties.setShortName(name)
-    else:
-        layer.setShortName(name)
+    properties = layer.serverProperties() if hasattr(layer, "serverProperties") else layer
+    (properties if hasattr(properties, "setShortName") else layer).setShortName(name)
 
 
-def vector_layer(folder, table, title):
+def vector_layer(folder: Path, table: str, title: str) -> QgsVectorLayer:
     layer = QgsVectorLayer(f"{folder}/world_map.gpkg|layername={table}", title, "ogr")
     if not layer.isValid():
         raise SystemExit(f"{folder}/world_map.gpkg: can't read the table {table}")
@@ -112,7 +111,7 @@ def vector_layer(folder, table, title):
     return layer
 
 
-def countries(folder):
+def countries(folder: Path) -> QgsVectorLayer:
     layer = vector_layer(folder, "countries", "Countries")
     colours = ("#a6cee3", "#b2df8a", "#fb9a99", "#fdbf6f", "#cab2d6")
     categories = [
@@ -134,7 +133,7 @@ def countries(folder):
     return layer
 
 
-def states(folder):
+def states(folder: Path) -> QgsVectorLayer:
     layer = vector_layer(folder, "states_provinces", "States and provinces")
     symbol = QgsFillSymbol.createSimple(
         {"style": "no", "outline_color": "#7f7f7f", "outline_width": "0.1"}
@@ -143,7 +142,7 @@ def states(folder):
     return layer
 
 
-def borders(folder):
+def borders(folder: Path) -> QgsVectorLayer:
     layer = vector_layer(folder, "disputed_borders", "Disputed borders")
     symbol = QgsLineSymbol.createSimple(
         {"line_color": "#d7191c", "line_width": "0.4", "line_style": "dash"}
@@ -152,7 +151,7 @@ def borders(folder):
     return layer
 
 
-def relief(folder):
+def relief(folder: Path) -> QgsRasterLayer:
     layer = QgsRasterLayer(f"{folder}/relief.tif", "Relief", "gdal")
     if not layer.isValid():
         raise SystemExit(f"{folder}/relief.tif: can't read it")
@@ -175,7 +174,7 @@ def relief(folder):
     return layer
 
 
-def text_format(size, colour):
+def text_format(size: float, colour: str) -> QgsTextFormat:
     result = QgsTextFormat()
     result.setFont(QFont(FONT))
     result.setSize(size)
@@ -183,13 +182,13 @@ def text_format(size, colour):
     return result
 
 
-def add_layout(project, title, layers):
+def add_layout(project: QgsProject, title: str, layers: list[QgsMapLayer]) -> None:
     """The layout A4: landscape, with a map, a title, a legend and a scale bar."""
     layout = QgsPrintLayout(project)
     layout.initializeDefaults()
     layout.setName("A4")
 
-    def place(item, x, y, width, height):
+    def place(item: QgsLayoutItem, x: float, y: float, width: float, height: float) -> None:
         layout.addLayoutItem(item)
         item.attemptMove(QgsLayoutPoint(x, y))
         item.attemptResize(QgsLayoutSize(width, height))
@@ -224,7 +223,7 @@ def add_layout(project, title, layers):
     project.layoutManager().addLayout(layout)
 
 
-def fill_project(project, title, layers):
+def fill_project(project: QgsProject, title: str, layers: list[QgsMapLayer]) -> None:
     """Put the layers into the project and publish them over every service QGIS Server has."""
     project.setCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
     project.setTitle(title)
@@ -235,7 +234,7 @@ def fill_project(project, title, layers):
     vectors = [layer.id() for layer in layers if isinstance(layer, QgsVectorLayer)]
     rasters = [layer.id() for layer in layers if isinstance(layer, QgsRasterLayer)]
 
-    entries = {
+    entries: dict[tuple[str, str], bool | int | str | list[str]] = {
         ("WMSServiceCapabilities", "/"): True,
         ("WMSServiceTitle", "/"): title,
         ("WMSServiceAbstract", "/"): f"{title}: Natural Earth data for tests",
@@ -267,11 +266,11 @@ def fill_project(project, title, layers):
     add_layout(project, title, layers)
 
 
-def stable_text(text):
+def stable_text(text: str) -> str:
     """The project file without what differs between two runs: random ids, dates and users."""
-    numbers = {}
+    numbers: dict[str, uuid.UUID] = {}
 
-    def stand_in(match):
+    def stand_in(match: re.Match[str]) -> str:
         found = match.group().replace("_", "-").lower()
         number = numbers.setdefault(found, uuid.uuid5(uuid.NAMESPACE_OID, str(len(numbers))))
         return str(number).replace("-", "_") if "_" in match.group() else str(number)
@@ -292,7 +291,7 @@ def stable_text(text):
     return text
 
 
-def save(project, target):
+def save(project: QgsProject, target: Path) -> None:
     """Write the project as .qgs or .qgz."""
     plain = target.with_suffix(".qgs")
     if not project.write(str(plain)):
@@ -313,7 +312,7 @@ def save(project, target):
         plain.unlink()
 
 
-def make_projects(folder):
+def make_projects(folder: Path) -> None:
     project = QgsProject()
     fill_project(
         project,
@@ -337,7 +336,7 @@ def make_projects(folder):
     save(project, folder / "second.qgs")
 
 
-def close_database(path):
+def close_database(path: Path) -> None:
     """Leave the GeoPackage readable for a server that may not write into its folder.
 
     QGIS turns on SQLite's write-ahead log where it can write, and a file left in that state can't
@@ -353,7 +352,7 @@ def close_database(path):
         raise SystemExit(f"{path}: the write-ahead log is still on")
 
 
-def main():
+def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit(f"usage: {sys.argv[0]} FOLDER")
     folder = Path(sys.argv[1]).resolve()
