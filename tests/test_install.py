@@ -432,9 +432,9 @@ def test_only_nginx_may_talk_to_the_workers(server: Testbed) -> None:
     assert server.out("python3", "-c", connect, path(1), user="www-data") == "in"
 
 
-def test_stop_and_start_of_the_target(server: Testbed) -> None:
+def test_stop_and_start_of_the_whole_pool(server: Testbed) -> None:
     before = sockets(server)
-    server.run("systemctl", "stop", "qgis-server.target")
+    server.run("systemctl", "stop", "qgis-server.slice")
     wait_for(lambda: sockets(server) == [] and main_pid(server, 1) == 0, "the pool has stopped")
     server.run("systemctl", "start", "qgis-server.target")
     wait_for(lambda: sockets(server) == before, "the pool is back")

@@ -133,9 +133,9 @@ class Settings:
         allowed="an absolute path of a project file, a project URI, or an empty string",
         help=(
             "The project that answers requests without a MAP parameter, such as\n"
-            '"/srv/maps/city.qgz". Empty: such requests are refused by QGIS Server.'
+            '"/srv/qgis/city.qgz". Empty: such requests are refused by QGIS Server.'
         ),
-        example='"/srv/maps/city.qgz"',
+        example='"/srv/qgis/city.qgz"',
     )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
