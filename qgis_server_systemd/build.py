@@ -32,7 +32,7 @@ def check_tools() -> None:
         )
 
 
-def build(output: Path) -> list[Path]:
+def build(output: Path, suite: str | None = None) -> list[Path]:
     """Make source and binary package in a copy of the source, and move them to
     `output` when all is done. Raises Failure, showing the end of the log."""
     check_tools()
@@ -47,10 +47,11 @@ def build(output: Path) -> list[Path]:
             else:
                 shutil.copy2(source, work / name)
         note("building source and binary package")
+        arguments = ["sdist_dsc", f"--suite={suite}"] if suite else []
         log = Path(folder) / "log"
         with log.open("w", encoding="utf-8") as stream:
             done = subprocess.run(
-                [sys.executable, "setup.py", "bdist_deb"],
+                [sys.executable, "setup.py", *arguments, "bdist_deb"],
                 cwd=work,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -81,6 +82,6 @@ def _deliver(file: Path, output: Path) -> Path:
 
 def command(args: argparse.Namespace) -> int:
     """The subcommand."""
-    for file in build(args.output):
+    for file in build(args.output, args.suite):
         print(file)
     return 0

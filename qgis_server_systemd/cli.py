@@ -5,8 +5,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import __version__, build, render
+import shtab
+
+from . import __version__, build, completion, render
 from .qgis_serverctl.log import Failure
+from .suites import SUITES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -15,6 +18,9 @@ def parser() -> argparse.ArgumentParser:
         description="Build the Debian package that runs QGIS Server with systemd behind NGINX.",
     )
     root.add_argument("--version", action="version", version=__version__)
+    shtab.add_argument_to(
+        root, "--print-completion", help="print the completion of this command for a shell"
+    )
     verbs = root.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
     verb = verbs.add_parser("build", help="make the source and the binary package")
@@ -28,7 +34,14 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("rendered"), metavar="DIR", help="default: rendered"
     )
     verb.set_defaults(run=render.command)
-    return root
+
+    for verb in verbs.choices.values():
+        verb.add_argument(
+            "--suite",
+            choices=tuple(SUITES),
+            help="make it for this release of Debian alone (default: one package for all)",
+        )
+    return completion.with_paths(root)
 
 
 def main(argv: list[str] | None = None) -> int:

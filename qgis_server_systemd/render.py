@@ -2,6 +2,7 @@
 """Fill in the templates: what they are given, and the tree that comes out."""
 
 import argparse
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import jinja2
 
-from . import __version__
+from . import __version__, completion
+from .qgis_serverctl import cli
 from .qgis_serverctl.log import die
 from .qgis_serverctl.package import Package
-from .qgis_serverctl.settings import SETTINGS, as_toml
+from .qgis_serverctl.settings import MAX_INSTANCES, SETTINGS, as_toml
 from .qgis_variables import VARIABLES, Variable
+from .suites import ANY, SUITES, Suite
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = HERE.parent / "debian"
@@ -27,6 +30,18 @@ ACTIVE = {"QGIS_SERVER_LOG_STDERR": "1", "QGIS_SERVER_LOG_LEVEL": "1"}
 
 def _comment(text: str) -> str:
     return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
+
+
+_TROFF = str.maketrans(
+    {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
+)
+
+
+def _troff(text: str) -> str:
+    """Text of a manual page that stands there as it is. A dot at the start of a
+    line would make it a request; the quote, the other such sign, is replaced anyway."""
+    lines = text.translate(_TROFF).splitlines()
+    return "\n".join(rf"\&{line}" if line.startswith(".") else line for line in lines)
 
 
 def _groups(variables: Iterable[Variable]) -> Iterator[tuple[str, list[Variable]]]:
@@ -42,19 +57,22 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"comment": _comment, "toml": as_toml, "groups": _groups}
+    env.filters |= {"comment": _comment, "toml": as_toml, "groups": _groups, "troff": _troff}
     return env
 
 
-def values(package: Package) -> dict[str, object]:
+def values(package: Package, suite: Suite = ANY) -> dict[str, object]:
     """What a template may name."""
     return {
         "package": package,
+        "suite": suite,
         "maintainer": MAINTAINER,
         "settings": SETTINGS,
+        "max_instances": MAX_INSTANCES,
         "variables": VARIABLES,
         "active": ACTIVE,
         "active_per_request": {"HOME": package.home},
+        "completion": lambda shell: completion.script(cli.parser(package), shell),
     }
 
 
@@ -68,14 +86,20 @@ def check_version(changelog: str) -> None:
         )
 
 
-def render_debian(target: Path, package: Package) -> None:
+def changelog_for(suite: Suite, changelog: str) -> str:
+    """The newest entry gets the suite's version and distribution. The file in
+    debian/ names neither, for tools to read it as it is."""
+    return re.sub(r"\) \w+;", f"{suite.revision}) {suite.distribution};", changelog, count=1)
+
+
+def render_debian(target: Path, package: Package, suite: Suite = ANY) -> None:
     """Write the complete debian/ folder of the source package to `target`.
 
     Its folder root/ holds each installed file under its path on the server.
     Raises Failure naming the template that can't be rendered.
     """
     env = environment()
-    given = values(package)
+    given = values(package, suite)
     for source in sorted(TEMPLATES.rglob("*")):
         if source.is_dir():
             continue
@@ -88,7 +112,11 @@ def render_debian(target: Path, package: Package) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         file.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
-    check_version((target / "changelog").read_text(encoding="utf-8"))
+    changelog = target / "changelog"
+    check_version(changelog.read_text(encoding="utf-8"))
+    changelog.write_text(
+        changelog_for(suite, changelog.read_text(encoding="utf-8")), encoding="utf-8"
+    )
     shutil.copytree(
         SERVER_SIDE,
         target / "root" / package.share.lstrip("/") / "qgis_serverctl",
@@ -104,7 +132,7 @@ def command(args: argparse.Namespace) -> int:
     beside = target.with_name(f".{target.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        render_debian(beside / "debian", Package())
+        render_debian(beside / "debian", Package(), SUITES[args.suite] if args.suite else ANY)
         shutil.rmtree(target, ignore_errors=True)
         beside.rename(target)
     finally:

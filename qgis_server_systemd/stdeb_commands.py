@@ -22,29 +22,37 @@ from stdeb.command import sdist_dsc as stock_sdist_dsc
 
 from .qgis_serverctl.package import Package
 from .render import TEMPLATES, render_debian
+from .suites import ANY, SUITES, Suite
 
 
-def changelog_date(changelog: Path) -> int:
-    """The date of the newest changelog entry, in seconds since 1970."""
+def newest(changelog: Path, field: str) -> str:
+    """What the newest changelog entry says."""
     said = subprocess.run(
-        ["dpkg-parsechangelog", "-l", changelog, "-S", "Timestamp"],
+        ["dpkg-parsechangelog", "-l", changelog, "-S", field],
         check=True,
         capture_output=True,
         text=True,
     )
-    return int(said.stdout)
+    return said.stdout.strip()
 
 
-def lay_over(debian: Path) -> None:
+def changelog_date(changelog: Path) -> int:
+    """The date of the newest changelog entry, in seconds since 1970."""
+    return int(newest(changelog, "Timestamp"))
+
+
+def lay_over(debian: Path, suite: Suite) -> None:
     """Replace a debian/ folder by ours."""
     shutil.rmtree(debian)
-    render_debian(debian, Package())
+    render_debian(debian, Package(), suite)
     source = debian / "source"
     source.mkdir()
     (source / "format").write_text("3.0 (quilt)\n", encoding="ascii")
     # dpkg-deb takes younger files for as old as the changelog, but not older ones.
     date = changelog_date(debian / "changelog")
-    for file in debian.rglob("*"):
+    # As modes of this machine's checkout would show in the source package.
+    for file in (debian, *debian.rglob("*")):
+        file.chmod(0o755 if file.is_dir() or file.stat().st_mode & 0o100 else 0o644)
         os.utime(file, (date, date))
 
 
@@ -69,12 +77,12 @@ def make_reproducible(tarball: Path, date: int) -> None:
 
 
 @contextlib.contextmanager
-def our_debian() -> Iterator[None]:
+def our_debian(suite: Suite) -> Iterator[None]:
     """Let stdeb use our debian/ folder for as long as the context lasts."""
     build, version = stdeb.util.dpkg_buildpackage, stdeb.util.get_version_str
 
     def overlaid(*args: str, cwd: str) -> None:
-        lay_over(Path(cwd, "debian"))
+        lay_over(Path(cwd, "debian"), suite)
         build(*args, cwd=cwd)
 
     # stdeb looks for the packages that its own debian/rules would need, and
@@ -90,14 +98,22 @@ class sdist_dsc(stock_sdist_dsc.sdist_dsc):  # type: ignore[misc]  # noqa: N801
     """Make the source package."""
 
     use_premade_distfile: str | None
+    suite: str | None
+    debian_version: str | None
 
     def run(self) -> None:
+        # stdeb unpacks the source package, and bdist_deb packs that tree again.
+        os.umask(0o022)
         if self.use_premade_distfile is None:
             self.run_command("sdist")
             (name,) = self.get_finalized_command("sdist").get_archive_files()
             make_reproducible(Path(name), changelog_date(TEMPLATES / "changelog"))
             self.use_premade_distfile = name
-        with our_debian():
+        suite = SUITES[self.suite] if self.suite else ANY
+        # stdeb names the .dsc by it, and then looks for that name.
+        revision = newest(TEMPLATES / "changelog", "Version").rpartition("-")[2]
+        self.debian_version = revision + suite.revision
+        with our_debian(suite):
             super().run()
 
 

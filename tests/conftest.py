@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from newer import build_newer
 from pool import install, put_package
 from testbed import SUITES, Testbed
 
@@ -41,6 +42,12 @@ def package(artifacts: list[Path]) -> Path:
     """The binary package."""
     (deb,) = (file for file in artifacts if file.suffix == ".deb")
     return deb
+
+
+@pytest.fixture(scope="session")
+def newer_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A next version of the package."""
+    return build_newer(tmp_path_factory.mktemp("newer"))
 
 
 @pytest.fixture

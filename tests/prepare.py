@@ -20,7 +20,7 @@ QEMU = {"aarch64": "qemu-system-arm"}.get(platform.machine(), "qemu-system-x86")
 
 BUILD = ("build-essential", "debhelper", "dh-python", "python3-venv")
 BOOT = ("iproute2", "mmdebstrap", "systemd-container", "util-linux")
-CHECK = ("e2fsprogs", "lintian", "shellcheck", QEMU)
+CHECK = ("e2fsprogs", "groff-base", "man-db", "shellcheck", QEMU)
 NEEDED = {"deb": BUILD, "demo": BUILD + BOOT, "test": BUILD + BOOT + CHECK}
 
 

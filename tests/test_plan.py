@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from qgis_server_systemd.qgis_serverctl import plan
 from qgis_server_systemd.qgis_serverctl.instances import Instances
 from qgis_server_systemd.qgis_serverctl.nginx import Nginx
+from qgis_server_systemd.qgis_serverctl.rolling import Rolling
 from qgis_server_systemd.qgis_serverctl.state import State
 
 UPSTREAM, DROPIN = "/upstream", "/dropin"
@@ -22,7 +23,7 @@ def upstream(instances: frozenset[int]) -> Mapping[str, str]:
 WANTED = plan.Wanted(
     count="auto",
     explicit=False,
-    grow_only=False,
+    maintainer=False,
     socket_user="www-data",
     dropin=(DROPIN, None),
     nginx_files=upstream,
@@ -41,6 +42,7 @@ def machine(
     cores: int = 2,
     masked: frozenset[int] = numbers(),
     stale: frozenset[int] = numbers(),
+    old_sockets: frozenset[int] = numbers(),
     pending: frozenset[int] = numbers(),
     live: bool = True,
     nginx: Nginx = NGINX,
@@ -50,7 +52,7 @@ def machine(
     return plan.Facts(
         live=live,
         cores=cores,
-        instances=Instances(enabled, masked, up if live else numbers(), stale),
+        instances=Instances(enabled, masked, up if live else numbers(), stale, old_sockets),
         state=State(enabled if ours is None else ours, pending),
         nginx=nginx,
         files={UPSTREAM: plan.listed(up), DROPIN: None},
@@ -89,23 +91,38 @@ def test_nginx_lets_go_of_an_instance_before_it_stops() -> None:
         plan.ReloadNginx(wait=True),
         plan.Retire(3),
         plan.Retire(4),
+        plan.ReloadManager(),
     )
 
 
 def test_a_cut_off_shrink_reloads_before_it_stops_the_rest() -> None:
     facts = replace(machine(numbers(1, 2, 3)), files={UPSTREAM: "1, 2", DROPIN: None})
-    assert plan.make(WANTED, facts).actions == (plan.ReloadNginx(wait=True), plan.Retire(3))
+    assert plan.make(WANTED, facts).actions == (
+        plan.ReloadNginx(wait=True),
+        plan.Retire(3),
+        plan.ReloadManager(),
+    )
 
 
 def test_an_upgrade_never_shrinks_but_a_set_number_does() -> None:
     facts = machine(numbers(1, 2, 3, 4), cores=2)
-    upgrade = replace(WANTED, grow_only=True)
+    upgrade = replace(WANTED, maintainer=True)
     assert plan.make(upgrade, facts).actions == ()
     assert plan.Retire(4) in plan.make(replace(upgrade, count=3), facts).actions
+    asked = plan.make(replace(upgrade, explicit=True), facts).actions
+    assert [step for step in asked if isinstance(step, plan.Retire)] == [
+        plan.Retire(3),
+        plan.Retire(4),
+    ]
+
+
+def test_auto_asked_for_keeps_to_presets() -> None:
+    steps = plan.make(replace(WANTED, explicit=True), machine(cores=1))
+    assert plan.Enable(1, preset=True) in steps.actions
 
 
 def test_an_upgrade_grows_with_the_cores() -> None:
-    steps = plan.make(replace(WANTED, grow_only=True), machine(numbers(1, 2), cores=3))
+    steps = plan.make(replace(WANTED, maintainer=True), machine(numbers(1, 2), cores=3))
     assert plan.Enable(3, preset=True) in steps.actions
 
 
@@ -142,9 +159,32 @@ def test_after_an_interruption_pending_instances_are_ours() -> None:
     assert plan.make(WANTED, cut_after_link).actions == (plan.Adopt(2),)
 
 
-def test_a_replaced_program_restarts_its_workers_one_after_the_other() -> None:
-    steps = plan.make(WANTED, machine(numbers(1, 2), stale=numbers(1, 2)))
-    assert steps.actions == (plan.RestartStale(1), plan.RestartStale(2))
+def test_what_has_changed_on_disk_is_rolled_and_apt_does_not_wait_for_it() -> None:
+    facts = machine(
+        numbers(1, 2, 9), ours=numbers(1, 2), stale=numbers(1, 9), old_sockets=numbers(2)
+    )
+    change = plan.Roll(workers=numbers(1, 9), sockets=numbers(2))
+    assert plan.make(WANTED, facts).actions == (change,)
+    upgrade = replace(WANTED, maintainer=True)
+    assert plan.make(upgrade, facts).actions == (plan.HandOver(change),)
+
+
+def test_a_drained_instance_is_not_named_while_its_roll_lasts() -> None:
+    under_way = Rolling(drained=numbers(1), spare=numbers(3), alive=True)
+    facts = replace(machine(numbers(1, 2), stale=numbers(2)), rolling=under_way)
+    facts = replace(facts, files={UPSTREAM: "2, 3", DROPIN: None})
+    assert plan.make(WANTED, facts).actions == ()
+
+
+def test_what_a_killed_roll_left_behind_is_put_in_order() -> None:
+    left = Rolling(drained=numbers(1), spare=numbers(2), alive=False)
+    facts = replace(machine(numbers(1), cores=1), rolling=left)
+    facts = replace(facts, files={UPSTREAM: "2", DROPIN: None})
+    assert plan.make(WANTED, facts).actions == (
+        plan.WriteUpstream(numbers(1)),
+        plan.ReloadNginx(wait=True),
+        plan.StopSpare(2),
+    )
 
 
 def test_another_user_of_nginx_gets_the_sockets() -> None:
@@ -170,8 +210,8 @@ def after(facts: plan.Facts, steps: plan.Plan) -> plan.Facts:
                 now = replace(now, enabled=now.enabled | {n})
             case plan.Start(n):
                 now = replace(now, listening=now.listening | {n})
-            case plan.RestartStale(n):
-                now = replace(now, stale=now.stale - {n})
+            case plan.Roll(workers, sockets):
+                now = replace(now, stale=now.stale - workers, old_sockets=now.old_sockets - sockets)
             case plan.WriteUpstream(n):
                 files |= upstream(n)
             case plan.ReloadNginx():
@@ -193,7 +233,7 @@ sets = st.frozensets(st.integers(1, 6))
     listening=sets,
     cores=st.integers(1, 6),
     count=st.one_of(st.just("auto"), st.integers(1, 6)),
-    grow_only=st.booleans(),
+    maintainer=st.booleans(),
     told=sets,
 )
 def test_from_any_state_one_run_is_enough_and_respects_the_administrator(
@@ -204,7 +244,7 @@ def test_from_any_state_one_run_is_enough_and_respects_the_administrator(
     listening: frozenset[int],
     cores: int,
     count: int | str,
-    grow_only: bool,
+    maintainer: bool,
     told: frozenset[int],
 ) -> None:
     pending -= ours  # an instance is noted either as ours or as about to be
@@ -213,7 +253,7 @@ def test_from_any_state_one_run_is_enough_and_respects_the_administrator(
         instances=Instances(enabled, masked, listening, frozenset()),
         files={UPSTREAM: plan.listed(told), DROPIN: None},
     )
-    wanted = replace(WANTED, count=count, grow_only=grow_only)
+    wanted = replace(WANTED, count=count, maintainer=maintainer)
     steps = plan.make(wanted, facts)
     end = after(facts, steps)
     assert plan.make(wanted, end).actions == ()

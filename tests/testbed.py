@@ -9,6 +9,7 @@ XDG cache):
 
     trees/<suite>-<hash>   root trees
     maps/<suite>-<hash>    a thin layer over a tree: the map projects in /srv/maps
+    tools/<suite>-<hash>   a thin layer over a tree: what builds and checks packages
     beds/<name>            the overlay, console output and process records of one testbed
 """
 
@@ -62,6 +63,20 @@ INSTALLED = (
 )
 # Kept in the tree's APT cache: a testbed has no network, yet packages are installed in it.
 DOWNLOADED = ("nginx",)
+# In a layer of its own, for the few tests that build and check the package inside a suite.
+TOOLS = (
+    "autopkgtest",
+    "build-essential",
+    "debhelper",
+    "dh-python",
+    "faketime",
+    "lintian",
+    "piuparts",
+    "po-debconf",
+    "schroot",
+    "shellcheck",
+    "zsh",
+)
 
 MAX_AGE = 30 * 24 * 3600
 BOOT_TIMEOUT = 120.0
@@ -82,6 +97,15 @@ dpkg-deb --fsys-tarfile qgis-common_*.deb |
 cd /
 rm -r /tmp/qgis-common
 apt-cache gencaches
+"""
+# With newer package lists than the tree's, what was downloaded may be out of date, too.
+PREPARE_TOOLS = f"""
+apt-get update
+apt-get install --yes {" ".join(TOOLS)}
+apt-get clean
+apt-get install --yes --download-only {" ".join(DOWNLOADED)}
+apt-cache gencaches
+rm -f /etc/resolv.conf
 """
 FINISH = """
 rm -f /etc/resolv.conf
@@ -632,22 +656,19 @@ def base_tree(suite: str) -> Path:
     return cached_layer(layer, lambda new, guard: build_tree(suite, new, guard))
 
 
-def build_maps(base: Path, new: Path) -> None:
-    """Make the map projects over a tree, and keep what that changed as a layer."""
-    say(f"making the map projects for {base.name}")
+def run_over(base: Path, new: Path, *argv: str) -> None:
+    """Run a command in a tree, and keep what it changes as the layer `new`, made before."""
     work = new.with_name(f"{new.name}-work")
     merged = new.with_name(f"{new.name}-merged")
     try:
-        for folder in (new, work, merged):
+        for folder in (work, merged):
             make_root(folder)
-        make_root(new / "srv" / "maps")
-        shutil.copyfile(PROJECTS_SCRIPT, new / "srv" / "maps" / PROJECTS_SCRIPT.name)
         options = overlay_options([base], new, work)
         # Mounted in the chroot's own namespace: there is nothing to unmount afterwards.
         mount = f'mount -t overlay -o {shlex.quote(options)} overlay "$0"\n'
         execute(
-            chroot_command(merged, *PROJECTS_COMMAND, before=mount),
-            shown=PROJECTS_COMMAND,
+            chroot_command(merged, *argv, before=mount),
+            shown=argv,
             check=True,
             input=None,
             env=None,
@@ -658,6 +679,15 @@ def build_maps(base: Path, new: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def build_maps(base: Path, new: Path) -> None:
+    """Make the map projects over a tree."""
+    say(f"making the map projects for {base.name}")
+    make_root(new)
+    make_root(new / "srv" / "maps")
+    shutil.copyfile(PROJECTS_SCRIPT, new / "srv" / "maps" / PROJECTS_SCRIPT.name)
+    run_over(base, new, *PROJECTS_COMMAND)
+
+
 def maps_layer(suite: str, base: Path) -> Path:
     """The layer with the map projects."""
     built = str((base / ".built").stat().st_mtime_ns)
@@ -665,6 +695,23 @@ def maps_layer(suite: str, base: Path) -> Path:
     layer = cache_folder() / "maps" / f"{suite}-{name}"
     layer.parent.mkdir(exist_ok=True)
     return cached_layer(layer, lambda new, _: build_maps(base, new))
+
+
+def build_tools(base: Path, new: Path) -> None:
+    """Install what builds and checks packages over a tree."""
+    say(f"installing the build tools for {base.name}: about a minute, once")
+    make_root(new)
+    make_root(new / "etc")
+    shutil.copyfile("/etc/resolv.conf", new / "etc" / "resolv.conf")
+    run_over(base, new, "sh", "-exc", PREPARE_TOOLS)
+
+
+def tools_layer(suite: str, base: Path) -> Path:
+    """The layer with the build tools."""
+    built = str((base / ".built").stat().st_mtime_ns)
+    layer = cache_folder() / "tools" / f"{suite}-{digest(base.name, built, PREPARE_TOOLS)}"
+    layer.parent.mkdir(exist_ok=True)
+    return cached_layer(layer, lambda new, _: build_tools(base, new))
 
 
 @contextlib.contextmanager
@@ -682,12 +729,14 @@ def hold_layer(get: Callable[[], Path]) -> Iterator[Path]:
             os.close(guard)
 
 
-def hold_layers(suite: str, stack: contextlib.ExitStack) -> list[Path]:
+def hold_layers(suite: str, stack: contextlib.ExitStack, *, tools: bool = False) -> list[Path]:
     """The layers of a suite's testbeds, top first, locked against removal until the stack ends."""
-    base = stack.enter_context(hold_layer(lambda: base_tree(suite)))
-    if not PROJECTS_SCRIPT.is_file():
-        return [base]
-    return [stack.enter_context(hold_layer(lambda: maps_layer(suite, base))), base]
+    layers = [base := stack.enter_context(hold_layer(lambda: base_tree(suite)))]
+    if PROJECTS_SCRIPT.is_file():
+        layers.insert(0, stack.enter_context(hold_layer(lambda: maps_layer(suite, base))))
+    if tools:
+        layers.insert(0, stack.enter_context(hold_layer(lambda: tools_layer(suite, base))))
+    return layers
 
 
 # --- the testbeds' folders ---------------------------------------------------------------
@@ -743,7 +792,14 @@ def remove_bed(bed: Path) -> None:
     unmount(bed / "root")
     for group in cgroups_of(bed.name):
         remove_cgroup(group)
-    shutil.rmtree(bed)
+    # The lock last: without it, another run's sweep would take the bed for a leftover and
+    # remove it at the same time.
+    for path in bed.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
+    shutil.rmtree(bed, ignore_errors=True)
 
 
 def sweep(beds: Path) -> None:
@@ -794,13 +850,15 @@ def _unwind_on_termination() -> None:
 
 
 class Testbed:
-    """A throw-away Debian over a suite's tree: a chroot at first, a container once booted."""
+    """A throw-away Debian over a suite's tree: a chroot at first, a container once booted.
+    With `tools`, packages can be built and checked in it."""
 
     __test__ = False
 
-    def __init__(self, suite: str, *, cpus: str | None = None) -> None:
+    def __init__(self, suite: str, *, cpus: str | None = None, tools: bool = False) -> None:
         self.suite = suite
         self.cpus = cpus
+        self.tools = tools
         self._stack = contextlib.ExitStack()
         self._bed: Path | None = None
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -814,7 +872,7 @@ class Testbed:
         need_root()
         _unwind_on_termination()
         with contextlib.ExitStack() as stack:
-            layers = hold_layers(self.suite, stack)
+            layers = hold_layers(self.suite, stack, tools=self.tools)
             bed = new_bed(stack)
             root = make_root(bed / "root")
             options = overlay_options(layers, make_root(bed / "upper"), make_root(bed / "work"))

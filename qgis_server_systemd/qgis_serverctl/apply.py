@@ -4,77 +4,17 @@ goes through here: postinst, trigger, boot and administrator."""
 
 import argparse
 import os
-import pwd
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
-from . import cores, instances, nginx, plan
-from .files import read_or_none, write
-from .host import Forbidden, Host
+from . import definition, instances, nginx, plan, roll, rolling
+from .files import sweep, write
+from .host import Forbidden, Host, Unanswered
 from .lock import locked
-from .log import Failure, die, note, warn
-from .settings import MAX_INSTANCES, Resolved, Settings, parse, remember, resolve
+from .log import Failure, note, warn
+from .settings import parse, remember
 from .state import State
-
-
-def settings_file(host: Host) -> Path:
-    """The administrator's; no program writes it."""
-    return host.path(f"{host.package.etc}/server.toml")
-
-
-def auto_file(host: Host) -> Path:
-    """What commands set."""
-    return host.path(f"{host.package.etc}/server.auto.toml")
-
-
-def load_settings(host: Host, given: Mapping[str, object] | None = None) -> Resolved:
-    return resolve(settings_file(host), auto_file(host), given)
-
-
-def gather(host: Host) -> plan.Facts:
-    state = State.load(host)
-    found = cores.detect(host)
-    candidates = state.enabled | state.pending | frozenset(range(1, found.count + 1))
-    files = (*nginx.generated(host.package), host.package.socket_dropin)
-    return plan.Facts(
-        live=host.live,
-        cores=min(found.count, MAX_INSTANCES),
-        instances=instances.gather(host, candidates),
-        state=state,
-        nginx=nginx.gather(host),
-        files={file: read_or_none(host.path(file)) for file in files},
-        loaded=nginx.is_loaded(host),
-    )
-
-
-def socket_dropin(host: Host, user: str) -> tuple[str, str | None]:
-    """The unit names Debian's NGINX user; another one needs a drop-in."""
-    text = (
-        f"# Written by {host.package.command} (setting socket_user).\n[Socket]\nSocketUser={user}\n"
-    )
-    return host.package.socket_dropin, None if user == "www-data" else text
-
-
-def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -> plan.Wanted:
-    user = facts.nginx.user if settings.socket_user == "auto" else settings.socket_user
-    if host.live:
-        try:
-            pwd.getpwnam(user)
-        except KeyError:
-            die(f"socket_user: there is no user {user}", hint="is NGINX installed completely?")
-    http, location = nginx.generated(host.package)
-    return plan.Wanted(
-        count=settings.instances,
-        explicit=explicit,
-        grow_only=host.maintainer,
-        socket_user=user,
-        dropin=socket_dropin(host, user),
-        nginx_files=lambda serving: {
-            http: nginx.http_text(host.package, settings, serving),
-            location: nginx.location_text(host.package, settings),
-        },
-    )
+from .survey import auto_file, gather, load_settings, settings_file, want
 
 
 class Run:
@@ -90,6 +30,8 @@ class Run:
         self.failed = False
         self.nginx_knows_old = False
         self.forbidden = False
+        self.unanswered = False
+        self.told: set[str] = set()
 
     def carry_out(self, steps: plan.Plan) -> None:
         for action in steps.actions:
@@ -100,18 +42,30 @@ class Run:
                     note(f"{error}: instances are enabled, but not started")
                 self.forbidden = True
                 self.nginx_knows_old |= isinstance(action, plan.ReloadNginx)
+            except Unanswered as error:
+                self.failed = self.unanswered = True
+                warn(f"{action}: {error}")
+                return
             except (Failure, OSError) as error:
                 self.failed = True
-                warn(f"{action}: {error}")
-                if isinstance(action, plan.Start):
+                self.tell(action, str(error))
+                if isinstance(action, plan.Start | plan.Enable):
                     self.unusable.add(action.instance)
                 if isinstance(action, plan.ReloadNginx | plan.WriteUpstream):
                     self.nginx_knows_old = True
+
+    def tell(self, action: plan.Action, problem: str) -> None:
+        """Report a problem, such as a full disk, at the first action that it stops."""
+        if problem not in self.told:
+            warn(f"{action}: {problem}")
+        self.told.add(problem)
 
     def act(self, action: plan.Action) -> None:
         host, package = self.host, self.host.package
         match action:
             case plan.Adopt(instance):
+                # Of its two links one may be missing.
+                host.enablement("enable", package.socket_unit(instance))
                 self.keep(self.state.done(instance, enabled=True))
             case plan.Enable(instance, preset):
                 self.enable(instance, preset=preset)
@@ -124,12 +78,19 @@ class Run:
             case plan.GiveSocket(instance, user):
                 shutil.chown(host.path(package.socket(instance)), user)
             case plan.Start(instance):
-                if instance not in self.declined:
+                if instance not in self.declined | self.unusable:
                     host.systemctl("start", package.socket_unit(instance))
-            case plan.RestartStale(instance):
-                host.systemctl("try-restart", package.service_unit(instance))
+            case plan.Roll():
+                roll.run(host)
+            case plan.HandOver():
+                host.start_later(package.roll_unit)
+            case plan.StopSpare(instance):
+                units = (package.socket_unit(instance), package.service_unit(instance))
+                host.systemctl("stop", *units)
+                rolling.save(host, rolling.Rolling())
             case plan.WriteUpstream(serving):
-                self.write_upstream(serving - self.unusable - self.declined)
+                usable = serving - self.unusable - self.declined
+                nginx.put(host, self.wanted.nginx_files(usable))
             case plan.ReloadNginx(wait):
                 if wait or not nginx.is_loaded(host):
                     nginx.reload(host, wait=wait)
@@ -153,22 +114,6 @@ class Run:
                 said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
                 raise Failure(f"systemctl enable {unit}: {said[0]}")
 
-    def write_upstream(self, serving: frozenset[int]) -> None:
-        """Write NGINX's files; should nginx -t dislike them, put the old ones back."""
-        files = self.wanted.nginx_files(serving)
-        old = {file: read_or_none(self.host.path(file)) for file in files}
-        testable = self.host.root == Path("/") and Path("/usr/sbin/nginx").exists()
-        broken_before = nginx.test(self.host) if testable else ""
-        for file, text in files.items():
-            write(self.host.path(file), text)
-        if testable and not broken_before and (problem := nginx.test(self.host)):
-            for file, before in old.items():
-                if before is None:
-                    self.host.path(file).unlink()
-                else:
-                    write(self.host.path(file), before)
-            raise Failure(f"nginx -t: {problem}", "the former files are back")
-
     def retire(self, instance: int) -> None:
         """Stop and disable an instance, unless NGINX may still send it requests."""
         package = self.host.package
@@ -179,6 +124,7 @@ class Run:
         if self.host.live:
             units = (package.socket_unit(instance), package.service_unit(instance))
             self.host.systemctl("stop", *units)
+        self.keep(self.state.leave(instance))
         self.host.enablement("disable", package.socket_unit(instance))
         if instance in instances.enabled(self.host):
             raise Failure(
@@ -200,15 +146,19 @@ def report(host: Host, run: Run, steps: plan.Plan) -> None:
         note(f"nothing to do: {len(serving)} instances")
     elif not run.failed:
         note(f"done: {len(serving)} instances")
+    elif not host.maintainer:  # postinst says it itself
+        note(f"not complete: mend what the warnings say, then run {host.package.command} apply")
 
 
 def reconcile(host: Host, given: Mapping[str, object] | None = None, *, dry_run: bool) -> bool:
     """Apply the settings; the caller holds the lock. True if all went well."""
     resolved = load_settings(host, given)
     facts = gather(host)
-    wanted = want(
-        host, resolved.settings, facts, explicit=isinstance((given or {}).get("instances"), int)
-    )
+    if facts.instances.need_reload and not dry_run:
+        # What systemd has not read yet is not in its list of a unit's files either.
+        host.systemctl("daemon-reload")
+        facts = gather(host)
+    wanted = want(host, resolved.settings, facts, explicit="instances" in (given or {}))
     steps = plan.make(wanted, facts)
     if dry_run:
         for line in (*map(str, steps.actions), *steps.notes):
@@ -216,12 +166,17 @@ def reconcile(host: Host, given: Mapping[str, object] | None = None, *, dry_run:
         if not steps.actions:
             print("nothing to do")
         return True
+    sweep(host.root, host.package.leftovers)
     run = Run(host, wanted, facts.state)
+    if facts.state.pending - facts.instances.enabled:
+        run.keep(facts.state.settled(facts.instances.enabled))
     for action in steps.actions:
         note(str(action))
     run.carry_out(steps)
-    if host.live and not facts.nginx.running:
-        nginx.mark_loaded(host)  # whichever NGINX starts from now on reads them
+    if host.live and not run.unanswered:
+        if not facts.nginx.running:
+            nginx.mark_loaded(host)  # whichever NGINX starts from now on reads them
+        definition.save(host, instances.gather(host, frozenset()).current)
     report(host, run, steps)
     return not run.failed
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import apply, site, status
+from . import adopt, debconf, roll, site, status
 from .host import Host
 from .log import Failure
 from .package import Package
@@ -29,7 +29,21 @@ def parser(package: Package) -> argparse.ArgumentParser:
             )
     verb.add_argument("--dry-run", action="store_true", help="print what would be done")
     verb.add_argument("--maintainer-script", action="store_true", help=argparse.SUPPRESS)
-    verb.set_defaults(run=apply.command)
+    verb.add_argument("--answer", action="append", default=[], help=argparse.SUPPRESS)
+    verb.add_argument("--asked", action="append", default=[], help=argparse.SUPPRESS)
+    verb.set_defaults(run=debconf.command)
+
+    verb = verbs.add_parser("proposal")  # for debconf's config script, not listed either
+    verb.add_argument("question", choices=tuple(debconf.DEFAULTS))
+    verb.add_argument("answer")
+    verb.set_defaults(run=debconf.proposal)
+
+    verb = verbs.add_parser("roll")  # for the unit alone: no help, so it is not listed
+    verb.set_defaults(run=roll.command)
+
+    verb = verbs.add_parser("adopt", help="move a pool made by hand over to the package's units")
+    verb.add_argument("--dry-run", action="store_true", help="print what would be done")
+    verb.set_defaults(run=adopt.command)
 
     verb = verbs.add_parser("status", help="show instances, settings and where they came from")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -61,9 +75,11 @@ def main(package_file: Path, argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"{package.command}: {error}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{package.command}: {place}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{package.command}: interrupted; {package.command} apply goes on", file=sys.stderr)
+        verb = "adopt" if args.verb == "adopt" else "apply"
+        print(f"{package.command}: interrupted; {package.command} {verb} goes on", file=sys.stderr)
         return 130
     return result

@@ -9,12 +9,23 @@ from pathlib import Path
 from .log import Failure, die
 from .package import Package
 
-SYSTEMCTL_TIMEOUT = 600
-"""Seconds; longer than a worker may take to stop."""
+ANSWER_TIMEOUT = 30
+"""Seconds within which systemd answers a question; it waits 25 for its own bus."""
+
+JOB_TIMEOUT = 90
+"""Seconds that a start or reload may take, and in a maintainer script anything:
+apt must not hang on one server."""
+
+
+TIMED_OUT = 124
 
 
 class Forbidden(Failure):
     """policy-rc.d does not want services started or reloaded."""
+
+
+class Unanswered(Failure):
+    """systemd says nothing: it makes no sense to ask it more."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +63,8 @@ class Host:
         except FileNotFoundError:
             return subprocess.CompletedProcess(argv, 127, "", f"{argv[0]} is not installed")
         except subprocess.TimeoutExpired:
-            message = f"{argv[0]} did not answer within {timeout:.0f} s"
-            return subprocess.CompletedProcess(argv, 124, "", message)
+            message = f"no answer within {timeout:.0f} s"
+            return subprocess.CompletedProcess(argv, TIMED_OUT, "", message)
 
     def enablement(self, verb: str, *units: str) -> subprocess.CompletedProcess[str]:
         """Make or drop the links of units; works with and without systemd."""
@@ -64,15 +75,44 @@ class Host:
         """Ask the running systemd; raises Failure with its own words."""
         invoke = self.maintainer and verb in ("start", "stop", "restart", "try-restart", "reload")
         program = "deb-systemd-invoke" if invoke else "systemctl"
-        done = self.command(program, verb, *args, timeout=SYSTEMCTL_TIMEOUT)
+        patient = verb in ("stop", "restart", "try-restart") and not self.maintainer
+        # A worker may finish its request first.
+        timeout = self.package.stop_timeout + 30 if patient else JOB_TIMEOUT
+        done = self.command(program, verb, *args, timeout=timeout)
+        if done.returncode == TIMED_OUT:
+            raise Unanswered(f"systemctl {verb} {' '.join(args)}: {done.stderr}", self._later)
         if invoke and "policy-rc.d returned 101" in done.stderr:
             raise Forbidden(f"policy-rc.d forbids to {verb} {' '.join(args)}")
         if done.returncode != 0:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             die(f"systemctl {verb} {' '.join(args)}: {said[0]}", hint="journalctl -xe tells more")
 
+    def ask(self, verb: str, *args: str) -> str:
+        """What systemd replies. Raises Failure where it does not: to take that
+        for "nothing runs" would end in stopping or forgetting what does."""
+        done = self.command("systemctl", verb, *args, timeout=ANSWER_TIMEOUT)
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise Unanswered(f"systemctl {verb}: {said[0]}", self._later)
+        return done.stdout
+
+    @property
+    def _later(self) -> str:
+        return f"when systemd answers again, run {self.package.command} apply"
+
+    def start_later(self, unit: str) -> None:
+        """Have a unit started, but don't wait for it. deb-systemd-invoke can't do
+        that, and starts no unit that is merely static: so policy-rc.d is asked here."""
+        policy = "/usr/sbin/policy-rc.d"
+        asked = self.maintainer and os.access(policy, os.X_OK)
+        if asked and self.command(policy, unit, "start").returncode == 101:
+            raise Forbidden(f"policy-rc.d forbids to start {unit}")
+        done = self.command("systemctl", "start", "--no-block", unit)
+        if done.returncode != 0:
+            die(f"systemctl start {unit}: {done.stderr.strip()}")
+
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Properties of a unit as systemctl show prints them, empty if unknown."""
-        done = self.command("systemctl", "show", f"--property={','.join(properties)}", unit)
-        pairs = (line.partition("=") for line in done.stdout.splitlines())
+        said = self.ask("show", f"--property={','.join(properties)}", unit)
+        pairs = (line.partition("=") for line in said.splitlines())
         return {name: value for name, _, value in pairs}

@@ -3,12 +3,24 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
+from . import definition
 from .host import Host
 
-WANTS = ("sockets.target.wants", "{pool}.target.wants")
+WANTS = "sockets.target.wants"
 UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
+
+PROPERTIES = (
+    "Id",
+    "ActiveState",
+    "ActiveEnterTimestampMonotonic",
+    "DropInPaths",
+    "FragmentPath",
+    "MainPID",
+    "NeedDaemonReload",
+)
 
 
 @dataclass(frozen=True)
@@ -17,13 +29,19 @@ class Instances:
 
     enabled: their socket has its link. masked: socket or worker is masked.
     listening: their socket is active. stale: their worker runs a program that
-    was replaced on disk since.
+    was replaced on disk, or by a definition that has changed since.
+    old_sockets: their socket's definition has changed. current: the definitions
+    of units that are up to date, by name. need_reload: systemd has not read all
+    unit files yet.
     """
 
     enabled: frozenset[int] = frozenset()
     masked: frozenset[int] = frozenset()
     listening: frozenset[int] = frozenset()
     stale: frozenset[int] = frozenset()
+    old_sockets: frozenset[int] = frozenset()
+    current: Mapping[str, str] = field(default_factory=dict)
+    need_reload: bool = False
 
 
 def number(unit: str, pool: str, kind: str) -> int | None:
@@ -32,15 +50,19 @@ def number(unit: str, pool: str, kind: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def enabled(host: Host) -> frozenset[int]:
-    folder = host.path(f"/etc/systemd/system/{WANTS[0]}")
-    names = (link.name for link in folder.iterdir() if link.is_symlink()) if folder.is_dir() else ()
-    found = (number(name, host.package.pool, "socket") for name in names)
+def numbers(units: Iterable[str], pool: str, kind: str) -> frozenset[int]:
+    found = (number(unit, pool, kind) for unit in units)
     return frozenset(n for n in found if n is not None)
 
 
+def enabled(host: Host) -> frozenset[int]:
+    folder = host.path(f"/etc/systemd/system/{WANTS}")
+    names = [link.name for link in folder.iterdir() if link.is_symlink()] if folder.is_dir() else []
+    return numbers(names, host.package.pool, "socket")
+
+
 def is_masked(host: Host, instance: int) -> bool:
-    """A unit is masked by a link to /dev/null or an empty file (systemd.unit(5))."""
+    """A unit is masked by a link to /dev/null (systemd.unit(5))."""
     pool = host.package.pool
     for folder in UNIT_FOLDERS:
         for stem in (f"{pool}@{instance}", f"{pool}@"):
@@ -51,15 +73,22 @@ def is_masked(host: Host, instance: int) -> bool:
     return False
 
 
-def listening(host: Host) -> frozenset[int]:
+def units(host: Host) -> dict[str, dict[str, str]]:
+    """Properties of the pool's sockets and services that systemd has loaded."""
     if not host.live:
-        return frozenset()
-    units = host.command(
-        "systemctl", "list-units", "--plain", "--no-legend", "--state=active",
-        f"{host.package.pool}@*.socket",
-    ).stdout  # fmt: skip
-    found = (number(line.split()[0], host.package.pool, "socket") for line in units.splitlines())
-    return frozenset(n for n in found if n is not None)
+        return {}
+    pattern = f"{host.package.pool}@*"
+    said = host.ask(
+        "show", f"--property={','.join(PROPERTIES)}", "--all",
+        f"{pattern}.socket", f"{pattern}.service",
+    )  # fmt: skip
+    found = {}
+    for block in said.split("\n\n"):
+        pairs = (line.partition("=") for line in block.splitlines())
+        properties = {name: value for name, _, value in pairs}
+        if properties.get("Id"):
+            found[properties["Id"]] = properties
+    return found
 
 
 def worker_pid(host: Host, instance: int) -> int:
@@ -68,7 +97,7 @@ def worker_pid(host: Host, instance: int) -> int:
     return int(shown.get("MainPID") or 0)
 
 
-def is_stale(pid: int) -> bool:
+def is_replaced(pid: int) -> bool:
     """Was the running program replaced on disk, as by an upgrade of QGIS (proc(5))?"""
     try:
         return os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)")
@@ -76,14 +105,39 @@ def is_stale(pid: int) -> bool:
         return False
 
 
+def definition_files(host: Host, properties: Mapping[str, str]) -> list[str]:
+    """The files that define a unit. Our own drop-in for the sockets' user is left
+    out, since apply hands over a socket without opening it anew."""
+    found = [properties.get("FragmentPath", ""), *properties.get("DropInPaths", "").split()]
+    if properties["Id"].endswith(".service"):
+        found.append(f"{host.package.etc}/env")
+    return [file for file in found if file and file != host.package.socket_dropin]
+
+
 def gather(host: Host, candidates: frozenset[int]) -> Instances:
-    """Look at all enabled or listening instances and at `candidates`."""
+    """Look at all enabled or loaded instances and at `candidates`."""
+    pool = host.package.pool
     on = enabled(host)
-    active = listening(host)
-    known = on | active | candidates
+    shown = units(host)
+    up = {name: unit for name, unit in shown.items() if unit.get("ActiveState") == "active"}
+    known = definition.load(host) if up else {}
+    current, outdated = {}, set()
+    for name, unit in up.items():
+        files = definition_files(host, unit)
+        now = definition.digest(files)
+        started = int(unit.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
+        if definition.is_outdated(started, definition.newest_change(files), now, known.get(name)):
+            outdated.add(name)
+        else:
+            current[name] = now
+    replaced = {name for name, unit in up.items() if is_replaced(int(unit.get("MainPID") or 0))}
+    listening = numbers(up, pool, "socket")
     return Instances(
         enabled=on,
-        masked=frozenset(n for n in known if is_masked(host, n)),
-        listening=active,
-        stale=frozenset(n for n in active if is_stale(worker_pid(host, n))),
+        masked=frozenset(n for n in on | listening | candidates if is_masked(host, n)),
+        listening=listening,
+        stale=numbers(outdated | replaced, pool, "service"),
+        old_sockets=numbers(outdated, pool, "socket"),
+        current=current,
+        need_reload=any(unit.get("NeedDaemonReload") == "yes" for unit in shown.values()),
     )

@@ -6,18 +6,19 @@ import hashlib
 import re
 import string
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .files import read_or_none, write
 from .host import Host
-from .log import die, warn
+from .log import Failure, die, warn
 from .package import Package
 from .settings import Settings
 
 TEMPLATES = Path(__file__).parent / "templates"
 SERVICE = "nginx.service"
+PROGRAM = "/usr/sbin/nginx"
 NEW_WORKERS_TIMEOUT = 10
 OLD_WORKERS_TIMEOUT = 330
 """Seconds: longer than a request may last."""
@@ -32,13 +33,15 @@ class _Template(string.Template):
 @dataclass(frozen=True)
 class Nginx:
     """`user`: whom its workers run as. `has_sites`: reads sites-enabled, as
-    Debian's package does; the one from nginx.org reads conf.d alone."""
+    Debian's package does; the one from nginx.org reads conf.d alone. `uses`: some
+    location may lead to the package's upstream."""
 
     installed: bool
     running: bool
     user: str
     has_sites: bool
     has_conf_d: bool
+    uses: bool = True
 
 
 def gather(host: Host) -> Nginx:
@@ -46,9 +49,9 @@ def gather(host: Host) -> Nginx:
     wherever any included file has a mistake."""
     config = read_or_none(host.path("/etc/nginx/nginx.conf")) or ""
     config = re.sub(r"#.*", "", config)
-    installed = host.path("/usr/sbin/nginx").exists()
+    installed = host.path(PROGRAM).exists()
     user = re.search(r"^\s*user\s+([^\s;]+)", config, re.MULTILINE)
-    running = host.live and host.command("systemctl", "is-active", SERVICE).stdout.strip() in (
+    running = host.live and host.show(SERVICE, "ActiveState").get("ActiveState") in (
         "active",
         "reloading",
     )
@@ -58,7 +61,23 @@ def gather(host: Host) -> Nginx:
         user=user[1] if user and installed else "www-data",
         has_sites=bool(re.search(r"\binclude\s+\S*sites-enabled/", config)),
         has_conf_d=bool(re.search(r"\binclude\s+\S*conf\.d/\*", config)),
+        uses=not running or _uses(host),
     )
+
+
+def is_set_up(host: Host) -> bool:
+    """Has dpkg configured NGINX's package? True where it came another way."""
+    owner = host.command("dpkg-query", "-S", PROGRAM).stdout.partition(":")[0]
+    asked = host.command("dpkg-query", "-W", "-f", "${db:Status-Status}", owner)
+    return not owner or asked.stdout in ("installed", "triggers-awaited", "triggers-pending")
+
+
+def _uses(host: Host) -> bool:
+    """Without such a location there is nothing to reload for, and a reload is not
+    free: with buffers of their default size, Debian 12's NGINX cuts replies off."""
+    done = host.command("/usr/sbin/nginx", "-T", "-q")
+    passes = rf"^[^#\n]*\bfastcgi_pass\s+({re.escape(host.package.pool)}\s*;|\S*\$)"
+    return done.returncode != 0 or bool(re.search(passes, done.stdout, re.MULTILINE))
 
 
 def quoted(value: str) -> str:
@@ -108,6 +127,11 @@ def http_text(package: Package, settings: Settings, instances: Iterable[int]) ->
     )
 
 
+def is_generated(package: Package, text: str | None) -> bool:
+    """Is this a file that http_text made? Read by postrm as well."""
+    return (text or "").startswith(f"# Written by {package.command};")
+
+
 def location_text(package: Package, settings: Settings) -> str:
     """The generated file that the snippet's location includes."""
     values = {"command": package.command, "var": package.pool.replace("-", "_")}
@@ -118,7 +142,7 @@ def location_text(package: Package, settings: Settings) -> str:
 
 def test(host: Host) -> str:
     """What `nginx -t` has to complain about, else an empty string."""
-    done = host.command("/usr/sbin/nginx", "-t", "-q")
+    done = host.command(PROGRAM, "-t", "-q")
     if done.returncode == 0:
         return ""
     lines = [
@@ -174,16 +198,36 @@ def _is_leaving(pid: int) -> bool:
         return True
 
 
-def reload(host: Host, *, wait: bool) -> None:
+def put(host: Host, files: Mapping[str, str]) -> None:
+    """Write generated files; should nginx -t dislike them, put the old ones back
+    and raise Failure. Where it complained before, it has no say."""
+    old = {file: read_or_none(host.path(file)) for file in files}
+    testable = host.root == Path("/") and Path(PROGRAM).exists()
+    broken_before = test(host) if testable else ""
+    for file, text in files.items():
+        write(host.path(file), text)
+    if testable and not broken_before and (problem := test(host)):
+        for file, before in old.items():
+            if before is None:
+                host.path(file).unlink()
+            else:
+                write(host.path(file), before)
+        raise Failure(f"nginx -t: {problem}", "the former files are back")
+
+
+def reload(host: Host, *, wait: bool) -> frozenset[int]:
     """Make NGINX read its configuration and return once every new request is
     served by it; with `wait`, once no process is left that knows the old one.
 
-    Raises Failure; NGINX then runs as before, or an old process still serves.
+    Returns the processes that knew the old one. Raises Failure; NGINX then runs
+    as before, or an old process still serves.
     """
     if problem := test(host):
         die(f"nginx -t: {problem}", hint="NGINX was not reloaded")
     master = int(host.show(SERVICE, "MainPID").get("MainPID") or 0)
     old = _worker_pids(master)
+    # Cut off from here on, nobody knows what NGINX has read.
+    _loaded_mark(host).unlink(missing_ok=True)
     host.systemctl("reload", SERVICE)
     deadline = time.monotonic() + NEW_WORKERS_TIMEOUT
     while not all(map(_is_leaving, old)):
@@ -195,10 +239,13 @@ def reload(host: Host, *, wait: bool) -> None:
         time.sleep(0.02)
     mark_loaded(host)
     if wait:
-        _wait_until_gone(host, master, old)
+        wait_until_gone(host, old)
+    return old
 
 
-def _wait_until_gone(host: Host, master: int, old: frozenset[int]) -> None:
+def wait_until_gone(host: Host, old: frozenset[int]) -> None:
+    """Wait for processes of NGINX to end. Raises Failure if they take too long."""
+    master = int(host.show(SERVICE, "MainPID").get("MainPID") or 0)
     start = time.monotonic()
     told = False
     while left := old & _worker_pids(master):

@@ -95,6 +95,20 @@ class Package:
     def socket_dropin(self) -> str:
         return f"/etc/systemd/system/{self.pool}@.socket.d/10-nginx-user.conf"
 
+    @property
+    def roll_unit(self) -> str:
+        return f"{self.pool}-roll.service"
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """Patterns of what a `files.write` that was cut off leaves; postrm has them, too."""
+        return (
+            f"{self.etc}/.*.new",
+            f"{self.state}/.*.new",
+            f"/etc/nginx/conf.d/.{self.pool}.conf.new",
+            f"/etc/systemd/system/{self.pool}@.*.d/.*.new",
+        )
+
     def socket(self, instance: int | str) -> str:
         """The path that the recipe of 2018 published, so that NGINX files made
         by hand keep working."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from .instances import Instances
 from .nginx import Nginx
+from .rolling import Rolling
+from .shadows import Shadows
 from .state import State
 
 
@@ -21,6 +23,8 @@ class Facts:
     nginx: Nginx
     files: Mapping[str, str | None]
     loaded: bool
+    rolling: Rolling = Rolling()
+    shadows: Shadows = Shadows()
 
 
 @dataclass(frozen=True)
@@ -28,18 +32,20 @@ class Wanted:
     """The server as the settings want it.
 
     `count`: instances, or "auto". `explicit`: the administrator gave the count
-    on the command line, which beats systemd's presets. `grow_only`: in mode auto
-    never lower the count. `socket_user` and `dropin`, (path, text or None), say
+    just now; a number beats systemd's presets. `maintainer`: for a maintainer
+    script, which in mode auto lowers no count unasked and doesn't wait for workers
+    to finish their requests. `socket_user` and `dropin`, (path, text or None), say
     whose the sockets are. `nginx_files`: texts of the files generated for NGINX
-    over a set of instances.
+    over a set of instances. `notes`: what the administrator should know anyway.
     """
 
     count: int | str
     explicit: bool
-    grow_only: bool
+    maintainer: bool
     socket_user: str
     dropin: tuple[str, str | None]
     nginx_files: Callable[[frozenset[int]], Mapping[str, str]]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,11 +105,39 @@ class Start:
 
 
 @dataclass(frozen=True)
-class RestartStale:
+class Roll:
+    """Restart workers, and stop and start sockets, that have changed on disk."""
+
+    workers: frozenset[int]
+    sockets: frozenset[int]
+
+    def __str__(self) -> str:
+        parts = []
+        if self.sockets:
+            parts.append(f"open anew, one after the other, the sockets of {listed(self.sockets)}")
+        if self.workers:
+            parts.append(f"restart, one after the other, the workers of {listed(self.workers)}")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """Leave that to a unit: apt must not wait for a slow request."""
+
+    what: Roll
+
+    def __str__(self) -> str:
+        return f"in the background: {self.what}"
+
+
+@dataclass(frozen=True)
+class StopSpare:
+    """Stop what a roll that was cut off has left behind."""
+
     instance: int
 
     def __str__(self) -> str:
-        return f"restart instance {self.instance}: its program was replaced"
+        return f"stop instance {self.instance}, left over from an interrupted restart"
 
 
 @dataclass(frozen=True)
@@ -143,7 +177,9 @@ Action = (
     | ReloadManager
     | GiveSocket
     | Start
-    | RestartStale
+    | Roll
+    | HandOver
+    | StopSpare
     | WriteUpstream
     | ReloadNginx
     | Retire
@@ -168,7 +204,46 @@ def count(wanted: Wanted, facts: Facts) -> int:
     if isinstance(wanted.count, int):
         return wanted.count
     own = facts.instances.enabled & facts.state.enabled
-    return max(facts.cores, *own) if wanted.grow_only and own else facts.cores
+    if wanted.maintainer and own and not wanted.explicit:
+        return max(facts.cores, *own)
+    return facts.cores
+
+
+def _range(wanted: Wanted, facts: Facts) -> frozenset[int]:
+    return frozenset(range(1, count(wanted, facts) + 1))
+
+
+def to_enable(wanted: Wanted, facts: Facts) -> frozenset[int]:
+    now = facts.instances
+    if facts.shadows.foreign:
+        return frozenset()
+    return _range(wanted, facts) - now.enabled - facts.state.enabled - now.masked
+
+
+def to_retire(wanted: Wanted, facts: Facts) -> frozenset[int]:
+    if facts.shadows.foreign:
+        return frozenset()
+    own = facts.state.enabled | facts.state.pending
+    return (own & facts.instances.enabled) - _range(wanted, facts)
+
+
+def serving(wanted: Wanted, facts: Facts) -> frozenset[int]:
+    """The instances that shall run and take requests."""
+    now = facts.instances
+    enabled = now.enabled | to_enable(wanted, facts)
+    return enabled - to_retire(wanted, facts) - now.masked
+
+
+def beside(wanted: Wanted, facts: Facts) -> Plan:
+    """For a pool that is not the package's to change: NGINX's upstream names its
+    instances, and that is all."""
+    serve = serving(wanted, facts)
+    files = wanted.nginx_files(serve)
+    changes = any(facts.files[file] != text for file, text in files.items())
+    actions: list[Action] = [WriteUpstream(serve)] if changes else []
+    if facts.nginx.running and facts.nginx.uses and (changes or not facts.loaded):
+        actions.append(ReloadNginx(wait=False))
+    return Plan(tuple(actions), serve, (*wanted.notes, facts.shadows.advice))
 
 
 def make(wanted: Wanted, facts: Facts) -> Plan:
@@ -177,40 +252,55 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
     New instances run before NGINX names them; NGINX has let go of an instance
     before it stops.
     """
+    if facts.shadows.foreign:
+        return beside(wanted, facts)
     now, state = facts.instances, facts.state
-    number = count(wanted, facts)
-    range_ = frozenset(range(1, number + 1))
-    enable = range_ - now.enabled - state.enabled - now.masked
+    range_ = _range(wanted, facts)
+    enable = to_enable(wanted, facts)
     adopt = state.pending & now.enabled
-    retire = ((state.enabled | state.pending) & now.enabled) - range_
-    serving = (now.enabled | enable) - retire - now.masked
+    retire = to_retire(wanted, facts)
+    serve = serving(wanted, facts)
     dropin_file, dropin_text = wanted.dropin
     dropin_changes = facts.files[dropin_file] != dropin_text
-    nginx_files = wanted.nginx_files(serving)
+    named = facts.rolling.named(serve)
+    nginx_files = wanted.nginx_files(named)
     nginx_changes = any(facts.files[file] != text for file, text in nginx_files.items())
+
+    by_number = wanted.explicit and isinstance(wanted.count, int)
 
     actions: list[Action] = [Adopt(n) for n in sorted(adopt)]
     if dropin_changes:
         actions.append(Write(dropin_file, dropin_text))
-    actions += [Enable(n, preset=not wanted.explicit) for n in sorted(enable)]
+    actions += [Enable(n, preset=not by_number) for n in sorted(enable)]
     if facts.live:
-        if dropin_changes or enable:
+        if dropin_changes or enable or now.need_reload:
             actions.append(ReloadManager())
         if dropin_changes:
             actions += [GiveSocket(n, wanted.socket_user) for n in sorted(now.listening)]
-        actions += [Start(n) for n in sorted(serving - now.listening)]
+        actions += [Start(n) for n in sorted(serve - now.listening)]
     if nginx_changes:
-        actions.append(WriteUpstream(serving))
-    if facts.nginx.running and (nginx_changes or not facts.loaded or retire):
-        actions.append(ReloadNginx(wait=bool(retire)))
+        actions.append(WriteUpstream(named))
+    left_over = frozenset() if facts.rolling.alive else facts.rolling.spare - serve
+    unread = facts.nginx.uses and (nginx_changes or not facts.loaded)
+    if facts.nginx.running and (unread or retire or left_over):
+        actions.append(ReloadNginx(wait=bool(retire or left_over)))
     actions += [Retire(n) for n in sorted(retire)]
-    actions += [RestartStale(n) for n in sorted(now.stale & serving)]
+    if facts.live and retire:
+        # Else the target, started for whatever reason, would start them again.
+        actions.append(ReloadManager())
+    if not facts.rolling.alive:
+        actions += [StopSpare(n) for n in sorted(left_over)]
+        change = Roll(now.stale & serve, now.old_sockets & serve)
+        if change.workers or change.sockets:
+            actions.append(HandOver(change) if wanted.maintainer else change)
 
-    notes = []
+    notes = [*wanted.notes]
+    if facts.shadows.files:
+        notes.append(facts.shadows.advice)
     if by_hand := (range_ & state.enabled) - now.enabled - now.masked:
         notes.append(f"left alone, disabled by hand: instance {listed(by_hand)}")
     if masked := now.masked & (range_ | now.enabled):
         notes.append(f"left alone, masked: instance {listed(masked)}")
     if extra := now.enabled - range_ - retire - now.masked:
-        notes.append(f"left alone, enabled by hand beyond {number}: instance {listed(extra)}")
-    return Plan(tuple(actions), serving, tuple(notes))
+        notes.append(f"left alone, enabled by hand beyond {len(range_)}: instance {listed(extra)}")
+    return Plan(tuple(actions), serve, tuple(notes))

@@ -8,12 +8,13 @@ import socket
 from pathlib import Path
 
 from . import nginx
-from .apply import auto_file, load_settings, reconcile, settings_file
+from .apply import reconcile
 from .files import read_or_none, write
-from .host import Host
+from .host import Forbidden, Host
 from .lock import locked
 from .log import Failure, die, note, warn
 from .settings import parse, remember
+from .survey import auto_file, load_settings, settings_file
 
 STOCK = ("/etc/nginx/sites-enabled/default", "/etc/nginx/conf.d/default.conf")
 """The welcome pages that come with NGINX's packages (Debian, nginx.org)."""
@@ -32,10 +33,25 @@ def enabled_link(host: Host) -> Path | None:
     return link if link.is_symlink() or link.exists() else None
 
 
+def wanted_file(host: Host) -> Path:
+    """There as long as somebody asked for the site, but it is not enabled yet."""
+    return host.path(f"{host.package.state}/site-wanted")
+
+
+def is_wanted(host: Host) -> bool:
+    return wanted_file(host).exists()
+
+
 def hint(host: Host) -> None:
     """Tell a new administrator the one step that is left to a map."""
     if enabled_link(host) is None:
         package = host.package
+        if is_wanted(host):
+            note(
+                f"{package.name}: the NGINX site is not enabled yet; an installation of "
+                f"NGINX, or {package.command} apply, tries it again"
+            )
+            return
         note(
             f"{package.name}: to serve maps through NGINX, run: "
             f"{package.command} site enable [--project FILE]"
@@ -107,13 +123,7 @@ def check_project(host: Host, project: str) -> str:
 
 
 def enable(host: Host, project: str | None) -> None:
-    found = nginx.gather(host)
-    if not found.installed:
-        die("NGINX is not installed", hint="apt install nginx")
-    if not host.path(host.package.nginx_site).exists():
-        die(f"{host.package.nginx_site} is missing", hint="reinstall with --force-confmiss")
-    if not (found.has_conf_d or found.has_sites):
-        die("/etc/nginx/nginx.conf: includes neither conf.d/*.conf nor sites-enabled/*")
+    found = check_nginx(host)
     if project is not None:
         project = check_project(host, project)
         if load_settings(host).source["project"] == str(settings_file(host)):
@@ -121,6 +131,26 @@ def enable(host: Host, project: str | None) -> None:
         remember(auto_file(host), "project", project)
     if not reconcile(host, dry_run=False):
         die("the pool is not in order, see above", hint="the site was not enabled")
+    make_link(host, found)
+    if not found.running:
+        warn("NGINX is not running: systemctl start nginx")
+    announce(host)
+
+
+def check_nginx(host: Host) -> nginx.Nginx:
+    """NGINX as it is; dies where it couldn't serve the site."""
+    found = nginx.gather(host)
+    if not found.installed:
+        die("NGINX is not installed", hint="apt install nginx")
+    if not host.path(host.package.nginx_site).exists():
+        die(f"{host.package.nginx_site} is missing", hint="reinstall with --force-confmiss")
+    if not (found.has_conf_d or found.has_sites):
+        die("/etc/nginx/nginx.conf: includes neither conf.d/*.conf nor sites-enabled/*")
+    return found
+
+
+def make_link(host: Host, found: nginx.Nginx) -> None:
+    """Enable the site; nginx -t decides whether it stays."""
     link = link_path(host, found)
     made = not os.path.lexists(link)
     if made:
@@ -136,11 +166,37 @@ def enable(host: Host, project: str | None) -> None:
             f"nginx -t: {problem}",
             hint=f"the site was not enabled; adapt listen in {host.package.nginx_site}",
         )
+    wanted_file(host).unlink(missing_ok=True)
     if found.running:
         nginx.reload(host, wait=False)
-    else:
-        warn("NGINX is not running: systemctl start nginx")
-    announce(host)
+
+
+def want(host: Host) -> None:
+    """Have the site enabled as soon as NGINX can serve it."""
+    write(wanted_file(host), "")
+
+
+def enable_wanted(host: Host, *, again: bool) -> None:
+    """Enable the site if it is wanted and NGINX is there; else it stays wanted.
+
+    `again`: dpkg shall call once more when it has set up what it unpacked.
+    """
+    if not is_wanted(host) or host.root != Path("/") or not nginx.gather(host).installed:
+        return
+    if not nginx.is_set_up(host):
+        # Its own post-installation script still has to make the welcome page's link.
+        if again:
+            host.command("dpkg-trigger", "--no-await", nginx.PROGRAM)
+        return
+    with locked(host):
+        try:
+            make_link(host, check_nginx(host))
+        except Forbidden as error:
+            note(f"{error}: the site is enabled, but NGINX has not read it yet")
+        except (Failure, OSError) as error:
+            warn(f"NGINX site: {error}")
+            return
+        announce(host)
 
 
 def announce(host: Host) -> None:
@@ -153,11 +209,7 @@ def announce(host: Host) -> None:
     print(f"WMS:          {base}?{query}")
 
 
-def disable(host: Host) -> None:
-    link = enabled_link(host)
-    if link is None:
-        note("the site is not enabled")
-        return
+def _remove_link(host: Host, link: Path) -> None:
     target = os.readlink(link) if link.is_symlink() else ""
     if target != host.package.nginx_site:
         die(
@@ -165,12 +217,20 @@ def disable(host: Host) -> None:
             hint="remove it by hand if it is to go",
         )
     link.unlink()
+
+
+def disable(host: Host) -> None:
+    wanted_file(host).unlink(missing_ok=True)
+    link = enabled_link(host)
+    if link is not None:
+        _remove_link(host, link)
+    # Also without a link: an earlier run may have been cut off after its removal.
     swap_in(host)
     if problem := nginx.test(host):
         warn(f"nginx -t: {problem}; NGINX was not reloaded")
     elif nginx.gather(host).running:
         nginx.reload(host, wait=False)
-    note("the site is disabled")
+    note("the site is not enabled" if link is None else "the site is disabled")
 
 
 def command(host: Host, args: argparse.Namespace) -> int:

@@ -15,8 +15,8 @@ from .log import die
 class State:
     """`enabled`: instances that the package enabled, also those that the
     administrator has disabled since. `pending`: those that it is about to
-    enable; after an interruption they are its own whether the link was made
-    or not."""
+    enable or disable; after an interruption they are its own if there is a link,
+    and else nobody's."""
 
     enabled: frozenset[int] = frozenset()
     pending: frozenset[int] = frozenset()
@@ -47,6 +47,14 @@ class State:
 
     def intend(self, instance: int) -> Self:
         return replace(self, pending=self.pending | {instance})
+
+    def leave(self, instance: int) -> Self:
+        """Note that `instance` is about to be disabled."""
+        return replace(self, enabled=self.enabled - {instance}, pending=self.pending | {instance})
+
+    def settled(self, linked: frozenset[int]) -> Self:
+        """Without what an earlier run was about to do, and left without a link."""
+        return replace(self, pending=self.pending & linked)
 
     def done(self, instance: int, *, enabled: bool) -> Self:
         """Note that `instance` was just enabled, or that it no longer is ours."""

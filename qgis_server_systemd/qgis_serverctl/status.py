@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from . import cores, instances, site, workers
-from .apply import gather, load_settings, want
 from .host import Host
 from .plan import make
+from .survey import gather, load_settings, want
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 and no connection held."""
 
 import os
+import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,3 +57,29 @@ def is_busy(pid: int, there: Connections) -> bool:
     """Has the worker a request in hand? It has as long as it holds a connection:
     keep-alive to workers is off. This holds on every architecture."""
     return bool(socket_inodes(pid) & there.accepted)
+
+
+def holds(pid: int, there: Connections) -> bool:
+    """As is_busy, but a worker that is gone holds nothing."""
+    try:
+        return is_busy(pid, there)
+    except OSError:
+        return False
+
+
+# Numbers of accept and accept4 (arch/*/include/uapi/asm/unistd.h of Linux).
+ACCEPT = {"x86_64": ("43", "288"), "aarch64": ("202", "242")}
+
+
+def is_accepting(pid: int) -> bool:
+    """Has the worker come up, so that it waits for a request on standard input?
+
+    Reads /proc/PID/syscall (proc(5)); needs root. On an architecture whose
+    numbers are not listed, a worker that runs counts as up.
+    """
+    calls = ACCEPT.get(platform.machine())
+    try:
+        words = Path(f"/proc/{pid}/syscall").read_text(encoding="ascii").split()
+    except OSError:
+        return False
+    return calls is None or (words[:1] != ["running"] and words[0] in calls and words[1] == "0x0")

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Settings and facts of a server, brought together for the plan."""
+
+import pwd
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import cores, instances, nginx, plan, rolling, shadows
+from .files import read_or_none
+from .host import Host
+from .log import die
+from .settings import MAX_INSTANCES, Resolved, Settings, resolve
+from .state import State
+
+
+def settings_file(host: Host) -> Path:
+    """The administrator's; no program writes it."""
+    return host.path(f"{host.package.etc}/server.toml")
+
+
+def auto_file(host: Host) -> Path:
+    """What commands set."""
+    return host.path(f"{host.package.etc}/server.auto.toml")
+
+
+def load_settings(host: Host, given: Mapping[str, object] | None = None) -> Resolved:
+    return resolve(settings_file(host), auto_file(host), given)
+
+
+def gather(host: Host) -> plan.Facts:
+    state = State.load(host)
+    found = cores.detect(host)
+    candidates = state.enabled | state.pending | frozenset(range(1, found.count + 1))
+    files = (*nginx.generated(host.package), host.package.socket_dropin)
+    return plan.Facts(
+        live=host.live,
+        cores=min(found.count, MAX_INSTANCES),
+        instances=instances.gather(host, candidates),
+        state=state,
+        nginx=nginx.gather(host),
+        files={file: read_or_none(host.path(file)) for file in files},
+        loaded=nginx.is_loaded(host),
+        rolling=rolling.load(host),
+        shadows=shadows.find(host, state),
+    )
+
+
+def socket_dropin(host: Host, user: str) -> tuple[str, str | None]:
+    """The unit names Debian's NGINX user; another one needs a drop-in."""
+    text = (
+        f"# Written by {host.package.command} (setting socket_user).\n[Socket]\nSocketUser={user}\n"
+    )
+    return host.package.socket_dropin, None if user == "www-data" else text
+
+
+def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -> plan.Wanted:
+    user = facts.nginx.user if settings.socket_user == "auto" else settings.socket_user
+    if host.live:
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            die(f"socket_user: there is no user {user}", hint="is NGINX installed completely?")
+    http, location = nginx.generated(host.package)
+    # A file of that name may have been there before the package.
+    theirs = facts.files[http] is not None and not nginx.is_generated(
+        host.package, facts.files[http]
+    )
+    return plan.Wanted(
+        count=settings.instances,
+        explicit=explicit,
+        maintainer=host.maintainer,
+        socket_user=user,
+        dropin=socket_dropin(host, user),
+        nginx_files=lambda serving: {
+            **({} if theirs else {http: nginx.http_text(host.package, settings, serving)}),
+            location: nginx.location_text(host.package, settings),
+        },
+        notes=(f"{http} is not the package's and is left alone: give it another name",)
+        if theirs
+        else (),
+    )

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The releases of Debian, as far as a package made for one differs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Suite:
+    """distribution: what the changelog names.
+    standards_version: the Debian Policy that the release's lintian checks against.
+    revision: ends the version, so that a repository can hold the packages for all
+        releases, and an upgrade of Debian takes the newer release's.
+    """
+
+    distribution: str
+    standards_version: str
+    revision: str
+
+
+SUITES = {
+    "bookworm": Suite("bookworm", "4.6.2", "~deb12u1"),
+    "trixie": Suite("trixie", "4.7.2", "~deb13u1"),
+}
+ANY = Suite("unstable", SUITES["bookworm"].standards_version, "")
+"""One package for all of them: held to the oldest one's standards."""
