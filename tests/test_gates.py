@@ -122,13 +122,17 @@ def test_autopkgtest(workshop: Testbed, suite: str, sources: list[Path]) -> None
     with Testbed(suite, tools=True) as bed:
         for file in (*sources, binary(workshop)):
             bed.put(file, "/build/")
+        # It updates the package lists, too, which can only fail: let it fail at once.
+        (bed.root / "etc/apt/apt.conf.d/99offline").write_text(
+            'Acquire { Retries "0"; http::Proxy "http://127.0.0.1:9"; }\n'
+        )
         bed.boot()
-        # "null" stands for the machine itself. Debian 12's calls it isolated, 13's has to be told.
-        null = "null"
-        if "--fake-capability" in bed.out("cat", "/usr/bin/autopkgtest-virt-null"):
-            null += " --fake-capability=isolation-container"
-        command = f"autopkgtest /build/*.dsc /build/*.deb -- {null} 2>&1"
-        done = bed.run("sh", "-c", command, check=False)
+        # "null" stands for the machine itself. Debian 13's doesn't know that it is a container.
+        done = bed.run(
+            "sh", "-c", "autopkgtest --ignore-restrictions=isolation-container "
+            "/build/*.dsc /build/*.deb -- null 2>&1",
+            check=False,
+        )  # fmt: skip
         assert done.returncode == 0, done.stdout[-8000:]
         assert re.search(r"^pool +PASS$", done.stdout, re.MULTILINE)
 
