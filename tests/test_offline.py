@@ -44,7 +44,7 @@ def test_policy_forbids_to_start(ready: Testbed) -> None:
     (ready.root / "etc/nginx/sites-enabled/own").write_text(
         "server { listen 8080; include snippets/qgis-server*.conf; }\n"
     )
-    ready.run("systemctl", "reload", "nginx")
+    ready.run("systemctl", "restart", "nginx")
     workers = ready.out("pgrep", "--parent", nginx_pid(ready))
     forbid(ready)
     said = install(ready)

@@ -126,18 +126,26 @@ def gather(host: Host, candidates: frozenset[int]) -> Instances:
         files = definition_files(host, unit)
         now = definition.digest(files)
         started = int(unit.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
-        if definition.is_outdated(started, definition.newest_change(files), now, known.get(name)):
+        # One that systemd or the administrator started is not on record, but its
+        # definition is unchanged if a sibling was started by the same.
+        by = known.get(name, now if now in known.values() else None)
+        if definition.is_outdated(started, definition.newest_change(files), now, by):
             outdated.add(name)
         else:
             current[name] = now
     replaced = {name for name, unit in up.items() if is_replaced(int(unit.get("MainPID") or 0))}
     listening = numbers(up, pool, "socket")
+    masked = frozenset(n for n in on | listening | candidates if is_masked(host, n))
+    unread = {name for name, unit in shown.items() if unit.get("NeedDaemonReload") == "yes"}
     return Instances(
         enabled=on,
-        masked=frozenset(n for n in on | listening | candidates if is_masked(host, n)),
+        masked=masked,
         listening=listening,
         stale=numbers(outdated | replaced, pool, "service"),
         old_sockets=numbers(outdated, pool, "socket"),
         current=current,
-        need_reload=any(unit.get("NeedDaemonReload") == "yes" for unit in shown.values()),
+        # A masked unit stays unread for ever.
+        need_reload=bool(
+            (numbers(unread, pool, "socket") | numbers(unread, pool, "service")) - masked
+        ),
     )
