@@ -122,14 +122,16 @@ def gather(host: Host, candidates: frozenset[int]) -> Instances:
     up = {name: unit for name, unit in shown.items() if unit.get("ActiveState") == "active"}
     known = definition.load(host) if up else {}
     current, outdated = {}, set()
-    for name, unit in up.items():
+    for name, unit in shown.items():
         files = definition_files(host, unit)
         now = definition.digest(files)
         started = int(unit.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
         # One that systemd or the administrator started is not on record, but its
         # definition is unchanged if a sibling was started by the same.
         by = known.get(name, now if now in known.values() else None)
-        if definition.is_outdated(started, definition.newest_change(files), now, by):
+        changed = definition.newest_change(files)
+        # What does not run yet will start by the definition as it is now.
+        if name in up and definition.is_outdated(started, changed, now, by):
             outdated.add(name)
         else:
             current[name] = now
