@@ -112,11 +112,13 @@ def test_a_roll_stops_where_a_worker_does_not_come_up(server: Testbed) -> None:
     broken = server.root / "etc/systemd/system/qgis-server@.service.d/broken.conf"
     broken.parent.mkdir(parents=True, exist_ok=True)
     broken.write_text("[Service]\nExecStart=\nExecStart=/bin/false\n")
+    server.run("systemctl", "daemon-reload")
     done = server.run("qgis-serverctl", "apply", check=False)
     assert done.returncode == 1
     assert "instance 1 did not come up" in done.stderr
     assert [main_pid(server, n) for n in (2, 3)] == [before[2], before[3]]
     broken.unlink()
+    server.run("systemctl", "daemon-reload")
     ctl(server, "apply")
     assert "nothing to do" in ctl(server, "apply")
 
