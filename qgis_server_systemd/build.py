@@ -28,7 +28,7 @@ def check_tools() -> None:
     if missing := [tool for tool in NEEDED if not shutil.which(tool)]:
         die(
             f"not installed: {', '.join(missing)}",
-            hint="apt install build-essential debhelper dh-python",
+            hint="apt install build-essential debhelper dh-python po-debconf",
         )
 
 

@@ -32,8 +32,8 @@ steps=0
 while read -r _; do steps=$((steps + 1)); done <{FOLDER}/log
 if [ "$steps" -eq "$STEPS_AT" ]; then
     read -r group <{FOLDER}/group
-    kill -KILL -- "-$group"
-    kill -KILL 0
+    kill -9 "-$group"
+    kill -9 0
 fi
 exec "$real" "$@"
 """

@@ -144,7 +144,7 @@ def test_a_missing_tool_is_named(
     assert cli.main(["build", "--output", str(tmp_path / "dist")]) == 1
     assert capsys.readouterr().err == (
         "qgis-server-systemd: not installed: dpkg-buildpackage, dh, dh_python3 "
-        "(apt install build-essential debhelper dh-python)\n"
+        "(apt install build-essential debhelper dh-python po-debconf)\n"
     )
     assert not (tmp_path / "dist").exists()
 

@@ -112,7 +112,7 @@ def is_whole(bed: Testbed, count: int) -> None:
     assert state == {"enabled": everyone, "pending": []}
     wants = bed.root / "etc/systemd/system/qgis-server.target.wants"
     assert len(list(wants.iterdir())) == count
-    wait_for(lambda: status(bed)["pending"] == [], "nothing is left to do")
+    assert status(bed)["pending"] == []
     assert leftovers(bed) == ""
     nginx_is_content(bed)
 
@@ -130,7 +130,7 @@ def files(bed: Testbed) -> set[str]:
 
 def heal(bed: Testbed, deb: str, wanted: str) -> None:
     """What an administrator does after an interruption."""
-    bed.run("dpkg", "--configure", "-a")
+    bed.run("dpkg", "--configure", "-a", check=False)
     if version(bed) != wanted:
         bed.run("dpkg", "--install", deb)
     assert version(bed) == wanted
@@ -149,7 +149,7 @@ def each_kill(
     while killed:
         step, killed = step + 1, False
         for index, command in enumerate(commands):
-            if in_turn and index != step % len(commands):
+            if in_turn and index != (step - 1) % len(commands):
                 continue
             found = kill_at(bed, step, *command, fine=fine)
             print(" ".join(command[:2]), found or f"has no step {step}", flush=True)
@@ -172,7 +172,7 @@ def test_install_and_purge_killed_at_each_step(bare: Testbed) -> None:
             heal(bare, DEB, "0.1.0-1")
             is_whole(bare, cores)
         else:
-            bare.run("dpkg", "--configure", "-a")
+            bare.run("dpkg", "--configure", "-a", check=False)
             bare.run(*purge)
             assert files(bare) == before
             assert sockets(bare) == []
@@ -182,12 +182,14 @@ def test_upgrade_killed_at_each_step(quick: Testbed) -> None:
     """Up and down again: to the scripts, both are upgrades."""
     cores = cpus_of_init(quick)
     quick.run("sh", "-c", "echo QGIS_SERVER_MAX_THREADS=2 >>/etc/qgis-server/env")
+    quick.run("qgis-serverctl", "apply")
     targets = ((NEWER, "0.1.0-2"), (DEB, "0.1.0-1"))
     # dpkg would ask about the edited env.
     commands = [("dpkg", "--force-confold", "--install", deb) for deb, _ in targets]
     for index in each_kill(quick, *commands, in_turn=True):
         nothing_is_half_written(quick)
-        quick.run("dpkg", "--configure", "-a", "--force-confold")
+        # Cut off in the middle of unpacking, it asks for the second installation.
+        quick.run("dpkg", "--configure", "-a", "--force-confold", check=False)
         if version(quick) != targets[index][1]:
             quick.run(*commands[index])
         assert version(quick) == targets[index][1]
