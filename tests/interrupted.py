@@ -338,6 +338,7 @@ def test_systemctl_lets_down(quick: Testbed, verb: str, how: str) -> None:
     host = "/usr/share/qgis-server-systemd/qgis_serverctl/host.py"
     quick.run("sed", "-i", r"s/^\([A-Z]*_TIMEOUT\) = .*/\1 = 2/", host)
     quick.run("sed", "-i", "s/stop_timeout + 30/request_timeout - 298/", host)
+    quick.run("sed", "-i", "s/timeout: float = 60/timeout: float = 2/", host)
     stub(quick, verb, "exec sleep 600" if how == "hangs" else "echo Out of luck. >&2; exit 1")
     failed, said = apply(quick, "--instances", str(counts[1]))
     assert failed == 1
