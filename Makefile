@@ -1,15 +1,17 @@
 # Each target first installs what it needs: Debian packages through apt (as root
-# or with sudo), Python packages into .venv.
+# or with sudo), Python packages into .venv. The tests of each Debian release run in
+# a process of their own; ARGS='--numprocesses 0' makes it one for all.
 
 PYTHON = python3
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 
-.PHONY: help deb demo test clean
+.PHONY: help deb demo test bench clean
 
 help:
 	@echo "make deb    build the package into dist/"
 	@echo "make demo   serve a map from a throw-away container until Ctrl-C"
 	@echo "make test   run all tests, also in booted containers (ARGS='--suite trixie -k NAME')"
+	@echo "make bench  measure what the package itself costs"
 	@echo "make clean  remove what was built here"
 
 deb:
@@ -22,7 +24,11 @@ demo:
 
 test:
 	$(PYTHON) tests/prepare.py test
-	$(AS_ROOT) .venv/bin/python -m pytest $(ARGS)
+	$(AS_ROOT) .venv/bin/python -m pytest --verbose --numprocesses 2 --dist loadgroup $(ARGS)
+
+bench:
+	@$(PYTHON) tests/prepare.py bench
+	@$(AS_ROOT) .venv/bin/python tests/bench.py $(ARGS)
 
 clean:
 	rm -rf .venv build deb_dist dist rendered demo.png *.egg-info

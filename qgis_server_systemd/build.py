@@ -32,6 +32,17 @@ def check_tools() -> None:
         )
 
 
+def copy_sources(target: Path) -> None:
+    """Copy what the package is made from into a new folder."""
+    target.mkdir()
+    for name in SOURCES:
+        source = HERE.parent / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target / name)
+
+
 def build(output: Path, suite: str | None = None) -> list[Path]:
     """Make source and binary package in a copy of the source, and move them to
     `output` when all is done. Raises Failure, showing the end of the log."""
@@ -39,13 +50,7 @@ def build(output: Path, suite: str | None = None) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="qgis-server-systemd-") as folder:
         work = Path(folder) / "source"
-        work.mkdir()
-        for name in SOURCES:
-            source = HERE.parent / name
-            if source.is_dir():
-                shutil.copytree(source, work / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy2(source, work / name)
+        copy_sources(work)
         note("building source and binary package")
         arguments = ["sdist_dsc", f"--suite={suite}"] if suite else []
         log = Path(folder) / "log"

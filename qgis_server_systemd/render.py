@@ -15,13 +15,14 @@ from . import __version__, completion
 from .qgis_serverctl import cli
 from .qgis_serverctl.log import die
 from .qgis_serverctl.package import Package
-from .qgis_serverctl.settings import MAX_INSTANCES, SETTINGS, as_toml
+from .qgis_serverctl.settings import MAX_INSTANCES, SETTINGS, Settings, as_toml
 from .qgis_variables import VARIABLES, Variable
 from .suites import ANY, SUITES, Suite
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = HERE.parent / "debian"
 SERVER_SIDE = HERE / "qgis_serverctl"
+PLUGIN = HERE / "worker_plugin"
 MAINTAINER = "qgis-server-systemd maintainers <maintainers@qgis-server-systemd.example>"
 
 ACTIVE = {"QGIS_SERVER_LOG_STDERR": "1", "QGIS_SERVER_LOG_LEVEL": "1"}
@@ -68,6 +69,7 @@ def values(package: Package, suite: Suite = ANY) -> dict[str, object]:
         "suite": suite,
         "maintainer": MAINTAINER,
         "settings": SETTINGS,
+        "defaults": Settings(),
         "max_instances": MAX_INSTANCES,
         "variables": VARIABLES,
         "active": ACTIVE,
@@ -113,15 +115,17 @@ def render_debian(target: Path, package: Package, suite: Suite = ANY) -> None:
         file.write_text(text, encoding="utf-8")
         file.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
     changelog = target / "changelog"
-    check_version(changelog.read_text(encoding="utf-8"))
-    changelog.write_text(
-        changelog_for(suite, changelog.read_text(encoding="utf-8")), encoding="utf-8"
-    )
+    text = changelog.read_text(encoding="utf-8")
+    check_version(text)
+    changelog.write_text(changelog_for(suite, text), encoding="utf-8")
     shutil.copytree(
         SERVER_SIDE,
         target / "root" / package.share.lstrip("/") / "qgis_serverctl",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
+    plugin = target / "root" / package.plugins.lstrip("/") / package.plugin
+    shutil.copytree(PLUGIN, plugin, ignore=shutil.ignore_patterns("__pycache__"))
+    (plugin / "backoff.py").rename(target / "root" / package.share.lstrip("/") / "backoff")
 
 
 def command(args: argparse.Namespace) -> int:

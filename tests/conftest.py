@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from newer import build_newer
-from pool import install, put_package
-from testbed import SUITES, Testbed
+from pool import install, put_package, serving_bed
+from testbed import SUITES, Testbed, children, unwind_on_termination
 
 from qgis_server_systemd.build import build
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,6 +35,43 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "suite" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--suite") or SUITES
         metafunc.parametrize("suite", list(dict.fromkeys(chosen)), scope="session")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """However the run is ended, so are its containers, also those of pytest-xdist's
+    worker processes."""
+    unwind_on_termination()
+    if hasattr(config, "workerinput"):
+        for number in ENDINGS:
+            signal.signal(number, unwind_once)
+        # Should the parent be killed: PR_SET_PDEATHSIG, prctl(2).
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))
+    elif config.getoption("numprocesses", None):
+        config.pluginmanager.register(Parent())
+
+
+def unwind_once(number: int, frame: FrameType | None) -> None:
+    """pytest-xdist interrupts a second time, in the middle of the clean-up."""
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+class Parent:
+    """pytest-xdist itself leaves its worker processes five seconds for their test, and then
+    five for the clean-up."""
+
+    def pytest_keyboard_interrupt(self) -> None:
+        for worker in children(os.getpid()):
+            os.kill(worker, signal.SIGTERM)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a suite together, so that its servers are made only once."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call is not None and "suite" in call.params:
+            item.add_marker(pytest.mark.xdist_group(call.params["suite"]))
 
 
 @pytest.fixture(scope="session")
@@ -75,9 +118,5 @@ def server(ready: Testbed) -> Testbed:
 @pytest.fixture(scope="session")
 def pool(suite: str, package: Path) -> Iterator[Testbed]:
     """A booted server with the site enabled, shared by tests that only send requests."""
-    with Testbed(suite) as testbed:
-        put_package(testbed, package)
-        testbed.boot()
-        install(testbed, "nginx")
-        testbed.run("qgis-serverctl", "site", "enable")
+    with serving_bed(suite, package) as testbed:
         yield testbed

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from qgis_server_systemd.build import SOURCES
+from qgis_server_systemd.build import copy_sources
 
-TOP = Path(__file__).resolve().parents[1]
 ENTRY = """qgis-server-systemd (0.1.0-2) unstable; urgency=medium
 
   * Differs everywhere.
@@ -29,19 +27,14 @@ CHANGES = {
     "usr/lib/systemd/system/qgis-server.slice": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-apply.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-roll.service": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server-monitor.service": "\n# Newer.\n",
 }
 
 
 def build_newer(folder: Path) -> Path:
     """Build it from a changed copy of the sources; returns the binary package."""
     copy = folder / "source"
-    copy.mkdir()
-    for name in SOURCES:
-        source = TOP / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy / name)
+    copy_sources(copy)
     changelog = copy / "debian/changelog"
     changelog.write_text(ENTRY + changelog.read_text())
     for name, addition in CHANGES.items():

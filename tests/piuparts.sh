@@ -21,7 +21,7 @@ union-overlay-directory=/union/over
 union-underlay-directory=/union/under
 END
 # It lists all files again and again: hide those that no package of ours comes near.
-for folder in /usr/include /usr/lib/python3 /usr/share/icons /usr/share/qgis /usr/share/zoneinfo; do
+for folder in /usr/include /usr/lib/python3 /usr/share/icons /usr/share/zoneinfo; do
     echo "tmpfs $folder tmpfs defaults 0 0"
 done >/etc/schroot/base.fstab
 ln -sf true /usr/bin/debsums # as it would miss them

@@ -5,14 +5,24 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from testbed import Testbed
 
+from qgis_server_systemd.qgis_serverctl.cores import count_list
+
 DEB = "/root/package.deb"
 OFFLINE = {"DEBIAN_FRONTEND": "noninteractive"}
+MAP = (
+    "http://127.0.0.1/qgis-server?MAP=/srv/maps/world.qgz&SERVICE=WMS&VERSION=1.3.0"
+    "&REQUEST=GetMap&LAYERS=countries&STYLES=&CRS=EPSG:4326&BBOX=-60,-120,60,120"
+    "&WIDTH=256&HEIGHT=128&FORMAT=image/png"
+)
 
 
 def put_package(bed: Testbed, package: Path) -> None:
@@ -23,6 +33,17 @@ def install(bed: Testbed, *more: str, package: bool = True) -> str:
     """apt install, in a booted testbed; returns what it said."""
     names = [DEB, *more] if package else list(more)
     return apt(bed, "install", "--no-install-recommends", *names)
+
+
+@contextmanager
+def serving_bed(suite: str, package: Path) -> Iterator[Testbed]:
+    """A booted server with the package, NGINX and the ready site."""
+    with Testbed(suite) as bed:
+        put_package(bed, package)
+        bed.boot()
+        install(bed, "nginx")
+        ctl(bed, "site", "enable")
+        yield bed
 
 
 def apt(bed: Testbed, verb: str, *args: str) -> str:
@@ -68,12 +89,10 @@ def nginx_is_content(bed: Testbed) -> None:
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
-    import time
-
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout} s in vain: {what}"
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks; what never comes true fails above
 
 
 def main_pid(bed: Testbed, instance: int) -> int:
@@ -88,6 +107,43 @@ def cpus_of_init(bed: Testbed) -> int:
         capture_output=True,
         text=True,
     )
-    from qgis_server_systemd.qgis_serverctl.cores import count_list
-
     return count_list(done.stdout.split()[1])
+
+
+def ctl(bed: Testbed, *args: str, check: bool = True) -> str:
+    done = bed.run("qgis-serverctl", *args, check=check)
+    return done.stdout + done.stderr
+
+
+def is_served(bed: Testbed, url: str = MAP) -> None:
+    reply = bed.fetch(url)
+    assert (reply.status, reply.body[:4]) == (200, b"\x89PNG"), reply.body[:300]
+
+
+@contextmanager
+def load(
+    bed: Testbed, *urls: str, clients: int = 4, options: tuple[str, ...] = ()
+) -> Iterator[dict[str, Any]]:
+    """Send requests while the context lasts; the result is filled in at its end. The
+    options are those of load.py."""
+    bed.put(Path(__file__).with_name("load.py"), "/root/load.py")
+    bed.run("rm", "-f", "/root/stop", "/root/stop.started")
+    result: dict[str, Any] = {}
+    replies: list[subprocess.CompletedProcess[str]] = []
+
+    def send() -> None:
+        replies.append(
+            bed.run(
+                "python3", "/root/load.py", *options, str(clients), "/root/stop", *(urls or (MAP,))
+            )
+        )
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        wait_for((bed.root / "root/stop.started").exists, "the load begins")
+        yield result
+    finally:
+        bed.run("touch", "/root/stop")
+        thread.join()
+    result |= json.loads(replies[0].stdout)

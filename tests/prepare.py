@@ -21,7 +21,7 @@ QEMU = {"aarch64": "qemu-system-arm"}.get(platform.machine(), "qemu-system-x86")
 BUILD = ("build-essential", "debhelper", "dh-python", "po-debconf", "python3-venv")
 BOOT = ("iproute2", "mmdebstrap", "systemd-container", "util-linux")
 CHECK = ("e2fsprogs", "groff-base", "man-db", "shellcheck", QEMU)
-NEEDED = {"deb": BUILD, "demo": BUILD + BOOT, "test": BUILD + BOOT + CHECK}
+NEEDED = {"deb": BUILD, "demo": BUILD + BOOT, "bench": BUILD + BOOT, "test": BUILD + BOOT + CHECK}
 
 
 def installed(package: str) -> bool:

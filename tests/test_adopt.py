@@ -12,8 +12,10 @@ from pool import (
     DEB,
     OFFLINE,
     apt,
+    ctl,
     enabled,
     install,
+    load,
     main_pid,
     nginx_is_content,
     path,
@@ -23,7 +25,6 @@ from pool import (
     upstream,
     wait_for,
 )
-from test_install import ctl, load
 from testbed import Testbed
 
 SOCKET = """\

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import re
 
+import pytest
+
 from qgis_server_systemd.qgis_serverctl import nginx
 from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import Settings
@@ -32,15 +34,32 @@ def test_no_placeholder_is_left() -> None:
     settings = Settings(cors_origins=("https://a.example",), trusted_proxies=("10.0.0.0/8",))
     for text in (
         nginx.http_text(PACKAGE, settings, (1, 2)),
-        nginx.location_text(PACKAGE, settings),
-        nginx.location_text(PACKAGE, Settings()),
+        nginx.location_text(PACKAGE, settings, checks_end=True),
+        nginx.location_text(PACKAGE, Settings(), checks_end=False),
     ):
         assert not re.search(r"@[a-z{]", text)
 
 
 def test_cors_touches_no_header_unless_asked_for() -> None:
     """add_header in a location would undo those of the administrator's server."""
-    assert "add_header" not in nginx.location_text(PACKAGE, Settings())
+    assert "add_header" not in nginx.location_text(PACKAGE, Settings(), checks_end=True)
+
+
+@pytest.mark.parametrize(
+    ("version", "checks"),
+    [
+        ("nginx version: nginx/1.22.1\n", True),
+        ("nginx version: nginx/1.29.6 (Debian)\n", True),
+        ("nginx version: nginx/1.29.7\n", False),
+        ("nginx version: nginx/2.0.0\n", False),
+        ("", False),
+    ],
+)
+def test_no_connection_to_a_worker_is_kept(version: str, checks: bool) -> None:
+    assert nginx.checks_end(version) == checks
+    text = nginx.location_text(PACKAGE, Settings(), checks_end=checks)
+    assert f"fastcgi_keep_conn {'on' if checks else 'off'};" in text
+    assert "keepalive" not in nginx.http_text(PACKAGE, Settings(), (1, 2))
 
 
 def test_quoting() -> None:

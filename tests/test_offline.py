@@ -108,7 +108,7 @@ def test_another_root(ready: Testbed) -> None:
     instances = sorted(int(re.findall(r"@(\d+)", line)[0]) for line in there.splitlines())
     assert instances == list(range(1, len(instances) + 1)) != []
     state = json.loads(ready.out("cat", "/mnt/upper/var/lib/qgis-server-systemd/state.json"))
-    assert state == {"enabled": instances, "pending": []}
+    assert state == {"enabled": instances, "pending": [], "drained": []}
     text = ready.out("cat", "/mnt/upper/etc/nginx/conf.d/qgis-server.conf")
     assert f"server unix:{path(1)}" in text
     assert "qgis-server:" in ready.out("cat", "/mnt/upper/etc/passwd")
@@ -176,10 +176,13 @@ def test_every_file_is_written_by_one_function() -> None:
         for line in file.read_text().splitlines()
         if pattern.search(line)
     }
-    # The locks hold nothing that counts; adoption copies files with owner and time.
-    assert found == {"files.py", "lock.py", "rolling.py", "adoption.py"}
+    # The locks hold nothing that counts; access.py writes into a pipe.
+    assert found == {"files.py", "lock.py", "rolling.py", "access.py"}
     text = (PACKAGE / "files.py").read_text()
-    assert text.index("os.fsync(stream") < text.index("beside.replace") < text.index("fsync(folder")
+    put = text[text.index("def _put(") :]
+    assert "with _put(file) as beside" in text
+    assert put.index("yield beside") < put.index("beside.replace") < put.index("_sync(file.parent")
+    assert "os.fsync(stream.fileno())" in text
 
 
 @pytest.mark.parametrize("command", [("apply",), ("status",)])

@@ -28,7 +28,7 @@ WANTED = plan.Wanted(
     dropin=(DROPIN, None),
     nginx_files=upstream,
 )
-NGINX = Nginx(installed=True, running=True, user="www-data", has_sites=True, has_conf_d=True)
+NGINX = Nginx(installed=True, running=True, user="www-data")
 
 
 def numbers(*values: int) -> frozenset[int]:

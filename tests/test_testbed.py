@@ -9,12 +9,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from testbed import Testbed, TestbedError, cgroups_of, mirrors
+from pool import wait_for
+from testbed import Testbed, TestbedError, cache_folder, cgroups_of, locked, mirrors
 
 # Boots a testbed, tells of it and waits to be killed.
 HOLDER = """
@@ -27,14 +26,16 @@ with Testbed(sys.argv[1]) as bed:
     while not select.select([sys.stdin], [], [], 0.1)[0]:
         pass
 """
-
-
-def until(condition: Callable[[], bool], timeout: float = 20) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout:g} s"
-        time.sleep(0.02)
+# The same as a test.
+HELD_TEST = """
+import pathlib
+from testbed import Testbed
+def test(suite):
+    with Testbed(suite) as bed:
+        bed.boot()
+        pathlib.Path("held").write_text(str(bed.bed))
+        bed.run("sleep", "600")
+"""
 
 
 def mounted_below(folder: Path) -> list[str]:
@@ -79,7 +80,8 @@ def serve(bed: Testbed, folder: str) -> None:
     """Serve a folder on port 80 of a booted testbed."""
     command = ("python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, "80")
     bed.run("systemd-run", "--unit=web", *command)
-    until(lambda: not bed.run("curl", "-s", "http://127.0.0.1/", check=False).returncode)
+    answers = ("curl", "-s", "http://127.0.0.1/")
+    wait_for(lambda: not bed.run(*answers, check=False).returncode, "it serves", timeout=20)
 
 
 def hold(suite: str) -> tuple[subprocess.Popen[str], Path, int, int]:
@@ -140,7 +142,8 @@ def test_two_containers_do_not_share_units_or_ports(suite: str) -> None:
             bed.run("sh", "-c", f"mkdir /srv/www; echo {word} >/srv/www/name")
             serve(bed, "/srv/www")
         one.run("systemctl", "kill", "--signal=KILL", "web.service")
-        until(lambda: one.run("systemctl", "is-active", "-q", "web", check=False).returncode != 0)
+        active = ("systemctl", "is-active", "-q", "web")
+        wait_for(lambda: one.run(*active, check=False).returncode != 0, "it ends", timeout=20)
         assert other.fetch("http://127.0.0.1/name").body == b"other\n"
 
 
@@ -217,7 +220,7 @@ def test_a_timeout_ends_the_command(bed: Testbed, user: str | None) -> None:
     bed.boot()
     with pytest.raises(AssertionError, match="no end within"):
         bed.run("sleep", "1234", timeout=0.5, user=user)
-    until(lambda: "sleep 1234" not in bed.out("ps", "-eo", "args"))
+    wait_for(lambda: "sleep 1234" not in bed.out("ps", "-eo", "args"), "it ends", timeout=20)
 
 
 def test_nginx_installs_without_a_network(bed: Testbed) -> None:
@@ -258,15 +261,36 @@ def test_termination_closes_the_testbed(suite: str) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_parallel_run_that_is_ended_leaves_nothing(
+    suite: str, how: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "test_held.py").write_text(HELD_TEST)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "conftest", "-n", "1", "--suite", suite, "."],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.DEVNULL,
+    )
+    held = tmp_path / "held"
+    wait_for(lambda: held.exists() and held.read_text() != "", "it boots")
+    run.send_signal(how)
+    run.wait(30)
+    folder = Path(held.read_text())
+    wait_for(lambda: not folder.exists(), "the worker process ends its test", timeout=30)
+    assert_nothing_left(folder)
+
+
 def test_the_next_start_removes_what_a_killed_run_left(suite: str) -> None:
     holder, folder, pid, port = hold(suite)
     with Testbed(suite):
         assert folder.exists(), "a testbed in use was taken for a leftover"
         assert Path(f"/proc/{pid}").exists()
-    holder.kill()
-    holder.wait(30)
-    assert folder.exists()
-    assert Path(f"/proc/{pid}").exists()
+    with locked(cache_folder() / "beds.lock"):  # or another test's start would sweep
+        holder.kill()
+        holder.wait(30)
+        assert folder.exists()
+        assert Path(f"/proc/{pid}").exists()
     with Testbed(suite):
         assert_nothing_left(folder)
         assert not Path(f"/proc/{pid}").exists()

@@ -8,8 +8,20 @@ import threading
 from pathlib import Path
 
 import pytest
-from pool import apt, main_pid, nginx_is_content, path, sockets, status, upstream, wait_for
-from test_install import MAP, ctl, is_served, load
+from pool import (
+    MAP,
+    apt,
+    ctl,
+    is_served,
+    load,
+    main_pid,
+    nginx_is_content,
+    path,
+    sockets,
+    status,
+    upstream,
+    wait_for,
+)
 from testbed import Testbed
 
 NEWER = "/root/newer.deb"
@@ -127,7 +139,6 @@ def test_a_killed_roll_is_taken_up_again(server: Testbed, newer_package: Path) -
     ctl(server, "site", "enable")
     ctl(server, "apply", "--instances", "1")
     server.put(newer_package, NEWER)
-    killed = server.root / "run-was-killed"
     server.run(
         "sh", "-c",
         "mkdir -p /etc/systemd/system/qgis-server-roll.service.d;"
@@ -135,7 +146,8 @@ def test_a_killed_roll_is_taken_up_again(server: Testbed, newer_package: Path) -
         " >/etc/systemd/system/qgis-server-roll.service.d/kill.conf",
     )  # fmt: skip
     apt(server, "install", NEWER)
-    assert not killed.exists()
+    result = ("systemctl", "show", "--property=Result", "--value", "qgis-server-roll")
+    wait_for(lambda: server.out(*result) == "signal", "the roll is killed")
     # As it is after a kill in the middle: drained, with a spare in its place.
     server.run("systemctl", "start", "qgis-server@2.socket")
     server.run(

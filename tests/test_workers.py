@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from qgis_server_systemd.qgis_serverctl import workers
+from qgis_server_systemd.worker_plugin import stop
 
 
 def table() -> str:
@@ -38,3 +39,7 @@ def test_paths_with_the_same_beginning_are_kept_apart() -> None:
     row = "0: 2 0 00000000 0001 03 77 /run/qgis-server-11.sock\n"
     assert workers.connections(head + row, "/run/qgis-server-1.sock").accepted == frozenset()
     assert workers.connections(head + row, "/run/qgis-server-11.sock").accepted == {77}
+
+
+def test_the_plugin_knows_the_same_system_calls() -> None:
+    assert stop.ACCEPT == workers.ACCEPT

@@ -648,7 +648,7 @@ def build_tree(suite: str, new: Path, guard: int) -> None:
 def base_tree(suite: str) -> Path:
     """The prepared root tree of a suite; built when missing or stale. Not to be changed."""
     need_root()
-    _unwind_on_termination()
+    unwind_on_termination()
     if suite not in SUITES:
         raise TestbedError(f"no such suite: {suite}; known are {', '.join(SUITES)}")
     layer = cache_folder() / "trees" / tree_name(suite)
@@ -782,7 +782,7 @@ def unmount(root: Path) -> None:
         if done.returncode and time.monotonic() > deadline:
             subprocess.run(["umount", "--lazy", root], check=True)
         elif done.returncode:
-            time.sleep(0.05)
+            time.sleep(0.05)  # nothing tells when it is no longer busy; bounded above
 
 
 def remove_bed(bed: Path) -> None:
@@ -840,8 +840,8 @@ def _close_beds() -> None:
         bed.close()
 
 
-def _unwind_on_termination() -> None:
-    # As Ctrl-C: the with statements end their testbeds, and pytest its fixtures.
+def unwind_on_termination() -> None:
+    """Take it as Ctrl-C: the with statements end their testbeds, and pytest its fixtures."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -870,7 +870,7 @@ class Testbed:
 
     def __enter__(self) -> Self:
         need_root()
-        _unwind_on_termination()
+        unwind_on_termination()
         with contextlib.ExitStack() as stack:
             layers = hold_layers(self.suite, stack, tools=self.tools)
             bed = new_bed(stack)
@@ -981,6 +981,7 @@ class Testbed:
                     return
                 if state in ("maintenance", "stopping"):
                     break
+            # Before systemd answers there is nothing to wait on; bounded by the deadline.
             time.sleep(0.05)
         raise TestbedError(f"the container did not come up\n{self._complaints()}")
 

@@ -23,7 +23,7 @@ from .host import Host
 from .lock import locked
 from .log import Failure, die, note, warn
 from .state import State
-from .survey import auto_file, load_settings, settings_file
+from .survey import auto_file, is_overruled, load_settings
 
 READ = ("QGIS_PROJECT_FILE", "QGIS_AUTH_PASSWORD_FILE", "QGIS_PLUGINPATH")
 WRITTEN = ("QGIS_AUTH_DB_DIR_PATH", "QGIS_SERVER_CACHE_DIRECTORY", "QGIS_SERVER_LOG_FILE")
@@ -37,7 +37,7 @@ def prepare(host: Host, found: shadows.Shadows) -> Journal:
     """Look at the pool and note all that is to be done."""
     package = host.package
     sockets = [link for link in shadows.all_links(host) if link.endswith(".socket")]
-    running = tuple(sorted(instances.gather(host, frozenset()).listening))
+    running = tuple(sorted(instances.gather(host).listening))
     dropins = {}
     for file in found.files:
         unit = recipe.read_unit(package, host.path(file).read_text(encoding="utf-8"))
@@ -230,8 +230,7 @@ def begin(host: Host, found: shadows.Shadows) -> Journal:
 
 def command(host: Host, args: argparse.Namespace) -> int:
     """The subcommand; returns the exit status."""
-    if os.geteuid() != 0:
-        raise Failure("only root may move the pool", f"sudo {host.package.command} adopt")
+    host.need_root("move the pool", "adopt")
     with locked(host):
         journal = Journal.load(host)
         found = shadows.find(host, State.load(host))
@@ -246,8 +245,7 @@ def command(host: Host, args: argparse.Namespace) -> int:
             return 0
         journal = journal or begin(host, found)
         carry_out(host, journal)
-        if load_settings(host).source["instances"] == str(settings_file(host)):
-            warn(f"{settings_file(host)} sets instances too and wins: change it there")
+        is_overruled(host, "instances")
         good = reconcile(host, dry_run=False)
         advise(host, journal)
     return 0 if good else 1

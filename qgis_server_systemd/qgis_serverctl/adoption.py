@@ -4,12 +4,10 @@ change, and the way back. Each step may be done twice."""
 
 import json
 import os
-import shutil
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
-from . import instances, shadows
+from . import files, instances, shadows
 from .files import read_or_none, write
 from .host import Host
 from .log import die
@@ -65,10 +63,9 @@ class Journal:
 
     def touched(self, host: Host) -> list[str]:
         """Every path that may be written or removed."""
-        state = f"{host.package.state}/state.json"
-        auto = f"{host.package.etc}/server.auto.toml"
+        kept = (host.package.auto_settings, host.package.state_file)
         links = [link for unit in self.wanted for link in links_of(host, unit)]
-        return [*dict.fromkeys([*self.files, *self.links, *links, *self.dropins, auto, state])]
+        return [*dict.fromkeys([*self.files, *self.links, *links, *self.dropins, *kept])]
 
 
 def links_of(host: Host, unit: str) -> tuple[str, str]:
@@ -82,7 +79,7 @@ def back_up(host: Host, journal: Journal) -> None:
     for path in journal.touched(host):
         source = host.path(path)
         if os.path.lexists(source):
-            _copy(source, host.path(journal.backup + path))
+            files.copy(source, host.path(journal.backup + path))
 
 
 def change(host: Host, journal: Journal) -> None:
@@ -96,7 +93,7 @@ def change(host: Host, journal: Journal) -> None:
         write(host.path(file), text)
     kept = [link for unit in journal.wanted for link in links_of(host, unit)]
     for link in kept:
-        _link(host.path(link), f"{shadows.PACKAGED}/{host.package.pool}@.socket")
+        files.link(host.path(link), f"{shadows.PACKAGED}/{host.package.pool}@.socket")
     for path in (*journal.links, *journal.files):
         if path not in kept:
             host.path(path).unlink(missing_ok=True)
@@ -107,24 +104,6 @@ def put_back(host: Host, journal: Journal) -> None:
     for path in journal.touched(host):
         kept = host.path(journal.backup + path)
         if os.path.lexists(kept):
-            _copy(kept, host.path(path))
+            files.copy(kept, host.path(path))
         else:
             host.path(path).unlink(missing_ok=True)
-
-
-def _copy(source: Path, to: Path) -> None:
-    to.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    beside = to.with_name(f".{to.name}.new")
-    beside.unlink(missing_ok=True)
-    shutil.copy2(source, beside, follow_symlinks=False)
-    owner = source.lstat()
-    os.chown(beside, owner.st_uid, owner.st_gid, follow_symlinks=False)
-    beside.replace(to)
-
-
-def _link(link: Path, target: str) -> None:
-    link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    beside = link.with_name(f".{link.name}.new")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(target)
-    beside.replace(link)

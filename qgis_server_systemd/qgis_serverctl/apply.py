@@ -3,18 +3,17 @@
 goes through here: postinst, trigger, boot and administrator."""
 
 import argparse
-import os
 import shutil
 from collections.abc import Mapping
 
-from . import definition, instances, nginx, plan, roll, rolling
+from . import foreign_upstreams, instances, nginx, plan, roll, rolling
 from .files import sweep, write
-from .host import Forbidden, Host, Unanswered
+from .host import Forbidden, Host, Unanswered, complaint
 from .lock import locked
 from .log import Failure, note, warn
 from .settings import parse, remember
 from .state import State
-from .survey import auto_file, gather, load_settings, settings_file, want
+from .survey import auto_file, gather, is_overruled, load_settings, want
 
 
 class Run:
@@ -80,14 +79,17 @@ class Run:
             case plan.Start(instance):
                 if instance not in self.declined | self.unusable:
                     host.systemctl("start", package.socket_unit(instance))
+            case plan.AwaitWarm(fresh):
+                self.unusable |= roll.await_up(host, fresh - self.declined - self.unusable)
             case plan.Roll():
-                roll.run(host)
+                # To wait here, with the lock that the other needs, would be for ever.
+                if not roll.run(host, wait=False):
+                    note("left to the restart of workers that is under way")
             case plan.HandOver():
                 host.start_later(package.roll_unit)
             case plan.StopSpare(instance):
-                units = (package.socket_unit(instance), package.service_unit(instance))
-                host.systemctl("stop", *units)
-                rolling.save(host, rolling.Rolling())
+                host.systemctl("stop", *package.units(instance))
+                rolling.save(host, rolling.Rolling(failed=rolling.load(host).failed))
             case plan.WriteUpstream(serving):
                 usable = serving - self.unusable - self.declined
                 nginx.put(host, self.wanted.nginx_files(usable))
@@ -111,8 +113,7 @@ class Run:
         if not made:
             self.declined.add(instance)
             if done.returncode != 0 or not preset:
-                said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-                raise Failure(f"systemctl enable {unit}: {said[0]}")
+                raise Failure(f"systemctl enable {unit}: {complaint(done)}")
 
     def retire(self, instance: int) -> None:
         """Stop and disable an instance, unless NGINX may still send it requests."""
@@ -122,8 +123,7 @@ class Run:
                 "not done, since NGINX still names it", f"then run {package.command} apply"
             )
         if self.host.live:
-            units = (package.socket_unit(instance), package.service_unit(instance))
-            self.host.systemctl("stop", *units)
+            self.host.systemctl("stop", *package.units(instance))
         self.keep(self.state.leave(instance))
         self.host.enablement("disable", package.socket_unit(instance))
         if instance in instances.enabled(self.host):
@@ -172,31 +172,40 @@ def reconcile(host: Host, given: Mapping[str, object] | None = None, *, dry_run:
         run.keep(facts.state.settled(facts.instances.enabled))
     for action in steps.actions:
         note(str(action))
+    going = frozenset(a.instance for a in steps.actions if isinstance(a, plan.Retire))
+    if going and facts.nginx.running:
+        for text in foreign_upstreams.warnings(nginx.foreign(host), going):
+            warn(text)
     run.carry_out(steps)
     if host.live and not run.unanswered:
         if not facts.nginx.running:
             nginx.mark_loaded(host)  # whichever NGINX starts from now on reads them
-        definition.save(host, instances.gather(host, frozenset()).current)
+        instances.record(host)
     report(host, run, steps)
     return not run.failed
 
 
-def command(host: Host, args: argparse.Namespace) -> int:
-    """The subcommand; returns the exit status."""
-    if os.geteuid() != 0 and not args.dry_run:
-        raise Failure("only root may change the pool", f"sudo {host.package.command} apply")
-    given = (
-        {"instances": parse("instances", args.instances, "--instances")} if args.instances else {}
-    )
-    if args.dry_run:
-        return 0 if reconcile(host, given, dry_run=True) else 1
+def change(host: Host, count: str, option: str) -> int:
+    """Set the number of instances and apply it; returns the exit status."""
+    host.need_root("change the pool", "apply")
+    given = {"instances": parse("instances", count, option)} if count else {}
     with locked(host):
         if given:
-            source = load_settings(host).source["instances"]
             remember(auto_file(host), "instances", given["instances"])
-            if source == str(settings_file(host)):
-                warn(
-                    f"{source} sets instances too and wins from the next apply on: change it there"
-                )
+            is_overruled(host, "instances", since=" from the next apply on")
         good = reconcile(host, given, dry_run=False)
     return 0 if good else 1
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """The subcommand apply."""
+    if not args.dry_run:
+        return change(host, args.instances, "--instances")
+    count = args.instances
+    given = {"instances": parse("instances", count, "--instances")} if count else {}
+    return 0 if reconcile(host, given, dry_run=True) else 1
+
+
+def scale(host: Host, args: argparse.Namespace) -> int:
+    """The subcommand scale."""
+    return change(host, args.count, "scale")

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import adopt, debconf, roll, site, status
+from . import adopt, apply, check, debconf, drain, logs, monitor, reload, roll, site, status
 from .host import Host
 from .log import Failure
 from .package import Package
@@ -45,9 +45,50 @@ def parser(package: Package) -> argparse.ArgumentParser:
     verb.add_argument("--dry-run", action="store_true", help="print what would be done")
     verb.set_defaults(run=adopt.command)
 
+    verb = verbs.add_parser(
+        "restart", help="restart workers one after the other, losing no request"
+    )
+    verb.add_argument("--instance", type=int, metavar="N", help="this one alone")
+    verb.set_defaults(run=roll.restart)
+
+    verb = verbs.add_parser("scale", help="set the number of instances")
+    verb.add_argument("count", metavar="N|auto", help="kept for later runs")
+    verb.set_defaults(run=apply.scale)
+
+    for name, help in (
+        ("drain", "have NGINX send an instance no more requests"),
+        ("undrain", "have NGINX send it requests again"),
+    ):
+        verb = verbs.add_parser(name, help=help)
+        verb.add_argument("instance", type=int, metavar="N")
+        verb.set_defaults(run=drain.command)
+
+    verb = verbs.add_parser("reload", help="have all workers read a project anew")
+    verb.add_argument("project", metavar="PROJECT", help="as in MAP: a path or a project URI")
+    verb.set_defaults(run=reload.command)
+
+    verb = verbs.add_parser("monitor")  # for its unit alone
+    verb.set_defaults(run=monitor.command)
+
     verb = verbs.add_parser("status", help="show instances, settings and where they came from")
     verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument(
+        "--watch",
+        nargs="?",
+        const=2.0,
+        type=status.seconds,
+        metavar="SECONDS",
+        help="show it anew every SECONDS (2), until Ctrl-C",
+    )
     verb.set_defaults(run=status.command)
+
+    verb = verbs.add_parser("check", help="look for whatever may be wrong, and say what to do")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=check.command)
+
+    verb = verbs.add_parser("logs", help="show what the journal has of the pool")
+    logs.arguments(verb)
+    verb.set_defaults(run=logs.command)
 
     verb = verbs.add_parser("site", help="enable or disable the ready NGINX site")
     verb.add_argument("action", choices=("enable", "disable"))

@@ -11,7 +11,7 @@ from .host import Host
 from .lock import locked
 from .log import Failure, die, warn
 from .settings import parse, remember
-from .survey import auto_file, load_settings, settings_file
+from .survey import auto_file, is_overruled, load_settings
 
 DEFAULTS = {"instances": "auto", "site": "false"}
 """The questions, with the defaults of their templates."""
@@ -76,9 +76,7 @@ def follow(host: Host, answers: dict[str, str], asked: list[str]) -> str | None:
         match key, answer:
             case "instances", _:
                 remember(auto_file(host), "instances", parse("instances", answer, "debconf"))
-                if (source := load_settings(host).source["instances"]) == str(settings_file(host)):
-                    warn(f"{source} sets instances too and wins: change it there")
-                else:
+                if not is_overruled(host, "instances"):
                     number = answer
             case "site", "true":
                 site.want(host)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .log import Failure, die
 from .package import Package
+from .settings import Settings
 
 ANSWER_TIMEOUT = 30
 """Seconds within which systemd answers a question; it waits 25 for its own bus."""
@@ -16,6 +17,8 @@ JOB_TIMEOUT = 90
 """Seconds that a start or reload may take, and in a maintainer script anything:
 apt must not hang on one server."""
 
+STOP_TIMEOUT = Settings().stop_timeout + 30
+"""Seconds that a stop may take, since a worker may finish its request first."""
 
 TIMED_OUT = 124
 
@@ -26,6 +29,18 @@ class Forbidden(Failure):
 
 class Unanswered(Failure):
     """systemd says nothing: it makes no sense to ask it more."""
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """The first line that a failed command said, else its exit status."""
+    lines = done.stderr.strip().splitlines()
+    return lines[0] if lines else f"exit status {done.returncode}"
+
+
+def properties(block: str) -> dict[str, str]:
+    """The lines NAME=VALUE that systemctl show prints of one unit."""
+    pairs = (line.partition("=") for line in block.splitlines())
+    return {name: value for name, _, value in pairs}
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,11 @@ class Host:
     package: Package
     root: Path = Path("/")
     maintainer: bool = False
+
+    def need_root(self, to: str, command: str) -> None:
+        """Raises Failure for other users: they may not do what the command does."""
+        if os.geteuid() != 0:
+            die(f"only root may {to}", hint=f"sudo {self.package.command} {command}")
 
     def path(self, absolute: str) -> Path:
         return self.root / absolute.lstrip("/")
@@ -71,29 +91,28 @@ class Host:
         extra = ["--preset-mode=enable-only"] if verb == "preset" else []
         return self.command("systemctl", f"--root={self.root}", "--quiet", *extra, verb, *units)
 
-    def systemctl(self, verb: str, *args: str) -> None:
-        """Ask the running systemd; raises Failure with its own words."""
+    def systemctl(self, verb: str, *args: str, patience: float = STOP_TIMEOUT) -> None:
+        """Ask the running systemd; raises Failure with its own words. `patience`:
+        seconds that a stop or restart may take."""
         invoke = self.maintainer and verb in ("start", "stop", "restart", "try-restart", "reload")
         program = "deb-systemd-invoke" if invoke else "systemctl"
         patient = verb in ("stop", "restart", "try-restart") and not self.maintainer
-        # A worker may finish its request first.
-        timeout = self.package.stop_timeout + 30 if patient else JOB_TIMEOUT
+        timeout = patience if patient else JOB_TIMEOUT
         done = self.command(program, verb, *args, timeout=timeout)
         if done.returncode == TIMED_OUT:
             raise Unanswered(f"systemctl {verb} {' '.join(args)}: {done.stderr}", self._later)
         if invoke and "policy-rc.d returned 101" in done.stderr:
             raise Forbidden(f"policy-rc.d forbids to {verb} {' '.join(args)}")
         if done.returncode != 0:
-            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            die(f"systemctl {verb} {' '.join(args)}: {said[0]}", hint="journalctl -xe tells more")
+            unit = " ".join(args)
+            die(f"systemctl {verb} {unit}: {complaint(done)}", hint="journalctl -xe tells more")
 
     def ask(self, verb: str, *args: str) -> str:
         """What systemd replies. Raises Failure where it does not: to take that
         for "nothing runs" would end in stopping or forgetting what does."""
         done = self.command("systemctl", verb, *args, timeout=ANSWER_TIMEOUT)
         if done.returncode != 0:
-            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise Unanswered(f"systemctl {verb}: {said[0]}", self._later)
+            raise Unanswered(f"systemctl {verb}: {complaint(done)}", self._later)
         return done.stdout
 
     @property
@@ -109,10 +128,12 @@ class Host:
             raise Forbidden(f"policy-rc.d forbids to start {unit}")
         done = self.command("systemctl", "start", "--no-block", unit)
         if done.returncode != 0:
-            die(f"systemctl start {unit}: {done.stderr.strip()}")
+            die(f"systemctl start {unit}: {complaint(done)}")
 
-    def show(self, unit: str, *properties: str) -> dict[str, str]:
+    def show(self, unit: str, *names: str) -> dict[str, str]:
         """Properties of a unit as systemctl show prints them, empty if unknown."""
-        said = self.ask("show", f"--property={','.join(properties)}", unit)
-        pairs = (line.partition("=") for line in said.splitlines())
-        return {name: value for name, _, value in pairs}
+        return properties(self.ask("show", f"--property={','.join(names)}", unit))
+
+    def main_pid(self, unit: str) -> int:
+        """The main process of a running service, else 0."""
+        return int(self.show(unit, "MainPID").get("MainPID") or 0)

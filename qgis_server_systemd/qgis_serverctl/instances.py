@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from . import definition
-from .host import Host
+from .host import Host, properties
 
 WANTS = "sockets.target.wants"
 UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
@@ -17,9 +17,12 @@ PROPERTIES = (
     "ActiveState",
     "ActiveEnterTimestampMonotonic",
     "DropInPaths",
+    "ExecMainStartTimestampMonotonic",
     "FragmentPath",
     "MainPID",
+    "NRestarts",
     "NeedDaemonReload",
+    "SubState",
 )
 
 
@@ -73,28 +76,23 @@ def is_masked(host: Host, instance: int) -> bool:
     return False
 
 
-def units(host: Host) -> dict[str, dict[str, str]]:
-    """Properties of the pool's sockets and services that systemd has loaded."""
+def units(host: Host, more: Iterable[str] = ()) -> dict[str, dict[str, str]]:
+    """Properties of the pool's sockets and services that systemd has loaded; `more`
+    than those that the rest of the program goes by."""
     if not host.live:
         return {}
     pattern = f"{host.package.pool}@*"
     said = host.ask(
-        "show", f"--property={','.join(PROPERTIES)}", "--all",
+        "show", f"--property={','.join((*PROPERTIES, *more))}", "--all",
         f"{pattern}.socket", f"{pattern}.service",
     )  # fmt: skip
-    found = {}
-    for block in said.split("\n\n"):
-        pairs = (line.partition("=") for line in block.splitlines())
-        properties = {name: value for name, _, value in pairs}
-        if properties.get("Id"):
-            found[properties["Id"]] = properties
-    return found
+    blocks = map(properties, said.split("\n\n"))
+    return {block["Id"]: block for block in blocks if block.get("Id")}
 
 
 def worker_pid(host: Host, instance: int) -> int:
     """The main process of a running worker, else 0."""
-    shown = host.show(host.package.service_unit(instance), "MainPID")
-    return int(shown.get("MainPID") or 0)
+    return host.main_pid(host.package.service_unit(instance))
 
 
 def is_replaced(pid: int) -> bool:
@@ -105,16 +103,16 @@ def is_replaced(pid: int) -> bool:
         return False
 
 
-def definition_files(host: Host, properties: Mapping[str, str]) -> list[str]:
+def definition_files(host: Host, unit: Mapping[str, str]) -> list[str]:
     """The files that define a unit. Our own drop-in for the sockets' user is left
     out, since apply hands over a socket without opening it anew."""
-    found = [properties.get("FragmentPath", ""), *properties.get("DropInPaths", "").split()]
-    if properties["Id"].endswith(".service"):
+    found = [unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()]
+    if unit["Id"].endswith(".service"):
         found.append(f"{host.package.etc}/env")
     return [file for file in found if file and file != host.package.socket_dropin]
 
 
-def gather(host: Host, candidates: frozenset[int]) -> Instances:
+def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
     """Look at all enabled or loaded instances and at `candidates`."""
     pool = host.package.pool
     on = enabled(host)
@@ -151,3 +149,8 @@ def gather(host: Host, candidates: frozenset[int]) -> Instances:
             (numbers(unread, pool, "socket") | numbers(unread, pool, "service")) - masked
         ),
     )
+
+
+def record(host: Host) -> None:
+    """Note by which definitions the units run that are up to date."""
+    definition.save(host, gather(host).current)

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import foreign_upstreams
 from .files import read_or_none, write
-from .host import Host
+from .host import STOP_TIMEOUT, Host
 from .log import Failure, die, warn
 from .package import Package
 from .settings import Settings
@@ -20,8 +21,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 SERVICE = "nginx.service"
 PROGRAM = "/usr/sbin/nginx"
 NEW_WORKERS_TIMEOUT = 10
-OLD_WORKERS_TIMEOUT = 330
-"""Seconds: longer than a request may last."""
+"""Seconds that NGINX may take to read its configuration."""
 
 
 class _Template(string.Template):
@@ -32,37 +32,61 @@ class _Template(string.Template):
 
 @dataclass(frozen=True)
 class Nginx:
-    """`user`: whom its workers run as. `has_sites`: reads sites-enabled, as
-    Debian's package does; the one from nginx.org reads conf.d alone. `uses`: some
-    location may lead to the package's upstream."""
+    """`user`: whom its workers run as. `uses`: some location may lead to the
+    package's upstream. `checks_end`: see `checks_end`."""
 
     installed: bool
     running: bool
     user: str
-    has_sites: bool
-    has_conf_d: bool
     uses: bool = True
+    checks_end: bool = False
+
+
+def _config(host: Host) -> str:
+    """NGINX's main file, read as text, since `nginx -T` fails wherever any included
+    file has a mistake."""
+    return re.sub(r"#.*", "", read_or_none(host.path("/etc/nginx/nginx.conf")) or "")
+
+
+def has_sites(host: Host) -> bool:
+    """Does it read sites-enabled, as with Debian's package? nginx.org's doesn't."""
+    return bool(re.search(r"\binclude\s+\S*sites-enabled/", _config(host)))
+
+
+def has_conf_d(host: Host) -> bool:
+    return bool(re.search(r"\binclude\s+\S*conf\.d/\*", _config(host)))
+
+
+def is_installed(host: Host) -> bool:
+    return host.path(PROGRAM).exists()
+
+
+def is_running(host: Host) -> bool:
+    up = ("active", "reloading")
+    return host.live and host.show(SERVICE, "ActiveState").get("ActiveState") in up
 
 
 def gather(host: Host) -> Nginx:
-    """Look at NGINX; its main file is read as text, since `nginx -T` fails
-    wherever any included file has a mistake."""
-    config = read_or_none(host.path("/etc/nginx/nginx.conf")) or ""
-    config = re.sub(r"#.*", "", config)
-    installed = host.path(PROGRAM).exists()
-    user = re.search(r"^\s*user\s+([^\s;]+)", config, re.MULTILINE)
-    running = host.live and host.show(SERVICE, "ActiveState").get("ActiveState") in (
-        "active",
-        "reloading",
-    )
+    """All that the plan needs to know; runs `nginx -T` where NGINX runs."""
+    installed, running = is_installed(host), is_running(host)
+    user = re.search(r"^\s*user\s+([^\s;]+)", _config(host), re.MULTILINE)
     return Nginx(
         installed=installed,
         running=running,
         user=user[1] if user and installed else "www-data",
-        has_sites=bool(re.search(r"\binclude\s+\S*sites-enabled/", config)),
-        has_conf_d=bool(re.search(r"\binclude\s+\S*conf\.d/\*", config)),
         uses=not running or _uses(host),
+        checks_end=installed and checks_end(host.command(PROGRAM, "-v").stderr),
     )
+
+
+def checks_end(version: str) -> bool:
+    """Can this NGINX be told to notice that a worker died in the middle of a reply?
+
+    It looks for the end of a FastCGI reply only with fastcgi_keep_conn. Since 1.29.7
+    that alone makes it keep connections, too, and one that is kept blocks its worker.
+    """
+    found = re.search(r"/(\d+)\.(\d+)\.(\d+)", version)
+    return found is not None and tuple(map(int, found.groups())) < (1, 29, 7)
 
 
 def is_set_up(host: Host) -> bool:
@@ -75,9 +99,15 @@ def is_set_up(host: Host) -> bool:
 def _uses(host: Host) -> bool:
     """Without such a location there is nothing to reload for, and a reload is not
     free: with buffers of their default size, Debian 12's NGINX cuts replies off."""
-    done = host.command("/usr/sbin/nginx", "-T", "-q")
+    done = host.command(PROGRAM, "-T", "-q")
     passes = rf"^[^#\n]*\bfastcgi_pass\s+({re.escape(host.package.pool)}\s*;|\S*\$)"
     return done.returncode != 0 or bool(re.search(passes, done.stdout, re.MULTILINE))
+
+
+def foreign(host: Host) -> dict[str, frozenset[int]]:
+    """The instances that NGINX knows by files of the administrator's own."""
+    dump = host.command(PROGRAM, "-T", "-q").stdout
+    return foreign_upstreams.named(host.package, dump)
 
 
 def quoted(value: str) -> str:
@@ -132,12 +162,18 @@ def is_generated(package: Package, text: str | None) -> bool:
     return (text or "").startswith(f"# Written by {package.command};")
 
 
-def location_text(package: Package, settings: Settings) -> str:
+def location_text(package: Package, settings: Settings, *, checks_end: bool) -> str:
     """The generated file that the snippet's location includes."""
-    values = {"command": package.command, "var": package.pool.replace("-", "_")}
-    return _render(
-        "nginx-location-cors.conf" if settings.cors_origins else "nginx-location.conf", values
-    )
+    values = {
+        "command": package.command,
+        "var": package.pool.replace("-", "_"),
+        "timeout": str(settings.request_timeout),
+        "keep": "on" if checks_end else "off",
+    }
+    parts = ["nginx-location.conf"]
+    if settings.cors_origins:
+        parts.append("nginx-location-cors.conf")
+    return "\n".join(_render(part, values) for part in parts)
 
 
 def test(host: Host) -> str:
@@ -202,7 +238,7 @@ def put(host: Host, files: Mapping[str, str]) -> None:
     """Write generated files; should nginx -t dislike them, put the old ones back
     and raise Failure. Where it complained before, it has no say."""
     old = {file: read_or_none(host.path(file)) for file in files}
-    testable = host.root == Path("/") and Path(PROGRAM).exists()
+    testable = host.root == Path("/") and is_installed(host)
     broken_before = test(host) if testable else ""
     for file, text in files.items():
         write(host.path(file), text)
@@ -215,16 +251,17 @@ def put(host: Host, files: Mapping[str, str]) -> None:
         raise Failure(f"nginx -t: {problem}", "the former files are back")
 
 
-def reload(host: Host, *, wait: bool) -> frozenset[int]:
+def reload(host: Host, *, wait: bool, patience: float = STOP_TIMEOUT) -> frozenset[int]:
     """Make NGINX read its configuration and return once every new request is
-    served by it; with `wait`, once no process is left that knows the old one.
+    served by it; with `wait`, once no process is left that knows the old one,
+    for at most `patience` seconds.
 
     Returns the processes that knew the old one. Raises Failure; NGINX then runs
     as before, or an old process still serves.
     """
     if problem := test(host):
         die(f"nginx -t: {problem}", hint="NGINX was not reloaded")
-    master = int(host.show(SERVICE, "MainPID").get("MainPID") or 0)
+    master = host.main_pid(SERVICE)
     old = _worker_pids(master)
     # Cut off from here on, nobody knows what NGINX has read.
     _loaded_mark(host).unlink(missing_ok=True)
@@ -239,17 +276,17 @@ def reload(host: Host, *, wait: bool) -> frozenset[int]:
         time.sleep(0.02)
     mark_loaded(host)
     if wait:
-        wait_until_gone(host, old)
+        wait_until_gone(host, old, patience)
     return old
 
 
-def wait_until_gone(host: Host, old: frozenset[int]) -> None:
-    """Wait for processes of NGINX to end. Raises Failure if they take too long."""
-    master = int(host.show(SERVICE, "MainPID").get("MainPID") or 0)
+def wait_until_gone(host: Host, old: frozenset[int], patience: float) -> None:
+    """Wait for processes of NGINX to end. Raises Failure after `patience` seconds."""
+    master = host.main_pid(SERVICE)
     start = time.monotonic()
     told = False
     while left := old & _worker_pids(master):
-        if time.monotonic() > start + OLD_WORKERS_TIMEOUT:
+        if time.monotonic() > start + patience:
             die(
                 f"NGINX's old processes {sorted(left)} still serve requests",
                 hint=f"no instance was stopped; run {host.package.command} apply later",

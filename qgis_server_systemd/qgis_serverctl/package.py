@@ -10,34 +10,24 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Package:
-    """The names that all others follow from.
-
-    `request_timeout` is in seconds: how long NGINX waits for a reply, queue
-    included.
-    """
+    """The names that all others follow from."""
 
     name: str = "qgis-server-systemd"
     pool: str = "qgis-server"
     user: str = "qgis-server"
     mapserv: str = "/usr/lib/cgi-bin/qgis_mapserv.fcgi"
     url_prefix: str = "/qgis-server"
-    request_timeout: int = 300
 
     @classmethod
     def load(cls, file: Path) -> Self:
         return cls(**tomllib.loads(file.read_text(encoding="utf-8")))
 
-    def as_dict(self) -> dict[str, str | int]:
+    def as_dict(self) -> dict[str, str]:
         return asdict(self)
 
     @property
     def command(self) -> str:
         return f"{self.pool}ctl"
-
-    @property
-    def stop_timeout(self) -> int:
-        """Seconds a stopping worker may take to finish its request."""
-        return self.request_timeout + 30
 
     @property
     def etc(self) -> str:
@@ -70,6 +60,16 @@ class Package:
         return f"/var/lib/{self.name}"
 
     @property
+    def state_file(self) -> str:
+        """Which instances the package has enabled."""
+        return f"{self.state}/state.json"
+
+    @property
+    def auto_settings(self) -> str:
+        """What commands set, beside the administrator's server.toml."""
+        return f"{self.etc}/server.auto.toml"
+
+    @property
     def run(self) -> str:
         return f"/run/{self.name}"
 
@@ -96,8 +96,39 @@ class Package:
         return f"/etc/systemd/system/{self.pool}@.socket.d/10-nginx-user.conf"
 
     @property
+    def settings_dropins(self) -> tuple[str, str]:
+        """Generated: what the settings change in the units, sockets first."""
+        folders = (f"{self.pool}@.socket.d", f"{self.pool}@.service.d")
+        socket, service = (f"/etc/systemd/system/{name}/10-settings.conf" for name in folders)
+        return socket, service
+
+    @property
+    def worker_file(self) -> str:
+        """Generated: what the plugin in each worker reads when it starts."""
+        return f"{self.state}/worker.json"
+
+    @property
+    def reload_file(self) -> str:
+        """Projects that workers shall read anew at once."""
+        return f"{self.run}/reload.json"
+
+    @property
+    def plugin(self) -> str:
+        """Name of the QGIS Server plugin that each worker loads; also its Python module's."""
+        return self.name.replace("-", "_")
+
+    @property
+    def plugins(self) -> str:
+        """Where every QGIS Server looks for plugins, whatever QGIS_PLUGINPATH says."""
+        return "/usr/share/qgis/python/plugins"
+
+    @property
     def roll_unit(self) -> str:
         return f"{self.pool}-roll.service"
+
+    @property
+    def monitor_unit(self) -> str:
+        return f"{self.pool}-monitor.service"
 
     @property
     def leftovers(self) -> tuple[str, ...]:
@@ -105,6 +136,8 @@ class Package:
         return (
             f"{self.etc}/.*.new",
             f"{self.state}/.*.new",
+            # The monitor's file, always in the making, is its own.
+            f"{self.run}/.[!m]*.new",
             f"/etc/nginx/conf.d/.{self.pool}.conf.new",
             f"/etc/systemd/system/{self.pool}@.*.d/.*.new",
         )
@@ -119,3 +152,7 @@ class Package:
 
     def service_unit(self, instance: int | str) -> str:
         return f"{self.pool}@{instance}.service"
+
+    def units(self, instance: int | str) -> tuple[str, str]:
+        """Both, the socket first: in this order a stop lets nothing start anew."""
+        return self.socket_unit(instance), self.service_unit(instance)

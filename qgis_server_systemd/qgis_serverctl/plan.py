@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Desired state in, differences out. No side effects, no look at the machine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from .instances import Instances
 from .nginx import Nginx
@@ -28,6 +29,16 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Generated:
+    """A file made of the settings; `text` is None where they ask for nothing.
+    `changes`: what has to be renewed when it changes, if anything."""
+
+    file: str
+    text: str | None
+    changes: Literal["sockets", "workers", ""]
+
+
+@dataclass(frozen=True)
 class Wanted:
     """The server as the settings want it.
 
@@ -36,7 +47,8 @@ class Wanted:
     script, which in mode auto lowers no count unasked and doesn't wait for workers
     to finish their requests. `socket_user` and `dropin`, (path, text or None), say
     whose the sockets are. `nginx_files`: texts of the files generated for NGINX
-    over a set of instances. `notes`: what the administrator should know anyway.
+    over a set of instances. `generated`: other files. `notes`: what the
+    administrator should know anyway.
     """
 
     count: int | str
@@ -45,6 +57,7 @@ class Wanted:
     socket_user: str
     dropin: tuple[str, str | None]
     nginx_files: Callable[[frozenset[int]], Mapping[str, str]]
+    generated: tuple[Generated, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -102,6 +115,17 @@ class Start:
 
     def __str__(self) -> str:
         return f"start instance {self.instance}"
+
+
+@dataclass(frozen=True)
+class AwaitWarm:
+    """Wait until new workers have loaded their projects: NGINX names them then. A
+    pool that starts has no other workers, and a maintainer script no time."""
+
+    instances: frozenset[int]
+
+    def __str__(self) -> str:
+        return f"wait until the workers of {listed(self.instances)} are ready"
 
 
 @dataclass(frozen=True)
@@ -177,6 +201,7 @@ Action = (
     | ReloadManager
     | GiveSocket
     | Start
+    | AwaitWarm
     | Roll
     | HandOver
     | StopSpare
@@ -195,7 +220,7 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def listed(instances: frozenset[int]) -> str:
+def listed(instances: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(instances)))
 
 
@@ -234,12 +259,22 @@ def serving(wanted: Wanted, facts: Facts) -> frozenset[int]:
     return enabled - to_retire(wanted, facts) - now.masked
 
 
+def named(wanted: Wanted, facts: Facts) -> frozenset[int]:
+    """The instances that NGINX shall send requests to."""
+    serve = serving(wanted, facts)
+    return facts.rolling.named(serve - facts.state.drained or serve)
+
+
+def differ(facts: Facts, files: Mapping[str, str]) -> bool:
+    """Are generated files other than they should be?"""
+    return any(facts.files[file] != text for file, text in files.items())
+
+
 def beside(wanted: Wanted, facts: Facts) -> Plan:
     """For a pool that is not the package's to change: NGINX's upstream names its
     instances, and that is all."""
     serve = serving(wanted, facts)
-    files = wanted.nginx_files(serve)
-    changes = any(facts.files[file] != text for file, text in files.items())
+    changes = differ(facts, wanted.nginx_files(serve))
     actions: list[Action] = [WriteUpstream(serve)] if changes else []
     if facts.nginx.running and facts.nginx.uses and (changes or not facts.loaded):
         actions.append(ReloadNginx(wait=False))
@@ -262,25 +297,29 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
     serve = serving(wanted, facts)
     dropin_file, dropin_text = wanted.dropin
     dropin_changes = facts.files[dropin_file] != dropin_text
-    named = facts.rolling.named(serve)
-    nginx_files = wanted.nginx_files(named)
-    nginx_changes = any(facts.files[file] != text for file, text in nginx_files.items())
-
+    upstream = named(wanted, facts)
+    nginx_changes = differ(facts, wanted.nginx_files(upstream))
+    files = [made for made in wanted.generated if facts.files[made.file] != made.text]
+    renew = {made.changes for made in files}
     by_number = wanted.explicit and isinstance(wanted.count, int)
 
     actions: list[Action] = [Adopt(n) for n in sorted(adopt)]
     if dropin_changes:
         actions.append(Write(dropin_file, dropin_text))
+    actions += [Write(made.file, made.text) for made in files]
     actions += [Enable(n, preset=not by_number) for n in sorted(enable)]
     if facts.live:
-        if dropin_changes or enable or now.need_reload:
+        if dropin_changes or renew & {"sockets", "workers"} or enable or now.need_reload:
             actions.append(ReloadManager())
         if dropin_changes:
             actions += [GiveSocket(n, wanted.socket_user) for n in sorted(now.listening)]
         actions += [Start(n) for n in sorted(serve - now.listening)]
+        if not wanted.maintainer and now.listening and serve - now.listening:
+            actions.append(AwaitWarm(serve - now.listening))
     if nginx_changes:
-        actions.append(WriteUpstream(named))
-    left_over = frozenset() if facts.rolling.alive else facts.rolling.spare - serve
+        actions.append(WriteUpstream(upstream))
+    spares = facts.rolling.spare | facts.rolling.leaving
+    left_over = frozenset() if facts.rolling.alive else spares - serve
     unread = facts.nginx.uses and (nginx_changes or not facts.loaded)
     if facts.nginx.running and (unread or retire or left_over):
         actions.append(ReloadNginx(wait=bool(retire or left_over)))
@@ -288,17 +327,20 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
     if facts.live and retire:
         # Else the target, started for whatever reason, would start them again.
         actions.append(ReloadManager())
-    if not facts.rolling.alive:
-        actions += [StopSpare(n) for n in sorted(left_over)]
-        change = Roll(now.stale & serve, now.old_sockets & serve)
-        if change.workers or change.sockets:
-            actions.append(HandOver(change) if wanted.maintainer else change)
+    actions += [StopSpare(n) for n in sorted(left_over)]
+    workers = now.stale | (now.listening if "workers" in renew else frozenset())
+    old = now.old_sockets | (now.listening if "sockets" in renew else frozenset())
+    change = Roll((workers - old) & serve, old & serve)
+    if (change.workers or change.sockets) and not facts.rolling.alive:
+        actions.append(HandOver(change) if wanted.maintainer else change)
 
     notes = [*wanted.notes]
     if facts.shadows.files:
         notes.append(facts.shadows.advice)
     if by_hand := (range_ & state.enabled) - now.enabled - now.masked:
         notes.append(f"left alone, disabled by hand: instance {listed(by_hand)}")
+    if drained := facts.state.drained & serve:
+        notes.append(f"drained by hand: instance {listed(drained)}")
     if masked := now.masked & (range_ | now.enabled):
         notes.append(f"left alone, masked: instance {listed(masked)}")
     if extra := now.enabled - range_ - retire - now.masked:

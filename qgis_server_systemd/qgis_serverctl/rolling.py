@@ -1,43 +1,66 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which instances a roll has taken out of NGINX's upstream for the moment."""
+"""Which instances a roll has taken out of NGINX's upstream for the moment, and
+which ones someone wants to be restarted."""
 
 import contextlib
 import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from .files import read_or_none, write
 from .host import Host
+from .log import note
+
+KEYS = ("drained", "spare", "leaving", "failed")
+"""The sets that are kept in the file."""
 
 
 @dataclass(frozen=True)
 class Rolling:
-    """`drained`: enabled, but not to be named by the upstream. `spare`: stands in
-    for the only instance while that one is drained. `alive`: a roll is under
-    way; without it the rest is left over from one that was cut off."""
+    """`drained`: not to be named by the upstream while the roll goes on. `spare`:
+    stands in for the only instance while that one is drained; `leaving` no longer
+    does, and is to be stopped. `failed`: did not come up in a roll, and is not named
+    until it does. `alive`: a roll is under way; without it all but `failed` is left
+    over from one that was cut off."""
 
     drained: frozenset[int] = frozenset()
     spare: frozenset[int] = frozenset()
+    leaving: frozenset[int] = frozenset()
+    failed: frozenset[int] = frozenset()
     alive: bool = False
 
     def named(self, serving: frozenset[int]) -> frozenset[int]:
-        """What the upstream names."""
-        return (serving - self.drained) | self.spare if self.alive else serving
+        """What the upstream names; never nothing while anything may serve."""
+        out = self.failed | self.drained if self.alive else self.failed
+        return (serving - out) | (self.spare if self.alive else frozenset()) or serving
 
 
 def _file(host: Host) -> str:
     return f"{host.package.run}/rolling.json"
 
 
+def _wishes(host: Host) -> str:
+    return f"{host.package.run}/restart.json"
+
+
 @contextlib.contextmanager
-def only_roll(host: Host) -> Iterator[None]:
-    """One roll at a time; ends when the process does."""
+def only_roll(host: Host, *, wait: bool = True) -> Iterator[bool]:
+    """One roll at a time; ends when the process does. Yields whether this is the
+    one, which it always is with `wait`."""
     folder = host.path(host.package.run)
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with (folder / "roll.lock").open("a", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                yield False
+                return
+            note("waiting for another restart of workers to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield True
 
 
 def _under_way(host: Host) -> bool:
@@ -51,19 +74,42 @@ def _under_way(host: Host) -> bool:
     return False
 
 
-def load(host: Host) -> Rolling:
+def _read(host: Host, file: str) -> Any:
     try:
-        found = json.loads(read_or_none(host.path(_file(host))) or "{}")
-        drained, spare = frozenset(found.get("drained", ())), frozenset(found.get("spare", ()))
-    except (ValueError, AttributeError, TypeError):
-        drained = spare = frozenset()
-    return Rolling(drained, spare, _under_way(host))
+        return json.loads(read_or_none(host.path(file)) or "null")
+    except ValueError:
+        return None
+
+
+def load(host: Host) -> Rolling:
+    found = _read(host, _file(host)) or {}
+    try:
+        sets = [frozenset(map(int, found.get(key, ()))) for key in KEYS]
+    except (AttributeError, TypeError, ValueError):
+        sets = [frozenset()] * len(KEYS)
+    drained, spare, leaving, failed = sets
+    return Rolling(drained, spare, leaving, failed, alive=_under_way(host))
 
 
 def save(host: Host, rolling: Rolling) -> None:
-    file = host.path(_file(host))
-    if rolling.drained or rolling.spare:
-        found = {"drained": sorted(rolling.drained), "spare": sorted(rolling.spare)}
-        write(file, json.dumps(found) + "\n")
+    sets = {key: sorted(getattr(rolling, key)) for key in KEYS}
+    _store(host, _file(host), {key: found for key, found in sets.items() if found})
+
+
+def _store(host: Host, file: str, content: object) -> None:
+    if content:
+        write(host.path(file), json.dumps(content) + "\n")
     else:
-        file.unlink(missing_ok=True)
+        host.path(file).unlink(missing_ok=True)
+
+
+def wishes(host: Host) -> frozenset[int]:
+    """Instances that the next roll shall restart, whether out of date or not."""
+    try:
+        return frozenset(map(int, _read(host, _wishes(host)) or ()))
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+def wish(host: Host, instances: frozenset[int]) -> None:
+    _store(host, _wishes(host), sorted(instances))

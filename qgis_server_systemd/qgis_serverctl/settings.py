@@ -63,6 +63,43 @@ def _origins(value: object) -> tuple[str, ...]:
     return _strings(value, _origin)
 
 
+def _projects(value: object) -> tuple[str, ...]:
+    found = _strings(value, _project)
+    if "" in found:
+        raise ValueError
+    return found
+
+
+def _whole(least: int, most: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _auto_or(other: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: "auto" if value == "auto" else other(value)
+
+
+def _size(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,8}[MG]", value):
+        raise ValueError
+    return value
+
+
+def _size_or_share(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]?%|100%", value):
+        return value
+    return _size(value)
+
+
+def megabytes(size: str) -> int:
+    """The number in a size such as "512M" or "2G"."""
+    return int(size[:-1]) * (1024 if size.endswith("G") else 1)
+
+
 def _account(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", value):
         raise ValueError
@@ -137,6 +174,75 @@ class Settings:
         ),
         example='"/srv/qgis/city.qgz"',
     )
+    warm: tuple[str, ...] = _setting(
+        (),
+        _projects,
+        allowed="a list of absolute paths of project files, and of project URIs",
+        help=(
+            "Projects that each worker loads and draws once whenever it starts, before\n"
+            "it takes a request. The one of the setting project always is."
+        ),
+        example='["/srv/qgis/city.qgz"]',
+    )
+    request_timeout: int = _setting(
+        300,
+        _whole(1, 86400),
+        allowed="a number of seconds from 1 to 86400",
+        help=(
+            "How long NGINX waits for a reply, the wait for a free worker included;\n"
+            "then the client gets status 504."
+        ),
+        example="120",
+    )
+    kill_timeout: int | str = _setting(
+        "auto",
+        _auto_or(_whole(2, 172800)),
+        allowed='"auto" or a number of seconds above request_timeout',
+        help=(
+            "A worker that has had one request in hand for so long is killed: it hangs.\n"
+            'So is one that takes as long to start or to stop. "auto" is 30 seconds\n'
+            "more than request_timeout, so that nobody waits for that reply any more."
+        ),
+        example="150",
+    )
+    backlog: int = _setting(
+        64,
+        _whole(1, 4096),
+        allowed="a number from 1 to 4096",
+        help=(
+            "How many requests may wait for each worker. What comes on top is refused\n"
+            "at once with status 503 and Retry-After."
+        ),
+        example="128",
+    )
+    memory_max: str = _setting(
+        "60%",
+        _size_or_share,
+        allowed='a size such as "900M" or "4G", or a share of the memory such as "60%"',
+        help="A worker that needs more memory is killed by the kernel (MemoryMax=).",
+        example='"4G"',
+    )
+    memory_recycle: str = _setting(
+        "auto",
+        _auto_or(_size),
+        allowed='"auto" or a size such as "900M" or "2G"',
+        help=(
+            "A worker that has grown beyond this is restarted between two requests, one\n"
+            'worker at a time. "auto" is an equal part of 60% of the memory, but at\n'
+            "least 512M."
+        ),
+        example='"2G"',
+    )
+    max_age_hours: int = _setting(
+        24,
+        _whole(0, 8760),
+        allowed="a number of hours up to 8760; 0 is for ever",
+        help=(
+            "Workers older than this are restarted between two requests, one at a time\n"
+            "and spread over half as long."
+        ),
+        example="168",
+    )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
         _networks,
@@ -165,6 +271,18 @@ class Settings:
         ),
         example='"www-data"',
     )
+
+    @property
+    def stop_timeout(self) -> int:
+        """Seconds that a request may be in a worker's hand, and that a stop or a
+        start may take."""
+        limit = self.kill_timeout
+        return limit if isinstance(limit, int) else self.request_timeout + 30
+
+    @property
+    def warmed(self) -> tuple[str, ...]:
+        """Projects that workers load when they start."""
+        return tuple(dict.fromkeys(filter(None, (self.project, *self.warm))))
 
 
 SETTINGS: tuple[Declaration, ...] = tuple(
@@ -221,7 +339,14 @@ def resolve(file: Path, auto: Path, given: Mapping[str, object] | None = None) -
     for key, value in (given or {}).items():
         values[key] = parse(key, value, "command line")
         source[key] = "command line"
-    return Resolved(Settings(**values), source)
+    settings = Settings(**values)
+    if settings.stop_timeout <= settings.request_timeout:
+        die(
+            f"{source['kill_timeout']}: kill_timeout = {settings.kill_timeout} is not above "
+            f"request_timeout = {settings.request_timeout}",
+            hint="a request would be tried again while the first worker still has it",
+        )
+    return Resolved(settings, source)
 
 
 def remember(auto: Path, key: str, value: object) -> None:

@@ -14,22 +14,22 @@ from .host import Forbidden, Host
 from .lock import locked
 from .log import Failure, die, note, warn
 from .settings import parse, remember
-from .survey import auto_file, load_settings, settings_file
+from .survey import auto_file, is_overruled, load_settings
 
 STOCK = ("/etc/nginx/sites-enabled/default", "/etc/nginx/conf.d/default.conf")
 """The welcome pages that come with NGINX's packages (Debian, nginx.org)."""
 
 
-def link_path(host: Host, found: nginx.Nginx) -> Path:
+def link_path(host: Host) -> Path:
     pool = host.package.pool
-    if found.has_sites:
+    if nginx.has_sites(host):
         return host.path(f"/etc/nginx/sites-enabled/{pool}")
     return host.path(f"/etc/nginx/conf.d/{pool}-site.conf")
 
 
 def enabled_link(host: Host) -> Path | None:
     """Where the site is enabled, if it is."""
-    link = link_path(host, nginx.gather(host))
+    link = link_path(host)
     return link if link.is_symlink() or link.exists() else None
 
 
@@ -123,35 +123,32 @@ def check_project(host: Host, project: str) -> str:
 
 
 def enable(host: Host, project: str | None) -> None:
-    found = check_nginx(host)
+    check_nginx(host)
     if project is not None:
         project = check_project(host, project)
-        if load_settings(host).source["project"] == str(settings_file(host)):
-            warn(f"{settings_file(host)} sets project too and wins: change it there")
+        is_overruled(host, "project")
         remember(auto_file(host), "project", project)
     if not reconcile(host, dry_run=False):
         die("the pool is not in order, see above", hint="the site was not enabled")
-    make_link(host, found)
-    if not found.running:
+    make_link(host)
+    if not nginx.is_running(host):
         warn("NGINX is not running: systemctl start nginx")
     announce(host)
 
 
-def check_nginx(host: Host) -> nginx.Nginx:
-    """NGINX as it is; dies where it couldn't serve the site."""
-    found = nginx.gather(host)
-    if not found.installed:
+def check_nginx(host: Host) -> None:
+    """Dies where NGINX couldn't serve the site."""
+    if not nginx.is_installed(host):
         die("NGINX is not installed", hint="apt install nginx")
     if not host.path(host.package.nginx_site).exists():
         die(f"{host.package.nginx_site} is missing", hint="reinstall with --force-confmiss")
-    if not (found.has_conf_d or found.has_sites):
+    if not (nginx.has_conf_d(host) or nginx.has_sites(host)):
         die("/etc/nginx/nginx.conf: includes neither conf.d/*.conf nor sites-enabled/*")
-    return found
 
 
-def make_link(host: Host, found: nginx.Nginx) -> None:
+def make_link(host: Host) -> None:
     """Enable the site; nginx -t decides whether it stays."""
-    link = link_path(host, found)
+    link = link_path(host)
     made = not os.path.lexists(link)
     if made:
         if problem := nginx.test(host):
@@ -167,7 +164,7 @@ def make_link(host: Host, found: nginx.Nginx) -> None:
             hint=f"the site was not enabled; adapt listen in {host.package.nginx_site}",
         )
     wanted_file(host).unlink(missing_ok=True)
-    if found.running:
+    if nginx.is_running(host):
         nginx.reload(host, wait=False)
 
 
@@ -181,7 +178,7 @@ def enable_wanted(host: Host, *, again: bool) -> None:
 
     `again`: dpkg shall call once more when it has set up what it unpacked.
     """
-    if not is_wanted(host) or host.root != Path("/") or not nginx.gather(host).installed:
+    if not is_wanted(host) or host.root != Path("/") or not nginx.is_installed(host):
         return
     if not nginx.is_set_up(host):
         # Its own post-installation script still has to make the welcome page's link.
@@ -190,7 +187,8 @@ def enable_wanted(host: Host, *, again: bool) -> None:
         return
     with locked(host):
         try:
-            make_link(host, check_nginx(host))
+            check_nginx(host)
+            make_link(host)
         except Forbidden as error:
             note(f"{error}: the site is enabled, but NGINX has not read it yet")
         except (Failure, OSError) as error:
@@ -228,15 +226,14 @@ def disable(host: Host) -> None:
     swap_in(host)
     if problem := nginx.test(host):
         warn(f"nginx -t: {problem}; NGINX was not reloaded")
-    elif nginx.gather(host).running:
+    elif nginx.is_running(host):
         nginx.reload(host, wait=False)
     note("the site is not enabled" if link is None else "the site is disabled")
 
 
 def command(host: Host, args: argparse.Namespace) -> int:
     """The subcommand; returns the exit status."""
-    if os.geteuid() != 0:
-        raise Failure("only root may change NGINX's sites", f"sudo {host.package.command} site …")
+    host.need_root("change NGINX's sites", "site …")
     with locked(host):
         if args.action == "enable":
             enable(host, args.project)

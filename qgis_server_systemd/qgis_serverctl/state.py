@@ -16,14 +16,16 @@ class State:
     """`enabled`: instances that the package enabled, also those that the
     administrator has disabled since. `pending`: those that it is about to
     enable or disable; after an interruption they are its own if there is a link,
-    and else nobody's."""
+    and else nobody's. `drained`: those that NGINX shall not be told of until the
+    administrator says so."""
 
     enabled: frozenset[int] = frozenset()
     pending: frozenset[int] = frozenset()
+    drained: frozenset[int] = frozenset()
 
     @classmethod
     def load(cls, host: Host) -> Self:
-        file = host.path(f"{host.package.state}/state.json")
+        file = host.path(host.package.state_file)
         text = read_or_none(file)
         if text is None:
             return cls()
@@ -32,6 +34,7 @@ class State:
             return cls(
                 enabled=frozenset(map(int, values["enabled"])),
                 pending=frozenset(map(int, values["pending"])),
+                drained=frozenset(map(int, values.get("drained", ()))),
             )
         except (ValueError, KeyError, TypeError):
             die(
@@ -40,10 +43,8 @@ class State:
             )
 
     def save(self, host: Host) -> None:
-        values = asdict(self)
-        values["enabled"] = sorted(self.enabled)
-        values["pending"] = sorted(self.pending)
-        write(host.path(f"{host.package.state}/state.json"), json.dumps(values) + "\n")
+        values = {key: sorted(found) for key, found in asdict(self).items()}
+        write(host.path(host.package.state_file), json.dumps(values) + "\n")
 
     def intend(self, instance: int) -> Self:
         return replace(self, pending=self.pending | {instance})
@@ -59,4 +60,5 @@ class State:
     def done(self, instance: int, *, enabled: bool) -> Self:
         """Note that `instance` was just enabled, or that it no longer is ours."""
         own = self.enabled | {instance} if enabled else self.enabled - {instance}
-        return replace(self, enabled=own, pending=self.pending - {instance})
+        drained = self.drained if enabled else self.drained - {instance}
+        return replace(self, enabled=own, pending=self.pending - {instance}, drained=drained)

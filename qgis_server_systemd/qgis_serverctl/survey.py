@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Settings and facts of a server, brought together for the plan."""
 
+import json
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from . import cores, instances, nginx, plan, rolling, shadows
 from .files import read_or_none
 from .host import Host
-from .log import die
+from .log import die, warn
 from .settings import MAX_INSTANCES, Resolved, Settings, resolve
 from .state import State
 
@@ -20,18 +21,32 @@ def settings_file(host: Host) -> Path:
 
 def auto_file(host: Host) -> Path:
     """What commands set."""
-    return host.path(f"{host.package.etc}/server.auto.toml")
+    return host.path(host.package.auto_settings)
 
 
 def load_settings(host: Host, given: Mapping[str, object] | None = None) -> Resolved:
     return resolve(settings_file(host), auto_file(host), given)
 
 
+def is_overruled(host: Host, key: str, *, since: str = "") -> bool:
+    """Does the administrator's file win over what a command sets? If so, say it."""
+    overruled = load_settings(host).source[key] == str(settings_file(host))
+    if overruled:
+        warn(f"{settings_file(host)} sets {key} too and wins{since}: change it there")
+    return overruled
+
+
 def gather(host: Host) -> plan.Facts:
     state = State.load(host)
     found = cores.detect(host)
     candidates = state.enabled | state.pending | frozenset(range(1, found.count + 1))
-    files = (*nginx.generated(host.package), host.package.socket_dropin)
+    package = host.package
+    files = (
+        *nginx.generated(package),
+        *package.settings_dropins,
+        package.socket_dropin,
+        package.worker_file,
+    )
     return plan.Facts(
         live=host.live,
         cores=min(found.count, MAX_INSTANCES),
@@ -51,6 +66,33 @@ def socket_dropin(host: Host, user: str) -> tuple[str, str | None]:
         f"# Written by {host.package.command} (setting socket_user).\n[Socket]\nSocketUser={user}\n"
     )
     return host.package.socket_dropin, None if user == "www-data" else text
+
+
+def _dropin(host: Host, section: str, lines: Mapping[str, tuple[object, object]]) -> str | None:
+    """The units name the defaults; a drop-in has what the settings change."""
+    changed = [f"{key}={value}" for key, (value, default) in lines.items() if value != default]
+    if not changed:
+        return None
+    head = f"# Written by {host.package.command} from {settings_file(host)}; changes are lost."
+    return "\n".join([head, f"[{section}]", *changed]) + "\n"
+
+
+def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
+    """The files made of the settings, but for NGINX's."""
+    package, usual = host.package, Settings()
+    sockets, workers = package.settings_dropins
+    socket_lines = {"Backlog": (settings.backlog, usual.backlog)}
+    worker_lines = {
+        "TimeoutStopSec": (settings.stop_timeout, usual.stop_timeout),
+        "MemoryMax": (settings.memory_max, usual.memory_max),
+    }
+    worker = {"reload": package.reload_file, "warm": settings.warmed}
+    warmed = json.dumps(worker, ensure_ascii=False) + "\n"
+    return (
+        plan.Generated(sockets, _dropin(host, "Socket", socket_lines), "sockets"),
+        plan.Generated(workers, _dropin(host, "Service", worker_lines), "workers"),
+        plan.Generated(package.worker_file, warmed, ""),
+    )
 
 
 def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -> plan.Wanted:
@@ -73,8 +115,11 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
         dropin=socket_dropin(host, user),
         nginx_files=lambda serving: {
             **({} if theirs else {http: nginx.http_text(host.package, settings, serving)}),
-            location: nginx.location_text(host.package, settings),
+            location: nginx.location_text(
+                host.package, settings, checks_end=facts.nginx.checks_end
+            ),
         },
+        generated=generated(host, settings),
         notes=(f"{http} is not the package's and is left alone: give it another name",)
         if theirs
         else (),

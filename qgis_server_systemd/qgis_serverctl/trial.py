@@ -6,26 +6,28 @@ import time
 from collections.abc import Callable
 
 from . import fastcgi
-from .host import Host
+from .host import STOP_TIMEOUT, Host
 from .log import die
+from .settings import Settings
 
 INSTANCE = "adopt"
 """The trial worker's instance: no number, so it is never taken for one of the pool."""
 
 QUERY = "SERVICE=WMS&REQUEST=GetCapabilities"
 FAILED_STARTS = 3
+REPLY_TIMEOUT = Settings().request_timeout
 
 
 def _patience(host: Host, unit: str) -> Callable[[], None]:
     """Gives up on a worker that crashes again and again, or takes longer than any
     request may."""
-    deadline = time.monotonic() + host.package.request_timeout
+    deadline = time.monotonic() + REPLY_TIMEOUT
 
     def wait() -> None:
         if int(host.show(unit, "NRestarts").get("NRestarts") or 0) >= FAILED_STARTS:
             die(f"{unit} does not come up")
         if time.monotonic() > deadline:
-            die(f"{unit} did not answer within {host.package.request_timeout} s")
+            die(f"{unit} did not answer within {REPLY_TIMEOUT} s")
 
     return wait
 
@@ -42,11 +44,11 @@ def ask(host: Host, instance: int | str, expected: int | None) -> int:
 
 def run(host: Host, expected: int | None) -> None:
     """Let a worker that NGINX does not know show that the package's units serve."""
-    units = (host.package.socket_unit(INSTANCE), host.package.service_unit(INSTANCE))
+    units = host.package.units(INSTANCE)
     try:
         host.systemctl("start", units[0])
         ask(host, INSTANCE, expected)
     finally:
-        host.command("systemctl", "stop", *units, timeout=host.package.stop_timeout + 30)
+        host.command("systemctl", "stop", *units, timeout=STOP_TIMEOUT)
         host.command("systemctl", "reset-failed", *units)
         shutil.rmtree(f"{host.package.cache}/{INSTANCE}", ignore_errors=True)

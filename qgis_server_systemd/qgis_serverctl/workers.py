@@ -5,6 +5,7 @@ and no connection held."""
 import os
 import platform
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,22 +22,37 @@ class Connections:
     queued: int
 
 
-def connections(table: str, path: str) -> Connections:
-    """Read the server's ends of a path from the text of /proc/net/unix (proc(5))."""
-    accepted: set[int] = set()
-    queued = 0
+def _ends(table: str, path: str) -> Iterator[tuple[bool, str, int]]:
+    """The server's ends of a path in the text of /proc/net/unix (proc(5)): is it the
+    listening socket itself (flag __SO_ACCEPTCON), its state and its inode."""
     for line in table.splitlines()[1:]:
         fields = line.split(maxsplit=7)
-        if len(fields) < 8 or fields[7] != path:
-            continue
-        flags, state, inode = int(fields[3], 16), fields[5], int(fields[6])
-        if flags & 0x10000:  # __SO_ACCEPTCON: the listening socket itself
+        if len(fields) == 8 and fields[7] == path:
+            yield int(fields[3], 16) & 0x10000 > 0, fields[5], int(fields[6])
+
+
+def listeners(table: str, path: str) -> int:
+    """How many sockets listen on a path."""
+    return sum(listens for listens, _, _ in _ends(table, path))
+
+
+def connections(table: str, path: str) -> Connections:
+    """Those that are accepted, and how many wait."""
+    accepted: set[int] = set()
+    queued = 0
+    for listens, state, inode in _ends(table, path):
+        if listens:
             continue
         if inode == 0:
             queued += 1
         elif state == CONNECTED:
             accepted.add(inode)
     return Connections(frozenset(accepted), queued)
+
+
+def table() -> str:
+    """The sockets of this machine, for `connections`."""
+    return Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
 
 
 def socket_inodes(pid: int) -> frozenset[int]:

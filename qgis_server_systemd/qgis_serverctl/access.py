@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""May a user read or write a path, and if not, which folder is in the way? The
+kernel is asked, by a process of that user: so groups and ACLs count, too."""
+
+import json
+import os
+import pwd
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+MODES = {"r": os.R_OK, "w": os.W_OK | os.X_OK, "rw": os.R_OK | os.W_OK}
+"""r: read a file. w: make files in a folder. rw: use a socket."""
+
+
+@dataclass(frozen=True)
+class Question:
+    path: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """`path`: the part of the asked path that is in the way."""
+
+    path: str
+    missing: bool
+
+
+def blocked(question: Question) -> Obstacle | None:
+    """What is in the way of this process itself."""
+    path = os.path.abspath(question.path)
+    for step in (*reversed(Path(path).parents), Path(path)):
+        try:
+            os.stat(step)
+        except PermissionError:
+            # A link to a place that can't be reached; its own folder can.
+            real = os.path.realpath(step)
+            further = None if real == str(step) else blocked(Question(real, "r"))
+            return further or Obstacle(str(step), missing=False)
+        except OSError:
+            return Obstacle(str(step), missing=True)
+        mode = MODES[question.mode] if str(step) == path else os.X_OK
+        if not os.access(step, mode):
+            return Obstacle(os.path.realpath(step), missing=False)
+    return None
+
+
+def _become(user: str) -> None:
+    entry = pwd.getpwnam(user)
+    os.initgroups(user, entry.pw_gid)
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+
+
+def as_user(user: str, questions: Iterable[Question]) -> dict[Question, Obstacle]:
+    """Whatever is in the way of `user`; needs root. Raises KeyError if there is no
+    such user."""
+    asked = tuple(dict.fromkeys(questions))
+    pwd.getpwnam(user)
+    if not asked:
+        return {}
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reading)
+            _become(user)
+            found = [(o.path, o.missing) if (o := blocked(q)) else None for q in asked]
+            with os.fdopen(writing, "w") as pipe:
+                json.dump(found, pipe)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise OSError(f"the access of user {user} can't be tested")
+    answers = zip(asked, json.loads(text), strict=True)
+    return {question: Obstacle(*answer) for question, answer in answers if answer}

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A worker as a process: its memory, and the files that it runs. All of it needs
+root, or the worker's own user; anybody else gets None."""
+
+import re
+from pathlib import Path
+
+
+def _megabytes(file: str, name: str) -> float | None:
+    """The value of a line "NAME:  123 kB" of a file in /proc."""
+    try:
+        text = Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) / 1024 if found else None
+
+
+def memory_total() -> float:
+    """MB of the machine (/proc/meminfo, proc(5)); 0 where it can't be told."""
+    return _megabytes("/proc/meminfo", "MemTotal") or 0
+
+
+def memory(pid: int) -> float | None:
+    """MB that the process takes, a part of each page that it shares with others
+    included (Pss of /proc/PID/smaps_rollup, proc(5))."""
+    return _megabytes(f"/proc/{pid}/smaps_rollup", "Pss")
+
+
+def private_memory(pid: int) -> float | None:
+    """MB that are the process's own (RssAnon in proc(5)): leaks are, libraries aren't."""
+    return _megabytes(f"/proc/{pid}/status", "RssAnon")
+
+
+def replaced(maps: str, program: str) -> tuple[str, ...]:
+    """Files that were replaced on disk since the process has mapped them: `program`
+    and the libraries of QGIS, in the text of /proc/PID/maps (proc(5))."""
+    found = set()
+    for line in maps.splitlines():
+        if not line.endswith(" (deleted)"):
+            continue
+        file = line.split(maxsplit=5)[-1].removesuffix(" (deleted)")
+        if file == program or re.fullmatch(r"/.*/libqgis[^/]*\.so[.0-9]*", file):
+            found.add(file)
+    return tuple(sorted(found))
+
+
+def replaced_files(pid: int, program: str) -> tuple[str, ...] | None:
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return replaced(maps, program)
+
+
+def qgis_version(program: Path) -> str | None:
+    """The release of QGIS that a program belongs to: the name of the library that it
+    is linked with ends in it, wherever the program came from."""
+    try:
+        found = re.search(rb"libqgis_server\.so\.(\d+\.\d+\.\d+)\0", program.read_bytes())
+    except OSError:
+        return None
+    return found[1].decode() if found else None

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The QGIS Server plugin in each worker of the pool.
+
+It loads listed projects before the worker takes its first request, and throws a
+project that has changed out of QGIS Server's cache. Every QGIS Server on the machine
+finds it; without the variable that the pool's unit sets it does nothing.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qgis.server import QgsServerInterface
+
+FILE = f"{__name__.upper()}_WORKER"
+"""Names the file that the pool's helper makes of its settings."""
+
+READY = "ready"
+"""In the worker's runtime folder: this worker has come up; see ``backoff``."""
+
+
+def say(text: str) -> None:
+    """Standard error is the journal. QGIS's own log may be off."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def start(iface: "QgsServerInterface", file: Path, runtime: Path) -> None:
+    """Load the listed projects, then look after changes."""
+    from .filter import Filter
+    from .fresh import Fresh
+    from .warm import warm
+
+    given = json.loads(file.read_text(encoding="utf-8"))
+    fresh = Fresh(Path(given["reload"]))
+    iface.registerFilter(Filter(iface, fresh), 0)
+    warm(iface, fresh, given["warm"], runtime / "warming.json", say)
+
+
+def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
+    """Called by QGIS Server once it has started, before the first request."""
+    file, runtime = os.environ.get(FILE), os.environ.get("RUNTIME_DIRECTORY")
+    if file and runtime:
+        try:
+            start(iface, Path(file), Path(runtime))
+        except Exception as error:
+            say(f"{file}: {error!r}: no project is loaded in advance")
+        try:
+            from .stop import install
+
+            install()
+        except Exception as error:
+            say(f"{error!r}: a stop may cut off the reply that is being sent")
+        try:
+            (Path(runtime) / READY).touch()
+        except OSError as error:
+            say(f"{error.filename}: {error.strerror}")
+    return object()

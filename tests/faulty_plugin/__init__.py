@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A plugin of QGIS Server, for tests: a request can ask its worker to go wrong.
+
+    FAULT=SIGSEGV (or SIGSTOP, …)    the worker gets this signal
+    FAULT=sleep&SECONDS=2.5          it takes so much longer, deep in a C function
+    FAULT=spin                       it never comes back, busy in Python
+    FAULT=leak&MB=300                it keeps so much memory for ever
+    NAME=text                        notes that a worker got this request
+
+The notes are lines "NAME PID" in FILE.
+"""
+
+import ctypes
+import os
+import signal
+
+from qgis.server import QgsServerFilter, QgsServerInterface
+
+FILE = "/srv/faults/requests"
+
+
+class Faults(QgsServerFilter):  # type: ignore[misc]
+    def __init__(self, iface: QgsServerInterface) -> None:
+        super().__init__(iface)
+        self.leaked: list[bytes] = []
+
+    def requestReady(self) -> None:  # noqa: N802
+        given = self.serverInterface().requestHandler().parameterMap()
+        if "NAME" in given:
+            with open(FILE, "a", encoding="utf-8") as file:
+                file.write(f"{given['NAME']} {os.getpid()}\n")
+        match given.get("FAULT"):
+            case "SIGSEGV" | "SIGKILL" | "SIGSTOP" as name:
+                os.kill(os.getpid(), signal.Signals[name])
+            case "sleep":
+                ctypes.CDLL(None).usleep(int(float(given["SECONDS"]) * 1e6))
+            case "spin":
+                while True:
+                    pass
+            case "leak":
+                self.leaked.append(os.urandom(1 << 20) * int(given["MB"]))
+
+
+def serverClassFactory(iface: QgsServerInterface) -> object:  # noqa: N802
+    iface.registerFilter(Faults(iface), 1)
+    return object()

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Checks that need no server: access, environment files, disks, fonts, memory."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from qgis_server_systemd.qgis_serverctl import (
+    access,
+    check,
+    check_files,
+    check_units,
+    cores,
+    environment_file,
+    workers,
+)
+from qgis_server_systemd.qgis_serverctl.access import Obstacle, Question
+from qgis_server_systemd.qgis_serverctl.check_files import Disk
+from qgis_server_systemd.qgis_serverctl.host import Host
+from qgis_server_systemd.qgis_serverctl.package import Package
+
+PACKAGE = Package()
+
+
+# ---- Access
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One that everybody may enter, whatever pytest's own folders are like."""
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent == tmp_path or parent.name.startswith("pytest"):
+            parent.chmod(0o755)
+    return tmp_path
+
+
+def test_the_folder_that_is_in_the_way_is_told(folder: Path) -> None:
+    shut = folder / "shut"
+    (shut / "open").mkdir(parents=True)
+    file = shut / "open" / "city.qgz"
+    file.write_text("")
+    link = folder / "link.qgz"
+    link.symlink_to(file)
+    shut.chmod(0o700)
+    asked = [Question(str(path), "r") for path in (file, link, folder / "none", folder)]
+    found = access.as_user("nobody", asked)
+    assert found == {
+        asked[0]: Obstacle(str(shut), missing=False),
+        asked[1]: Obstacle(str(shut), missing=False),
+        asked[2]: Obstacle(str(folder / "none"), missing=True),
+    }
+    shut.chmod(0o755)
+    file.chmod(0o600)
+    assert access.as_user("nobody", asked[:1]) == {asked[0]: Obstacle(str(file), missing=False)}
+    file.chmod(0o644)
+    assert access.as_user("nobody", asked[:2]) == {}
+    assert os.geteuid() == 0, "only the child has become somebody else"
+
+
+def test_a_user_that_is_not_there() -> None:
+    with pytest.raises(KeyError):
+        access.as_user("nobody-at-all", [])
+
+
+# ---- Environment files
+
+
+def test_variables_as_systemd_reads_them() -> None:
+    text = (
+        "# comment\n; another\n\nA=1\n B = two words \nC=\"x # y\" \nD='it''s'\n"
+        'E=a\\\nb\nF="first\nsecond"\nG=\n'
+    )
+    values, lost = environment_file.read(text)
+    assert lost == ()
+    assert values == {
+        "A": "1",
+        "B": "two words",
+        "C": "x # y",
+        "D": "its",
+        "E": "ab",
+        "F": "first\nsecond",
+        "G": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("A=1\nexport B=2\n", 2, "export B is no name of a variable"),
+        ("A=1\nnonsense\n", 2, "is no assignment"),
+        ("A=1\n1B=2\n", 2, "1B is no name of a variable"),
+        ('A=1\nB="x\nC=3\n', 2, "never closed"),
+        ("# see C:\\\nA=1\n", 1, "the next line is a comment too"),
+    ],
+)
+def test_lines_that_systemd_drops(text: str, line: int, what: str) -> None:
+    _, (complaint,) = environment_file.read(text)
+    assert complaint.line == line
+    assert what in complaint.what
+
+
+# ---- Disks, fonts, memory
+
+
+def test_a_full_disk() -> None:
+    good = [Disk("/a", 5000, 0.5), Disk("/b", 100, None)]
+    assert list(check_files.check_disks(good)) == []
+    full = [Disk("/a", 3, 0.5), Disk("/b", 5000, 0.001)]
+    assert [f.where for f in check_files.check_disks(full)] == ["/a", "/b"]
+
+
+def test_fonts(tmp_path: Path) -> None:
+    host = Host(PACKAGE, tmp_path)
+    (finding,) = check_files.check_fonts(host)
+    assert finding.id == "fonts-missing"
+    assert finding.remedy.startswith("apt install fonts-dejavu-core")
+    there = tmp_path / "usr/local/share/fonts/own"
+    there.mkdir(parents=True)
+    (there / "fonts.dir").write_text("")
+    assert len(list(check_files.check_fonts(host))) == 1
+    (there / "Own.TTF").write_text("")
+    assert list(check_files.check_fonts(host)) == []
+
+
+def test_memory_for_all_workers_as_large_as_the_largest_one() -> None:
+    assert list(check_units.check_memory(PACKAGE, [100, 100, 900], 3000)) == []
+    assert list(check_units.check_memory(PACKAGE, [], 1)) == []
+    assert list(check_units.check_memory(PACKAGE, [900], 100)) == []
+    (finding,) = check_units.check_memory(PACKAGE, [100, 100, 900], 2000)
+    assert finding.remedy == "qgis-serverctl scale 2"
+
+
+def test_the_limit_is_that_of_the_slice_or_of_one_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "CGROUPS", str(tmp_path))
+    machine = check.memory_limit(Host(PACKAGE))
+    assert machine is not None
+    pool = tmp_path / "qgis.slice" / "qgis-server.slice"
+    pool.mkdir(parents=True)
+    (pool / "memory.max").write_text("max\n")
+    assert check.memory_limit(Host(PACKAGE)) == machine
+    (pool.parent / "memory.max").write_text(f"{5 * 2**20}\n")
+    assert check.memory_limit(Host(PACKAGE)) == 5
+
+
+def test_listeners_on_a_path() -> None:
+    head = "Num RefCount Protocol Flags Type St Inode Path\n"
+    listening = "0: 2 0 00010000 0001 01 77 /run/a.sock\n"
+    accepted = "0: 3 0 00000000 0001 03 78 /run/a.sock\n"
+    assert workers.listeners(head + accepted, "/run/a.sock") == 0
+    assert workers.listeners(head + accepted + listening * 2, "/run/a.sock") == 2
+    assert workers.listeners(head + listening, "/run/b.sock") == 0
