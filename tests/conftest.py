@@ -66,8 +66,10 @@ class Parent:
             os.kill(worker, signal.SIGTERM)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a suite together, so that its servers are made only once."""
+    """Keep the tests of a suite together, so that its servers are made only once. First:
+    pytest-xdist reads the marks in the same hook."""
     for item in items:
         call = getattr(item, "callspec", None)
         if call is not None and "suite" in call.params:
@@ -107,12 +109,23 @@ def ready(bed: Testbed, package: Path) -> Testbed:
     return bed
 
 
+@pytest.fixture(scope="session")
+def installed(suite: str, package: Path) -> Iterator[Testbed]:
+    """A server with the package and NGINX, at rest: what others begin with."""
+    with Testbed(suite) as testbed:
+        put_package(testbed, package)
+        testbed.boot()
+        install(testbed, "nginx")
+        testbed.shutdown()
+        yield testbed
+
+
 @pytest.fixture
-def server(ready: Testbed) -> Testbed:
+def server(suite: str, installed: Testbed) -> Iterator[Testbed]:
     """A booted server of one's own, with the package and NGINX installed."""
-    ready.boot()
-    install(ready, "nginx")
-    return ready
+    with Testbed(suite, like=installed) as testbed:
+        testbed.boot()
+        yield testbed
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ PACKAGE = Package()
 def folder(tmp_path: Path) -> Path:
     """One that everybody may enter, whatever pytest's own folders are like."""
     for parent in (tmp_path, *tmp_path.parents):
-        if parent == tmp_path or parent.name.startswith("pytest"):
+        if parent == tmp_path or parent.name.startswith(("pytest", "popen")):
             parent.chmod(0o755)
     return tmp_path
 

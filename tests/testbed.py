@@ -851,12 +851,21 @@ def unwind_on_termination() -> None:
 
 class Testbed:
     """A throw-away Debian over a suite's tree: a chroot at first, a container once booted.
-    With `tools`, packages can be built and checked in it."""
+    With `tools`, packages can be built and checked in it. With `like`, it begins with the
+    files of another testbed of the suite, which is open, but not booted."""
 
     __test__ = False
 
-    def __init__(self, suite: str, *, cpus: str | None = None, tools: bool = False) -> None:
+    def __init__(
+        self,
+        suite: str,
+        *,
+        cpus: str | None = None,
+        tools: bool = False,
+        like: Testbed | None = None,
+    ) -> None:
         self.suite = suite
+        self.like = like
         self.cpus = cpus
         self.tools = tools
         self._stack = contextlib.ExitStack()
@@ -875,7 +884,15 @@ class Testbed:
             layers = hold_layers(self.suite, stack, tools=self.tools)
             bed = new_bed(stack)
             root = make_root(bed / "root")
-            options = overlay_options(layers, make_root(bed / "upper"), make_root(bed / "work"))
+            upper = bed / "upper"
+            if self.like is None:
+                make_root(upper)
+            elif self.like.booted:
+                raise TestbedError("the testbed to begin with is booted: call shutdown() first")
+            else:
+                # With -a: what the overlay notes of deleted files are devices and attributes.
+                subprocess.run(["cp", "-a", self.like.bed / "upper", upper], check=True)
+            options = overlay_options(layers, upper, make_root(bed / "work"))
             command = ["mount", "-t", "overlay", "-o", options, "testbed", str(root)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:

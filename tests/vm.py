@@ -33,6 +33,8 @@ from testbed import (
 
 KERNEL_SUITE = "trixie"
 DISK_SIZE = "8G"
+QUICK = "^has_journal,^metadata_csum"
+SAFE = "has_journal,^metadata_csum"
 # Left out of the disk: nothing runs from there, and they take their time.
 LEFT_OUT = (
     "usr/share/doc",
@@ -47,8 +49,8 @@ CONSOLE_SHOWN = 6000
 # Makes the disk ($2, of size $3) of the tree $0 with the files of $1 put over it, without a
 # change to the tree. The mounts end with the shell's mount namespace.
 MAKE_DISK = """
-tree=$0 files=$1 disk=$2 size=$3 stage=$4
-shift 4
+tree=$0 files=$1 disk=$2 size=$3 stage=$4 features=$5
+shift 5
 mount -t tmpfs -o mode=0755 stage "$stage"
 mkdir "$stage/upper" "$stage/work" "$stage/root"
 chmod 0755 "$stage/upper"
@@ -60,7 +62,7 @@ for folder in "$@"; do
         mount -t tmpfs -o mode=0755 empty "$stage/root/$folder"
     fi
 done
-exec mke2fs -q -F -t ext4 -O '^has_journal,^metadata_csum' -m 0 \
+exec mke2fs -q -F -t ext4 -O "$features" -m 0 \
     -E lazy_itable_init=1,nodiscard -d "$stage/root" "$disk" "$size"
 """
 UNIT = """\
@@ -170,12 +172,12 @@ def write_script(folder: Path, script: str) -> None:
         path.chmod(0o755 if path.is_dir() or path.parent == programs else 0o644)
 
 
-def make_disk(root: Path, script: str, work: Path, disk: int) -> None:
+def make_disk(root: Path, script: str, work: Path, disk: int, features: str) -> None:
     """Fill the disk's file, given as a descriptor."""
     files, stage = work / "files", work / "stage"
     stage.mkdir()
     write_script(files, script)
-    arguments = [root, files, f"/proc/self/fd/{disk}", DISK_SIZE, stage, *LEFT_OUT]
+    arguments = [root, files, f"/proc/self/fd/{disk}", DISK_SIZE, stage, features, *LEFT_OUT]
     private = [tool("unshare", "util-linux"), "--mount", "--propagation=private", "--"]
     done = subprocess.run(
         [*private, "/bin/sh", "-ec", MAKE_DISK, *map(str, arguments)],
@@ -189,18 +191,24 @@ def make_disk(root: Path, script: str, work: Path, disk: int) -> None:
 
 
 class Machine:
-    """A virtual machine that boots a root tree. The tree must be at rest, and is not changed."""
+    """A virtual machine that boots a root tree. The tree must be at rest, and is not changed.
+    One with `reboots` may lose its power: `echo b >/proc/sysrq-trigger` ends all at once, what
+    is not on the disk is lost, and the next boot runs the script again, from its beginning."""
 
-    def __init__(self, root: Path, *, cpus: int, memory_mb: int = 3072) -> None:
+    def __init__(
+        self, root: Path, *, cpus: int, memory_mb: int = 3072, reboots: bool = False
+    ) -> None:
         self.root = root
         self.cpus = cpus
         self.memory_mb = memory_mb
+        self.reboots = reboots
         self._architecture = architecture()
 
     def run_script(self, script: str, timeout: float) -> tuple[int, str]:
         """Boot, run a script as root once the system is up, and power off. The result is the
-        script's exit status and output; what it says on stderr goes to the console. The timeout
-        counts from power on; the documentation, locales and APT's caches are left out."""
+        script's exit status and output (of all boots); what it says on stderr goes to the
+        console. The timeout counts from power on; the documentation, locales and APT's caches
+        are left out."""
         need_root()
         runs = cache_folder() / "vm"
         runs.mkdir(exist_ok=True)
@@ -210,7 +218,8 @@ class Machine:
             tempfile.TemporaryDirectory() as folder,
         ):
             work = Path(folder)
-            make_disk(self.root, script, work, disk.fileno())
+            features = SAFE if self.reboots else QUICK
+            make_disk(self.root, script, work, disk.fileno(), features)
             self._power(image, disk.fileno(), work, timeout)
             return self._result(work)
 
@@ -227,7 +236,9 @@ class Machine:
         machine = f"{self._architecture.machine},accel=tcg"
         command = [tool(self._architecture.emulator, self._architecture.package)]
         command += ["-machine", machine, "-cpu", "max", "-smp", str(self.cpus)]
-        command += ["-m", str(self.memory_mb), "-nodefaults", "-display", "none", "-no-reboot"]
+        command += ["-m", str(self.memory_mb), "-nodefaults", "-display", "none"]
+        if not self.reboots:
+            command.append("-no-reboot")
         command += ["-kernel", str(image), "-append", " ".join(parameters)]
         drive = f"file=/proc/self/fd/{disk},format=raw,if=none,id=disk,cache=unsafe"
         command += ["-drive", drive]
