@@ -12,9 +12,10 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from pool import ctl, path, status, wait_for
+from pool import apt, ctl, install, path, status, wait_for
 from serving import cgi_body
 from testbed import Testbed
 
@@ -185,7 +186,7 @@ def write(bed: Testbed, content: bytes, file: str = PROJECT) -> None:
 
 def title(bed: Testbed, instance: int, project: str = PROJECT) -> str:
     """What one worker says the project is called, asked through its own socket."""
-    query = f"MAP={project}&SERVICE=WMS&REQUEST=GetCapabilities"
+    query = f"MAP={quote(project, safe='/')}&SERVICE=WMS&REQUEST=GetCapabilities"
     variables = {
         "REQUEST_METHOD": "GET",
         "REQUEST_URI": f"/?{query}",
@@ -315,25 +316,45 @@ def test_reload_of_what_is_no_project_is_refused(pool: Testbed) -> None:
     assert 'reload: project = "maps/world.qgz" is not an absolute path' in done.stderr
 
 
-def test_a_project_in_a_geopackage(pool: Testbed, template: str) -> None:
-    """Another store than files; those in PostgreSQL go the same way."""
-    script = (
-        "import sys\n"
-        "from qgis.core import QgsApplication, QgsProject\n"
-        "application = QgsApplication([], False)\n"
-        "application.initQgis()\n"
-        "project = QgsProject.instance()\n"
-        f"assert project.read('{FOLDER}/second.qgs')\n"
-        "project.writeEntry('WMSServiceTitle', '/', sys.argv[1])\n"
-        f"assert project.write('geopackage:{FOLDER}/store.gpkg?projectName=stored')\n"
-    )
-    uri = f"geopackage:{FOLDER}/store.gpkg?projectName=stored"
+STORE = """
+import sys
+from qgis.core import QgsApplication, QgsProject
+application = QgsApplication([], False)
+application.initQgis()
+project = QgsProject.instance()
+assert project.read("/srv/maps/second.qgs")
+project.writeEntry("WMSServiceTitle", "/", sys.argv[2])
+assert project.write(sys.argv[1]), project.error()
+"""
 
+
+def is_served_from_a_store(bed: Testbed, uri: str, user: str) -> None:
     def save(name: str) -> None:
-        pool.run("python3", "-c", script, name, env={"QT_QPA_PLATFORM": "offscreen"})
+        environment = {"QT_QPA_PLATFORM": "offscreen", "HOME": "/tmp"}
+        bed.run("python3", "-c", STORE, uri, name, env=environment, user=user)
 
-    pool.run("cp", f"{FOLDER}/world_map.gpkg", f"{FOLDER}/store.gpkg")
     save("Old")
-    assert titles(pool, uri) == {"Old"}
+    assert titles(bed, uri) == {"Old"}
     save("Stored")
-    wait_for(lambda: titles(pool, uri) == {"Stored"}, "every worker has the change", timeout=10)
+    wait_for(lambda: titles(bed, uri) == {"Stored"}, "every worker has the change", timeout=10)
+    save("Ordered")
+    ctl(bed, "reload", uri)
+    assert titles(bed, uri) == {"Ordered"}
+
+
+def test_a_project_in_a_geopackage(pool: Testbed) -> None:
+    pool.run("cp", f"{FOLDER}/world_map.gpkg", f"{FOLDER}/store.gpkg")
+    is_served_from_a_store(pool, f"geopackage:{FOLDER}/store.gpkg?projectName=stored", "root")
+
+
+def test_a_project_in_postgresql(pool: Testbed) -> None:
+    install(pool, "postgresql", package=False)
+    pool.run("createuser", "qgis-server", user="postgres")
+    pool.run("createdb", "--owner=qgis-server", "gis", user="postgres")
+    uri = "postgresql:?host=/run/postgresql&dbname=gis&schema=public&project=stored"
+    try:
+        is_served_from_a_store(pool, uri, "qgis-server")
+    finally:
+        # Its workers would hold connections to it for the rest of the tests.
+        ctl(pool, "restart")
+        apt(pool, "purge", "postgresql*")

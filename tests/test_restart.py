@@ -177,13 +177,13 @@ def test_scale_is_kept(three: Testbed) -> None:
 
 def test_listed_projects_are_loaded_before_the_first_request(three: Testbed) -> None:
     """One that can't be loaded is reported, and keeps nobody out."""
-    three.run("sh", "-c", "echo nonsense >/srv/maps/broken.qgs")
+    three.run("sh", "-c", "echo nonsense >/srv/broken.qgs")
     try:
-        configure(three, f'warm = ["/srv/maps/broken.qgs", "{WORLD}"]\n')
+        configure(three, f'warm = ["/srv/broken.qgs", "{WORLD}"]\n')
         ctl(three, "restart", "--instance", "1")
         said = journal(three, "qgis-server@1.service", "--lines=60")
         assert f"{WORLD}: loaded in advance in " in said
-        assert "/srv/maps/broken.qgs: can't be loaded in advance: " in said
+        assert "/srv/broken.qgs: can't be loaded in advance: " in said
         pid = main_pid(three, 1)
         # It was killed; then it is the same without any command.
         three.run("kill", "-KILL", str(pid))
@@ -199,6 +199,7 @@ def test_listed_projects_are_loaded_before_the_first_request(three: Testbed) -> 
         )
         is_served(three)
     finally:
+        three.run("rm", "/srv/broken.qgs")
         configure(three, "")
 
 

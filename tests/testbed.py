@@ -62,7 +62,7 @@ INSTALLED = (
     "systemd-sysv",
 )
 # Kept in the tree's APT cache: a testbed has no network, yet packages are installed in it.
-DOWNLOADED = ("nginx",)
+DOWNLOADED = ("nginx", "postgresql")
 # In a layer of its own, for the few tests that build and check the package inside a suite.
 TOOLS = (
     "autopkgtest",

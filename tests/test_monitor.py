@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the monitor makes of what it sees."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from qgis_server_systemd.qgis_serverctl.monitor import observe, recycle_limit, to_recycle
+from qgis_server_systemd.qgis_serverctl.settings import Settings
+
+HOUR = 3600.0
+DAY = Settings(max_age_hours=24)
+
+
+# ---- Since when
+
+
+def test_a_request_is_as_old_as_its_connection() -> None:
+    seen = observe(None, pid=7, request=100, queued=0, now=10.0)
+    assert (seen.request, seen.since) == (100, 10.0)
+    seen = observe(seen, pid=7, request=100, queued=0, now=11.0)
+    assert seen.since == 10.0
+    # Never seen idle in between, yet it is another request.
+    seen = observe(seen, pid=7, request=101, queued=0, now=12.0)
+    assert seen.since == 12.0
+    # The same number in another process is another connection.
+    seen = observe(seen, pid=8, request=101, queued=0, now=13.0)
+    assert seen.since == 13.0
+    seen = observe(seen, pid=8, request=None, queued=0, now=14.0)
+    assert seen.since is None
+
+
+def test_a_queue_is_as_old_as_the_last_look_without_one() -> None:
+    seen = observe(None, pid=7, request=1, queued=2, now=10.0)
+    seen = observe(seen, pid=7, request=2, queued=1, now=11.0)
+    assert (seen.queued, seen.queued_since) == (1, 10.0)
+    seen = observe(seen, pid=7, request=3, queued=0, now=12.0)
+    assert seen.queued_since is None
+    assert observe(seen, pid=7, request=3, queued=1, now=13.0).queued_since == 13.0
+
+
+# ---- Restarts between requests
+
+
+def test_the_largest_beyond_the_limit_goes_first() -> None:
+    ages = dict.fromkeys((1, 2, 3), 60.0)
+    due = to_recycle(ages, {1: 900, 2: 1200, 3: 1100}, DAY, limit=1000)
+    assert due == (2, "has grown to 1200 MB, the limit is 1000")
+    assert to_recycle(ages, {1: 900, 2: 1000, 3: 800}, DAY, limit=1000) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "memory", "count", "limit"),
+    [
+        (Settings(), 16000, 4, 2400),
+        (Settings(), 2000, 4, 512),
+        (Settings(), 16000, 0, 9600),
+        (Settings(memory_recycle="900M"), 16000, 4, 900),
+        (Settings(memory_recycle="2G"), 16000, 4, 2048),
+    ],
+)
+def test_the_limit_of_memory(settings: Settings, memory: int, count: int, limit: int) -> None:
+    assert recycle_limit(settings, memory, count) == limit
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 16])
+def test_workers_that_started_together_are_restarted_one_by_one(count: int) -> None:
+    """Ten days, looked at each minute."""
+    started = dict.fromkeys(range(1, count + 1), 0.0)
+    restarts: list[tuple[float, int]] = []
+    for minute in range(10 * 24 * 60):
+        now = minute * 60.0
+        due = to_recycle({n: now - t for n, t in started.items()}, {}, DAY, limit=512)
+        if due:
+            instance, why = due
+            assert why.endswith("hours old, the limit is 24")
+            assert now - started[instance] > 24 * HOUR
+            # Spread over half as long, and the minute of the look.
+            assert now - started[instance] <= 36 * HOUR + count * 60
+            started[instance] = now
+            restarts.append((now, instance))
+    assert {instance for _, instance in restarts} == set(started)
+    gaps = [late - early for (early, _), (late, _) in itertools.pairwise(restarts)]
+    assert min(gaps) >= 12 * HOUR / count
+
+
+def test_for_ever_is_for_ever() -> None:
+    assert to_recycle({1: 1e9}, {1: 1}, Settings(max_age_hours=0), limit=512) is None
