@@ -137,7 +137,7 @@ def server(suite: str, installed: Testbed) -> Iterator[Testbed]:
 
 
 @pytest.fixture(scope="session")
-def pool(suite: str, package: Path) -> Iterator[Testbed]:
+def pool(installed: Testbed) -> Iterator[Testbed]:
     """A booted server with the site enabled, shared by tests that only send requests."""
-    with serving_bed(suite, package) as testbed:
+    with serving_bed(installed) as testbed:
         yield testbed

@@ -36,12 +36,10 @@ def install(bed: Testbed, *more: str, package: bool = True) -> str:
 
 
 @contextmanager
-def serving_bed(suite: str, package: Path) -> Iterator[Testbed]:
-    """A booted server with the package, NGINX and the ready site."""
-    with Testbed(suite) as bed:
-        put_package(bed, package)
+def serving_bed(installed: Testbed) -> Iterator[Testbed]:
+    """A booted server with the package, NGINX and the ready site, made of one without."""
+    with Testbed(installed.suite, like=installed) as bed:
         bed.boot()
-        install(bed, "nginx")
         ctl(bed, "site", "enable")
         yield bed
 

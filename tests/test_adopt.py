@@ -147,42 +147,57 @@ def socket_inodes(bed: Testbed) -> list[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def at_rest(suite: str, package: Path) -> Iterator[Testbed]:
+    """The recipe, with the package's file in it, not booted: what others begin with."""
+    with Testbed(suite) as bed:
+        put_package(bed, package)
+        bed.boot()
+        by_hand(bed)
+        bed.shutdown()
+        yield bed
+
+
 @pytest.fixture
-def handmade(ready: Testbed) -> Iterator[Testbed]:
+def recipe(suite: str, at_rest: Testbed) -> Iterator[Testbed]:
+    """The recipe, booted."""
+    with Testbed(suite, like=at_rest) as bed:
+        bed.boot()
+        yield bed
+
+
+@pytest.fixture
+def handmade(recipe: Testbed) -> Testbed:
     """The recipe, with the package installed beside."""
-    ready.boot()
-    by_hand(ready)
-    install(ready)
-    yield ready
+    install(recipe)
+    return recipe
 
 
 # ---- The package comes
 
 
-def test_installing_beside_it_changes_nothing_and_says_so(ready: Testbed) -> None:
-    ready.boot()
-    by_hand(ready)
-    before = [main_pid(ready, n) for n in numbers(4)], links(ready), sockets(ready)
-    with load(ready, MAP) as result:
-        said = install(ready)
-        again = ctl(ready, "apply")
-        ctl(ready, "apply", "--instances", "2")
-        ctl(ready, "apply", "--instances", "auto")
+def test_installing_beside_it_changes_nothing_and_says_so(recipe: Testbed) -> None:
+    before = [main_pid(recipe, n) for n in numbers(4)], links(recipe), sockets(recipe)
+    with load(recipe, MAP) as result:
+        said = install(recipe)
+        again = ctl(recipe, "apply")
+        ctl(recipe, "apply", "--instances", "2")
+        ctl(recipe, "apply", "--instances", "auto")
     assert result["failed"] == []
     assert result["sent"] > 0
-    assert ([main_pid(ready, n) for n in numbers(4)], links(ready), sockets(ready)) == before
+    assert ([main_pid(recipe, n) for n in numbers(4)], links(recipe), sockets(recipe)) == before
     assert said.count(SHADOWED) == again.count(SHADOWED) == 1
     assert "configuration file" not in said.lower()
-    assert text(ready, "/etc/qgis-server/env") == ENV
-    assert "QGIS_SERVER_LOG_LEVEL=1" in text(ready, "/etc/qgis-server/env.dist")
-    assert upstream(ready) == [path(n) for n in numbers(4)]
-    found = status(ready)
+    assert text(recipe, "/etc/qgis-server/env") == ENV
+    assert "QGIS_SERVER_LOG_LEVEL=1" in text(recipe, "/etc/qgis-server/env.dist")
+    assert upstream(recipe) == [path(n) for n in numbers(4)]
+    found = status(recipe)
     assert found["pending"] == []
     assert found["notes"] == [SHADOWED]
-    ready.reboot()
-    assert sockets(ready) == [path(n) for n in numbers(4)]
-    assert owners(ready) == ["www-data"] * 4
-    is_served(ready)
+    recipe.reboot()
+    assert sockets(recipe) == [path(n) for n in numbers(4)]
+    assert owners(recipe) == ["www-data"] * 4
+    is_served(recipe)
 
 
 def test_a_package_that_goes_again_leaves_it_as_it_was(handmade: Testbed) -> None:
@@ -409,12 +424,8 @@ def test_a_copy_of_a_unit_is_no_foreign_pool(server: Testbed) -> None:
     assert (sockets(server), enabled(server)) == ([path(n) for n in numbers(3)], numbers(3))
 
 
-def test_in_an_image_that_is_not_booted(suite: str, package: Path) -> None:
-    with Testbed(suite) as bed:
-        put_package(bed, package)
-        bed.boot()
-        by_hand(bed)
-        bed.shutdown()
+def test_in_an_image_that_is_not_booted(suite: str, at_rest: Testbed) -> None:
+    with Testbed(suite, like=at_rest) as bed:
         done = bed.chroot("apt-get", "--yes", "install", DEB, env=OFFLINE)
         assert SHADOWED in done.stdout + done.stderr
         bed.chroot("qgis-serverctl", "adopt")

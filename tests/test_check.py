@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +21,9 @@ DROPIN = "/etc/systemd/system/qgis-server@1.{kind}.d/own.conf"
 
 
 @pytest.fixture(scope="module")
-def server(suite: str, package: Path) -> Iterator[Testbed]:
+def server(installed: Testbed) -> Iterator[Testbed]:
     """One booted server that all of these tests break and mend."""
-    with serving_bed(suite, package) as bed:
+    with serving_bed(installed) as bed:
         wait_for(lambda: report(bed)["findings"] == [], "a new server is in order")
         yield bed
 

@@ -201,15 +201,16 @@ def test_the_site_stays_wanted_while_another_is_in_its_place(ready: Testbed) -> 
     assert is_served(ready)
 
 
-@pytest.mark.parametrize("answer", ["lots", "0", "513", "-1", "99999999999999999999"])
-def test_an_invalid_number_is_told_and_not_used(ready: Testbed, answer: str) -> None:
+def test_an_invalid_number_is_told_and_not_used(ready: Testbed) -> None:
     ready.boot()
-    preseed(ready, "instances", answer)
-    said = install(ready)
-    assert "Invalid number of instances" in said
-    assert f'"{answer}" is neither "auto" nor a number from 1 to {MAX_INSTANCES}' in said
-    assert known(ready)["instances"] == "auto"
-    assert count(ready) == ("auto", "default")
+    for answer in ("lots", "0", "513", "-1", "99999999999999999999"):
+        preseed(ready, "instances", answer)
+        said = install(ready)
+        assert "Invalid number of instances" in said
+        assert f'"{answer}" is neither "auto" nor a number from 1 to {MAX_INSTANCES}' in said
+        assert known(ready)["instances"] == "auto"
+        assert count(ready) == ("auto", "default")
+        apt(ready, "purge", NAME)
 
 
 # ---- Answers and what the administrator did since

@@ -69,9 +69,9 @@ def sleeping(seconds: float, name: str = "") -> str:
 
 
 @pytest.fixture(scope="module")
-def victim(suite: str, package: Path) -> Iterator[Testbed]:
+def victim(installed: Testbed) -> Iterator[Testbed]:
     """A booted server whose workers have a plugin that does harm on request."""
-    with serving_bed(suite, package) as bed:
+    with serving_bed(installed) as bed:
         bed.put(HERE / "faulty_plugin", "/usr/share/qgis/python/plugins/")
         bed.put(HERE / "killer.py", "/root/killer.py")
         bed.run("install", "-d", "-m", "777", "/srv/faults")
