@@ -24,6 +24,14 @@ MAP = (
     "&WIDTH=256&HEIGHT=128&FORMAT=image/png"
 )
 
+# Comes up at once, accepts on standard input as QGIS Server does, and answers nothing.
+WORKER = """#!/usr/bin/perl
+use Socket;
+# As the package's plugin does in QGIS Server.
+open(my $ready, ">", "$ENV{RUNTIME_DIRECTORY}/ready");
+while (accept(my $client, STDIN)) { close $client }
+"""
+
 
 def put_package(bed: Testbed, package: Path) -> None:
     bed.put(package, DEB)
@@ -42,6 +50,15 @@ def serving_bed(installed: Testbed) -> Iterator[Testbed]:
         bed.boot()
         ctl(bed, "site", "enable")
         yield bed
+
+
+def quick_workers(bed: Testbed) -> None:
+    """For tests of what happens around workers, many times, or on a slow machine: nothing
+    is rendered, and nobody waits for QGIS Server to come up."""
+    worker = bed.root / "usr/lib/cgi-bin/qgis_mapserv.fcgi"
+    worker.unlink()
+    worker.write_text(WORKER)
+    worker.chmod(0o755)
 
 
 def apt(bed: Testbed, verb: str, *args: str) -> str:

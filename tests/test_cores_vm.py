@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from pool import DEB, OFFLINE
+from pool import DEB, OFFLINE, quick_workers
 from testbed import Testbed
 from vm import Machine
 
@@ -34,6 +34,7 @@ qgis-serverctl status --json
 def test_an_image_from_elsewhere_and_limits_of_the_slice(ready: Testbed) -> None:
     """Installed in a chroot on a machine with another count, then booted on four cores."""
     ready.chroot("apt-get", "--yes", "install", DEB, "nginx", env=OFFLINE)
+    quick_workers(ready)
     code, out = Machine(ready.root, cpus=4).run_script(SCRIPT, timeout=600)
     assert code == 0, out
     counts, found = out.split("{", 1)

@@ -20,6 +20,7 @@ from pool import (
     nginx_is_content,
     path,
     put_package,
+    quick_workers,
     sockets,
     status,
     upstream,
@@ -46,14 +47,6 @@ systemctl daemon-reload
 systemctl reload nginx
 """
 
-# Comes up at once, accepts on standard input as QGIS Server does, and answers nothing.
-WORKER = """#!/usr/bin/perl
-use Socket;
-# As the package's plugin does in QGIS Server.
-open(my $ready, ">", "$ENV{RUNTIME_DIRECTORY}/ready");
-while (accept(my $client, STDIN)) { close $client }
-"""
-
 
 @pytest.fixture(scope="module")
 def booted(suite: str, package: Path, newer_package: Path) -> Iterator[Testbed]:
@@ -66,10 +59,7 @@ def booted(suite: str, package: Path, newer_package: Path) -> Iterator[Testbed]:
         bed.put(newer_package, NEWER)
         bed.boot()
         install(bed, "nginx", package=False)
-        worker = bed.root / "usr/lib/cgi-bin/qgis_mapserv.fcgi"
-        worker.unlink()
-        worker.write_text(WORKER)
-        worker.chmod(0o755)
+        quick_workers(bed)
         prepare(bed)
         yield bed
 
