@@ -24,7 +24,7 @@ demo:
 
 test:
 	$(PYTHON) tests/prepare.py test
-	$(AS_ROOT) .venv/bin/python -m pytest --verbose --numprocesses 2 --dist loadgroup $(ARGS)
+	$(AS_ROOT) .venv/bin/python -m pytest --verbose --numprocesses 2 --dist loadscope $(ARGS)
 
 bench:
 	@$(PYTHON) tests/prepare.py bench

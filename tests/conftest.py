@@ -14,6 +14,8 @@ import pytest
 from newer import build_newer
 from pool import install, put_package, serving_bed
 from testbed import SUITES, Testbed, children, unwind_on_termination
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from qgis_server_systemd.build import build
 
@@ -66,22 +68,17 @@ class Parent:
             os.kill(worker, signal.SIGTERM)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a suite together, so that its servers are made only once. First:
-    pytest-xdist reads the marks in the same hook."""
-    for item in items:
-        call = getattr(item, "callspec", None)
-        if call is not None and "suite" in call.params:
-            item.add_marker(pytest.mark.xdist_group(call.params["suite"]))
+class BySuite(LoadScopeScheduling):  # type: ignore[misc]
+    """pytest-xdist runs the tests of a suite in one process: its servers are made only once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        parameter = nodeid.partition("[")[2].rstrip("]").split("-")[0]
+        return parameter if parameter in SUITES else nodeid
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Two releases mixed in one process would make each other's servers again and again."""
-    if hasattr(session.config, "workerinput"):
-        for item in session.items:
-            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
-                raise pytest.UsageError("this pytest-xdist does not group tests")
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BySuite:
+    """Instead of the one that --dist names."""
+    return BySuite(config, log)
 
 
 @pytest.fixture(scope="session")
