@@ -23,6 +23,8 @@ CHANGES = {
     "usr/lib/systemd/system/qgis-server@.socket": "\n[Socket]\nBacklog=1000\n",
     "usr/lib/systemd/system/qgis-server@.service": "\n[Service]\nEnvironment=NEWER=1\n",
     "usr/lib/systemd/system/qgis-server@.service.d/10-queue.conf": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server.socket": "\n[Socket]\nBacklog=1000\n",
+    "usr/lib/systemd/system/qgis-server-wake.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server.target": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server.slice": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-apply.service": "\n# Newer.\n",

@@ -10,19 +10,34 @@ from qgis_server_systemd.qgis_serverctl.settings import Settings
 PACKAGE = Package()
 
 
-def lines(*instances: int) -> list[str]:
-    return nginx.servers(PACKAGE, instances).split("\n")
+SOCKETS = tuple(map(PACKAGE.socket, (1, 2)))
+
+
+def lines(*sockets: str) -> list[str]:
+    return nginx.servers(PACKAGE, sockets).split("\n")
 
 
 def test_one_line_for_each_instance() -> None:
-    assert lines(2, 1) == [
+    assert lines(*SOCKETS) == [
         "    server unix:/run/qgis-server-1.sock max_fails=0;",
         "    server unix:/run/qgis-server-2.sock max_fails=0;",
     ]
 
 
 def test_a_single_worker_is_listed_twice_so_that_a_lost_request_is_tried_again() -> None:
-    assert lines(1) == ["    server unix:/run/qgis-server-1.sock max_fails=0;"] * 2
+    assert lines(SOCKETS[0]) == ["    server unix:/run/qgis-server-1.sock max_fails=0;"] * 2
+
+
+def test_the_shared_queue_is_listed_twice_however_many_workers_it_has() -> None:
+    line = "    server unix:/run/qgis-server.sock max_fails=0;"
+    assert lines(PACKAGE.shared_socket) == lines(*[PACKAGE.shared_socket] * 3) == [line] * 2
+
+
+def test_while_workers_move_the_shared_queue_weighs_as_much_as_it_has_workers() -> None:
+    assert lines(PACKAGE.shared_socket, SOCKETS[1], PACKAGE.shared_socket) == [
+        "    server unix:/run/qgis-server.sock max_fails=0 weight=2;",
+        "    server unix:/run/qgis-server-2.sock max_fails=0;",
+    ]
 
 
 def test_a_dead_line_where_there_is_no_instance() -> None:
@@ -33,7 +48,7 @@ def test_a_dead_line_where_there_is_no_instance() -> None:
 def test_no_placeholder_is_left() -> None:
     settings = Settings(cors_origins=("https://a.example",), trusted_proxies=("10.0.0.0/8",))
     for text in (
-        nginx.http_text(PACKAGE, settings, (1, 2)),
+        nginx.http_text(PACKAGE, settings, SOCKETS),
         nginx.location_text(PACKAGE, settings, checks_end=True),
         nginx.location_text(PACKAGE, Settings(), checks_end=False),
     ):
@@ -59,7 +74,7 @@ def test_no_connection_to_a_worker_is_kept(version: str, checks: bool) -> None:
     assert nginx.checks_end(version) == checks
     text = nginx.location_text(PACKAGE, Settings(), checks_end=checks)
     assert f"fastcgi_keep_conn {'on' if checks else 'off'};" in text
-    assert "keepalive" not in nginx.http_text(PACKAGE, Settings(), (1, 2))
+    assert "keepalive" not in nginx.http_text(PACKAGE, Settings(), SOCKETS)
 
 
 def test_quoting() -> None:

@@ -25,7 +25,7 @@ WANTED = plan.Wanted(
     explicit=False,
     maintainer=False,
     socket_user="www-data",
-    dropin=(DROPIN, None),
+    dropins=((DROPIN, None),),
     nginx_files=upstream,
 )
 NGINX = Nginx(installed=True, running=True, user="www-data")
@@ -52,7 +52,14 @@ def machine(
     return plan.Facts(
         live=live,
         cores=cores,
-        instances=Instances(enabled, masked, up if live else numbers(), stale, old_sockets),
+        instances=Instances(
+            enabled,
+            masked,
+            up if live else numbers(),
+            stale,
+            old_sockets,
+            by_socket=enabled,
+        ),
         state=State(enabled if ours is None else ours, pending),
         nginx=nginx,
         files={UPSTREAM: plan.listed(up), DROPIN: None},
@@ -188,7 +195,7 @@ def test_what_a_killed_roll_left_behind_is_put_in_order() -> None:
 
 
 def test_another_user_of_nginx_gets_the_sockets() -> None:
-    wanted = replace(WANTED, socket_user="nginx", dropin=(DROPIN, "text"))
+    wanted = replace(WANTED, socket_user="nginx", dropins=((DROPIN, "text"),))
     steps = plan.make(wanted, machine(numbers(1, 2)))
     assert steps.actions == (
         plan.Write(DROPIN, "text"),
@@ -198,27 +205,82 @@ def test_another_user_of_nginx_gets_the_sockets() -> None:
     )
 
 
-def after(facts: plan.Facts, steps: plan.Plan) -> plan.Facts:
+def linked(now: Instances, instance: int, *, shared: bool, on: bool = True) -> Instances:
+    """With an instance enabled by the unit that its queue goes by, or not at all."""
+    by_worker, by_socket = now.by_worker - {instance}, now.by_socket - {instance}
+    if on and shared:
+        by_worker |= {instance}
+    elif on:
+        by_socket |= {instance}
+    return replace(now, by_worker=by_worker, by_socket=by_socket, enabled=by_worker | by_socket)
+
+
+def test_workers_move_to_the_shared_queue_once_it_is_there() -> None:
+    steps = plan.make(replace(WANTED, shared=True), machine(numbers(1, 2)))
+    assert list(map(str, steps.actions)) == [
+        "enable the shared socket",
+        "enable instance 1 by its other unit",
+        "enable instance 2 by its other unit",
+        "make systemd read its units",
+        "open the shared socket",
+        "move to the shared queue, one after the other: 1, 2",
+    ]
+
+
+def test_a_shared_queue_shrinks_without_nginx() -> None:
+    on = numbers(1, 2, 3)
+    facts = machine(on, cores=2)
+    now = replace(
+        facts.instances,
+        shared=on,
+        by_worker=on,
+        by_socket=numbers(),
+        shared_enabled=True,
+        shared_open=True,
+    )
+    facts = replace(facts, instances=now, files={UPSTREAM: "1, 2", DROPIN: None})
+    steps = plan.make(replace(WANTED, shared=True), facts)
+    assert steps.actions == (plan.Retire(3), plan.ReloadManager())
+
+
+def after(facts: plan.Facts, steps: plan.Plan, *, shared: bool = False) -> plan.Facts:
     """The machine after a plan, were every step to succeed."""
     now, state, files, loaded = facts.instances, facts.state, dict(facts.files), facts.loaded
     for action in steps.actions:
-        match action:
+        match action.what if isinstance(action, plan.HandOver) else action:
             case plan.Adopt(n):
                 state = state.done(n, enabled=True)
             case plan.Enable(n, _):
                 state = state.done(n, enabled=True)
-                now = replace(now, enabled=now.enabled | {n})
+                now = linked(now, n, shared=shared)
+            case plan.Relink(n):
+                assert n in now.enabled
+                now = linked(now, n, shared=shared)
+            case plan.EnableShared(on):
+                now = replace(now, shared_enabled=on)
+            case plan.StartShared():
+                now = replace(now, shared_open=True)
             case plan.Start(n):
+                assert now.shared_open or not shared, "a worker needs its socket"
                 now = replace(now, listening=now.listening | {n})
-            case plan.Roll(workers, sockets):
-                now = replace(now, stale=now.stale - workers, old_sockets=now.old_sockets - sockets)
+                now = replace(now, shared=now.shared | {n}) if shared else now
+            case plan.Roll(workers, sockets, moves):
+                now = replace(
+                    now,
+                    stale=now.stale - workers - moves,
+                    old_sockets=now.old_sockets - sockets - moves,
+                    shared=now.shared | moves if shared else now.shared - moves,
+                    shared_open=shared,
+                    shared_old=False,
+                )
             case plan.WriteUpstream(n):
                 files |= upstream(n)
             case plan.ReloadNginx():
                 loaded = True
             case plan.Retire(n):
                 state = state.done(n, enabled=False)
-                now = replace(now, enabled=now.enabled - {n}, listening=now.listening - {n})
+                now = linked(now, n, shared=shared, on=False)
+                now = replace(now, listening=now.listening - {n}, shared=now.shared - {n})
     return replace(facts, instances=now, state=state, files=files, loaded=loaded)
 
 
@@ -235,6 +297,11 @@ sets = st.frozensets(st.integers(1, 6))
     count=st.one_of(st.just("auto"), st.integers(1, 6)),
     maintainer=st.booleans(),
     told=sets,
+    on_shared=sets,
+    by_worker=sets,
+    shared=st.booleans(),
+    is_open=st.booleans(),
+    is_old=st.booleans(),
 )
 def test_from_any_state_one_run_is_enough_and_respects_the_administrator(
     enabled: frozenset[int],
@@ -246,20 +313,40 @@ def test_from_any_state_one_run_is_enough_and_respects_the_administrator(
     count: int | str,
     maintainer: bool,
     told: frozenset[int],
+    on_shared: frozenset[int],
+    by_worker: frozenset[int],
+    shared: bool,
+    is_open: bool,
+    is_old: bool,
 ) -> None:
     pending -= ours  # an instance is noted either as ours or as about to be
     facts = replace(
         machine(enabled, ours=ours, masked=masked, pending=pending, cores=cores),
-        instances=Instances(enabled, masked, listening, frozenset()),
+        instances=Instances(
+            enabled,
+            masked,
+            listening,
+            frozenset(),
+            shared=on_shared & listening if is_open else frozenset(),
+            by_worker=enabled & by_worker,
+            by_socket=enabled - by_worker,
+            shared_open=is_open,
+            shared_old=is_open and is_old,
+        ),
         files={UPSTREAM: plan.listed(told), DROPIN: None},
     )
-    wanted = replace(WANTED, count=count, maintainer=maintainer)
+    wanted = replace(WANTED, count=count, maintainer=maintainer, shared=shared)
     steps = plan.make(wanted, facts)
-    end = after(facts, steps)
+    end = after(facts, steps, shared=shared)
     assert plan.make(wanted, end).actions == ()
     # NGINX names exactly what is enabled and not masked, and all of that runs.
     assert end.files[UPSTREAM] == plan.listed(end.instances.enabled - masked)
     assert end.instances.enabled - masked <= end.instances.listening
+    # Whatever runs of it is on the queue that the settings name, at the next boot as well.
+    serve = end.instances.enabled - masked
+    assert serve & end.instances.shared == (serve if shared else frozenset())
+    assert serve <= (end.instances.by_worker if shared else end.instances.by_socket)
+    assert end.instances.shared_enabled == end.instances.shared_open == shared
     # What is not ours is neither enabled nor disabled.
     by_hand = enabled - ours - pending
     assert by_hand <= end.instances.enabled

@@ -29,7 +29,7 @@ def test_a_foreign_pool_is_named_to_nginx_and_left_alone() -> None:
         shadows=FOREIGN,
         files={UPSTREAM: "", DROPIN: None},
     )
-    wanted = replace(WANTED, count=1, socket_user="nginx", dropin=(DROPIN, "text"))
+    wanted = replace(WANTED, count=1, socket_user="nginx", dropins=((DROPIN, "text"),))
     steps = plan.make(wanted, facts)
     assert steps.actions == (plan.WriteUpstream(numbers(1, 2, 3)), plan.ReloadNginx(wait=False))
     assert steps.notes == ("adopt it",)

@@ -10,7 +10,7 @@ from . import foreign_upstreams, instances, nginx, plan, roll, rolling
 from .files import sweep, write
 from .host import Forbidden, Host, Unanswered, complaint
 from .lock import locked
-from .log import Failure, note, warn
+from .log import Failure, die, note, warn
 from .settings import parse, remember
 from .state import State
 from .survey import auto_file, gather, is_overruled, load_settings, want
@@ -64,21 +64,32 @@ class Run:
         match action:
             case plan.Adopt(instance):
                 # Of its two links one may be missing.
-                host.enablement("enable", package.socket_unit(instance))
+                host.enablement("enable", self.unit(instance))
                 self.keep(self.state.done(instance, enabled=True))
             case plan.Enable(instance, preset):
                 self.enable(instance, preset=preset)
+            case plan.Relink(instance):
+                self.relink(instance)
+            case plan.EnableShared(on):
+                verb = "enable" if on else "disable"
+                done = host.enablement(verb, package.shared_unit)
+                if instances.is_shared_enabled(host) != on:
+                    raise Failure(f"systemctl {verb} {package.shared_unit}: {complaint(done)}")
+            case plan.StartShared():
+                host.systemctl("start", package.shared_unit)
             case plan.Write(file, None):
                 host.path(file).unlink()
             case plan.Write(file, str(text)):
                 write(host.path(file), text)
             case plan.ReloadManager():
                 host.systemctl("daemon-reload")
-            case plan.GiveSocket(instance, user):
+            case plan.GiveSocket(None, user):
+                shutil.chown(host.path(package.shared_socket), user)
+            case plan.GiveSocket(int(instance), user):
                 shutil.chown(host.path(package.socket(instance)), user)
             case plan.Start(instance):
                 if instance not in self.declined | self.unusable:
-                    host.systemctl("start", package.socket_unit(instance))
+                    host.systemctl("start", self.unit(instance))
             case plan.AwaitWarm(fresh):
                 self.unusable |= roll.await_up(host, fresh - self.declined - self.unusable)
             case plan.Roll():
@@ -99,6 +110,23 @@ class Run:
             case plan.Retire(instance):
                 self.retire(instance)
 
+    def unit(self, instance: int) -> str:
+        """What is enabled and started of an instance, and pulls in the rest."""
+        package = self.host.package
+        if self.wanted.shared:
+            return package.service_unit(instance)
+        return package.socket_unit(instance)
+
+    def relink(self, instance: int) -> None:
+        """First the new link, so that the instance is enabled at any time."""
+        package, wanted = self.host.package, self.unit(instance)
+        done = self.host.enablement("enable", wanted)
+        linked = instances.by_worker if self.wanted.shared else instances.by_socket
+        if instance not in linked(self.host):
+            raise Failure(f"systemctl enable {wanted}: {complaint(done)}")
+        (other,) = {*package.units(instance)} - {wanted}
+        self.host.enablement("disable", other)
+
     def keep(self, state: State) -> None:
         state.save(self.host)
         self.state = state
@@ -106,7 +134,7 @@ class Run:
     def enable(self, instance: int, *, preset: bool) -> None:
         """Enable an instance, and remember that it was us: first the intent."""
         self.keep(self.state.intend(instance))
-        unit = self.host.package.socket_unit(instance)
+        unit = self.unit(instance)
         done = self.host.enablement("preset" if preset else "enable", unit)
         made = instance in instances.enabled(self.host)
         self.keep(self.state.done(instance, enabled=made))
@@ -118,18 +146,16 @@ class Run:
     def retire(self, instance: int) -> None:
         """Stop and disable an instance, unless NGINX may still send it requests."""
         package = self.host.package
-        if self.nginx_knows_old:
+        if self.nginx_knows_old and instance not in instances.gather(self.host).shared:
             raise Failure(
                 "not done, since NGINX still names it", f"then run {package.command} apply"
             )
         if self.host.live:
             self.host.systemctl("stop", *package.units(instance))
         self.keep(self.state.leave(instance))
-        self.host.enablement("disable", package.socket_unit(instance))
+        self.host.enablement("disable", *package.units(instance))
         if instance in instances.enabled(self.host):
-            raise Failure(
-                f"systemctl disable {package.socket_unit(instance)}: the link is still there"
-            )
+            raise Failure(f"systemctl disable {self.unit(instance)}: the link is still there")
         self.keep(self.state.done(instance, enabled=False))
 
 
@@ -185,14 +211,14 @@ def reconcile(host: Host, given: Mapping[str, object] | None = None, *, dry_run:
     return not run.failed
 
 
-def change(host: Host, count: str, option: str) -> int:
-    """Set the number of instances and apply it; returns the exit status."""
+def change(host: Host, key: str, value: str, option: str) -> int:
+    """Set a setting, if there is a value, and apply it; returns the exit status."""
     host.need_root("change the pool", "apply")
-    given = {"instances": parse("instances", count, option)} if count else {}
+    given = {key: parse(key, value, option)} if value else {}
     with locked(host):
         if given:
-            remember(auto_file(host), "instances", given["instances"])
-            is_overruled(host, "instances", since=" from the next apply on")
+            remember(auto_file(host), key, given[key])
+            is_overruled(host, key, since=" from the next apply on")
         good = reconcile(host, given, dry_run=False)
     return 0 if good else 1
 
@@ -200,7 +226,7 @@ def change(host: Host, count: str, option: str) -> int:
 def command(host: Host, args: argparse.Namespace) -> int:
     """The subcommand apply."""
     if not args.dry_run:
-        return change(host, args.instances, "--instances")
+        return change(host, "instances", args.instances, "--instances")
     count = args.instances
     given = {"instances": parse("instances", count, "--instances")} if count else {}
     return 0 if reconcile(host, given, dry_run=True) else 1
@@ -208,4 +234,14 @@ def command(host: Host, args: argparse.Namespace) -> int:
 
 def scale(host: Host, args: argparse.Namespace) -> int:
     """The subcommand scale."""
-    return change(host, args.count, "scale")
+    return change(host, "instances", args.count, "scale")
+
+
+def queue(host: Host, args: argparse.Namespace) -> int:
+    """The subcommand queue."""
+    if drained := State.load(host).drained:
+        die(
+            f"instance {plan.listed(drained)} is drained, which a shared queue knows nothing of",
+            hint=f"{host.package.command} undrain {min(drained)}",
+        )
+    return change(host, "queue", args.layout, "queue")

@@ -83,8 +83,9 @@ def check_socket_access(host: Host, facts: Facts) -> Iterator[Finding]:
     if facts.wanted is None:
         return
     user = facts.wanted.socket_user
-    paths = [host.package.socket(n) for n in sorted(facts.server.instances.listening)]
-    there = [path for path in paths if host.path(path).exists()]
+    now = facts.server.instances
+    queues = {now.queue(host.package, n, shared=facts.wanted.shared) for n in now.listening}
+    there = sorted(path for path in queues if host.path(path).exists())
     found = access.as_user(user, (Question(path, "rw") for path in there))
     for question in found:
         yield error(

@@ -23,26 +23,31 @@ FAST = 10.0
 
 
 def check_sockets(package: Package, facts: Facts) -> Iterator[Finding]:
-    for n in sorted(facts.serving - facts.server.instances.listening):
-        unit = package.socket_unit(n)
+    now = facts.server.instances
+    if facts.is_shared:
+        down = {} if now.shared_open else {package.shared_unit: "the shared socket"}
+    else:
+        numbers = sorted(facts.serving - now.listening)
+        down = {package.socket_unit(n): f"the socket of instance {n}" for n in numbers}
+    for unit, name in down.items():
         shown = facts.units.get(unit, {})
         result = shown.get("Result", "success")
         state = shown.get("SubState", "dead")
         why = f" ({result})" if result != "success" else ""
-        yield error(
-            "socket-down",
-            f"the socket of instance {n} is {state}{why}",
-            unit,
-            f"systemctl start {unit}",
-        )
+        yield error("socket-down", f"{name} is {state}{why}", unit, f"systemctl start {unit}")
 
 
 def check_orphans(host: Host, facts: Facts, table: str) -> Iterator[Finding]:
     """A socket stays open when its file is deleted, and nobody can connect to it. A
     second one on the same path has taken its file."""
-    package = host.package
-    for n in sorted(facts.server.instances.listening):
-        path = package.socket(n)
+    package, now = host.package, facts.server.instances
+    found = [
+        (f"instance {n}", package.socket(n), package.socket_unit(n))
+        for n in sorted(now.listening - now.shared)
+    ]
+    if now.shared_open:
+        found.append(("the shared socket", package.shared_socket, package.shared_unit))
+    for name, path, unit in found:
         try:
             is_socket = stat.S_ISSOCK(host.path(path).stat().st_mode)
         except FileNotFoundError:
@@ -50,11 +55,11 @@ def check_orphans(host: Host, facts: Facts, table: str) -> Iterator[Finding]:
         if is_socket and workers.listeners(table, path) == 1:
             continue
         what = (
-            f"instance {n} listens, but another program has bound its path"
+            f"{name} listens, but another program has bound its path"
             if is_socket
-            else f"instance {n} listens, but the file of its socket is gone"
+            else f"{name} listens, but its file is gone"
         )
-        yield error("socket-orphaned", what, path, f"systemctl restart {package.socket_unit(n)}")
+        yield error("socket-orphaned", what, path, f"systemctl restart {unit}")
 
 
 # ---- Workers
@@ -64,7 +69,8 @@ def suspects(facts: Facts, package: Package, now: float) -> frozenset[int]:
     """Instances whose worker is not there, or was restarted just now. `now`: on the
     monotonic clock."""
     found = set()
-    for n in facts.serving & facts.server.instances.listening:
+    up = facts.serving if facts.is_shared else facts.serving & facts.server.instances.listening
+    for n in up:
         shown = facts.units.get(package.service_unit(n), {})
         started = int(shown.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
         young = int(shown.get("NRestarts") or 0) > 0 and now - started < FAST
@@ -198,6 +204,13 @@ def check_overrides(package: Package, facts: Facts) -> Iterator[Finding]:
             ("0",),
             "a crash loop takes the socket down",
         ),
+        (
+            lambda n: package.shared_unit,
+            "TriggerLimitIntervalUSec",
+            "TriggerLimitIntervalSec",
+            ("0",),
+            "a crash loop takes the shared socket down",
+        ),
     )
     for unit_of, name, key, good, effect in rules:
         wrong: dict[str, list[int]] = {}
@@ -221,9 +234,11 @@ def check_queue(package: Package, facts: Facts) -> Iterator[Finding]:
     loose = []
     for n in sorted(facts.serving):
         shown = facts.units.get(package.service_unit(n), {})
-        if shown and package.socket_unit(n) not in shown.get("Requires", "").split():
+        required = package.shared_unit if facts.is_shared else package.socket_unit(n)
+        if shown and required not in shown.get("Requires", "").split():
             loose.append(n)
-    if not loose:
+    if not loose or facts.is_shared:
+        # The drop-in for the shared queue is written by apply: see pending changes.
         return
     # A file of that name there, or a link to /dev/null, replaces the package's.
     own = f"/etc/systemd/system/{package.pool}@.service.d/{QUEUE}"

@@ -10,7 +10,7 @@ from . import adopt, apply, check, debconf, drain, logs, monitor, reload, roll, 
 from .host import Host
 from .log import Failure
 from .package import Package
-from .settings import SETTINGS
+from .settings import QUEUES, SETTINGS
 
 
 def parser(package: Package) -> argparse.ArgumentParser:
@@ -54,6 +54,10 @@ def parser(package: Package) -> argparse.ArgumentParser:
     verb = verbs.add_parser("scale", help="set the number of instances")
     verb.add_argument("count", metavar="N|auto", help="kept for later runs")
     verb.set_defaults(run=apply.scale)
+
+    verb = verbs.add_parser("queue", help="set where requests wait, losing none")
+    verb.add_argument("layout", choices=QUEUES, help="kept for later runs")
+    verb.set_defaults(run=apply.queue)
 
     for name, help in (
         ("drain", "have NGINX send an instance no more requests"),

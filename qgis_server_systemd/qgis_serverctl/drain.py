@@ -5,7 +5,7 @@ long as the administrator wants."""
 import argparse
 from dataclasses import replace
 
-from . import apply, instances, roll
+from . import apply, instances, roll, survey
 from .host import Host
 from .lock import locked
 from .log import die, note
@@ -16,6 +16,11 @@ def command(host: Host, args: argparse.Namespace) -> int:
     """Both subcommands; returns the exit status."""
     package, instance = host.package, args.instance
     host.need_root(f"{args.verb} an instance", args.verb)
+    if survey.load_settings(host).settings.is_shared and args.verb == "drain":
+        die(
+            "with the shared queue nobody chooses the worker that gets a request",
+            hint=f"systemctl stop {package.service_unit(instance)}",
+        )
     with locked(host):
         state = State.load(host)
         now = instances.gather(host, frozenset({instance}))

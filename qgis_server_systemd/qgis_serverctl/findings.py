@@ -42,6 +42,11 @@ class Facts:
     units: Mapping[str, Mapping[str, str]]
 
     @property
+    def is_shared(self) -> bool:
+        """Is one queue for all workers wanted?"""
+        return self.wanted is not None and self.wanted.shared
+
+    @property
     def serving(self) -> frozenset[int]:
         """Instances that shall run."""
         now = self.server.instances

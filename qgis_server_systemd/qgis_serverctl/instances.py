@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 
 from . import definition
 from .host import Host, properties
+from .package import Package
 
 WANTS = "sockets.target.wants"
+"""Whose links start sockets at boot."""
+
+ENDED = ("inactive", "failed")
+"""States of a unit that nothing brings back by itself."""
+
 UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
 
 PROPERTIES = (
@@ -30,12 +36,16 @@ PROPERTIES = (
 class Instances:
     """Sets of instance numbers.
 
-    enabled: their socket has its link. masked: socket or worker is masked.
-    listening: their socket is active. stale: their worker runs a program that
-    was replaced on disk, or by a definition that has changed since.
-    old_sockets: their socket's definition has changed. current: the definitions
-    of units that are up to date, by name. need_reload: systemd has not read all
-    unit files yet.
+    enabled: their socket has its link or, for the shared queue, their worker. masked:
+    socket or worker is masked. listening: their socket is active, or their worker is
+    kept running on the shared one. stale: their worker runs a program that was
+    replaced on disk, or by a definition that has changed since. old_sockets: their
+    socket's definition has changed. current: the definitions of units that are up to
+    date, by name. need_reload: systemd has not read all unit files yet.
+
+    shared: those of `listening` that are on the shared socket. by_worker, by_socket:
+    enabled by that unit's link. shared_enabled, shared_open, shared_old: as for an
+    instance's socket, of the shared one.
     """
 
     enabled: frozenset[int] = frozenset()
@@ -45,6 +55,18 @@ class Instances:
     old_sockets: frozenset[int] = frozenset()
     current: Mapping[str, str] = field(default_factory=dict)
     need_reload: bool = False
+    shared: frozenset[int] = frozenset()
+    by_worker: frozenset[int] = frozenset()
+    by_socket: frozenset[int] = frozenset()
+    shared_enabled: bool = False
+    shared_open: bool = False
+    shared_old: bool = False
+
+    def queue(self, package: Package, instance: int, *, shared: bool) -> str:
+        """The socket that an instance takes its requests from; `shared`: where one
+        that does not run would."""
+        on_shared = instance in self.shared if instance in self.listening else shared
+        return package.shared_socket if on_shared else package.socket(instance)
 
 
 def number(unit: str, pool: str, kind: str) -> int | None:
@@ -58,10 +80,26 @@ def numbers(units: Iterable[str], pool: str, kind: str) -> frozenset[int]:
     return frozenset(n for n in found if n is not None)
 
 
+def _links(host: Host, wants: str) -> list[str]:
+    folder = host.path(f"/etc/systemd/system/{wants}")
+    return [link.name for link in folder.iterdir() if link.is_symlink()] if folder.is_dir() else []
+
+
+def by_socket(host: Host) -> frozenset[int]:
+    return numbers(_links(host, WANTS), host.package.pool, "socket")
+
+
+def by_worker(host: Host) -> frozenset[int]:
+    pool = host.package.pool
+    return numbers(_links(host, f"{pool}.target.wants"), pool, "service")
+
+
 def enabled(host: Host) -> frozenset[int]:
-    folder = host.path(f"/etc/systemd/system/{WANTS}")
-    names = [link.name for link in folder.iterdir() if link.is_symlink()] if folder.is_dir() else []
-    return numbers(names, host.package.pool, "socket")
+    return by_socket(host) | by_worker(host)
+
+
+def is_shared_enabled(host: Host) -> bool:
+    return host.package.shared_unit in _links(host, WANTS)
 
 
 def is_masked(host: Host, instance: int) -> bool:
@@ -77,14 +115,14 @@ def is_masked(host: Host, instance: int) -> bool:
 
 
 def units(host: Host, more: Iterable[str] = ()) -> dict[str, dict[str, str]]:
-    """Properties of the pool's sockets and services that systemd has loaded; `more`
-    than those that the rest of the program goes by."""
+    """Properties of the pool's sockets and services that systemd has loaded, and of the
+    shared socket; `more` than those that the rest of the program goes by."""
     if not host.live:
         return {}
     pattern = f"{host.package.pool}@*"
     said = host.ask(
         "show", f"--property={','.join((*PROPERTIES, *more))}", "--all",
-        f"{pattern}.socket", f"{pattern}.service",
+        f"{pattern}.socket", f"{pattern}.service", host.package.shared_unit,
     )  # fmt: skip
     blocks = map(properties, said.split("\n\n"))
     return {block["Id"]: block for block in blocks if block.get("Id")}
@@ -109,7 +147,9 @@ def definition_files(host: Host, unit: Mapping[str, str]) -> list[str]:
     found = [unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()]
     if unit["Id"].endswith(".service"):
         found.append(f"{host.package.etc}/env")
-    return [file for file in found if file and file != host.package.socket_dropin]
+    package = host.package
+    handed_over = (package.socket_dropin, package.shared_socket_dropin)
+    return [file for file in found if file and file not in handed_over]
 
 
 def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
@@ -134,7 +174,11 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
         else:
             current[name] = now
     replaced = {name for name, unit in up.items() if is_replaced(int(unit.get("MainPID") or 0))}
-    listening = numbers(up, pool, "socket")
+    own = numbers(up, pool, "socket")
+    shared_unit = host.package.shared_unit
+    kept = (name for name, unit in shown.items() if unit.get("ActiveState") not in ENDED)
+    shared = numbers(kept, pool, "service") - own if shared_unit in up else frozenset()
+    listening = own | shared
     masked = frozenset(n for n in on | listening | candidates if is_masked(host, n))
     unread = {name for name, unit in shown.items() if unit.get("NeedDaemonReload") == "yes"}
     return Instances(
@@ -147,7 +191,14 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
         # A masked unit stays unread for ever.
         need_reload=bool(
             (numbers(unread, pool, "socket") | numbers(unread, pool, "service")) - masked
-        ),
+        )
+        or shared_unit in unread,
+        shared=shared,
+        by_worker=by_worker(host),
+        by_socket=by_socket(host),
+        shared_enabled=is_shared_enabled(host),
+        shared_open=shared_unit in up,
+        shared_old=shared_unit in outdated,
     )
 
 

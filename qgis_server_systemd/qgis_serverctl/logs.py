@@ -36,7 +36,12 @@ def units(host: Host, instance: int | None) -> tuple[str, ...]:
     for kind in ("socket", "service"):
         known |= instances.numbers(instances.units(host), package.pool, kind)
     numbers = known | frozenset(range(1, max(known, default=0) + 1))
-    own = (f"{package.pool}-apply.service", package.roll_unit, package.monitor_unit)
+    own = (
+        f"{package.pool}-apply.service",
+        package.roll_unit,
+        package.monitor_unit,
+        package.shared_unit,
+    )
     whole = (f"{package.pool}.slice", f"{package.pool}.target", *own)
     return (*whole, *(unit for n in sorted(numbers) for unit in package.units(n)))
 

@@ -159,7 +159,8 @@ class Monitor:
         self.workers = found
 
     def _look(self, instance: int, worker: Worker, table: str, now: float) -> None:
-        there = workers.connections(table, self.host.package.socket(instance))
+        queue = workers.queue_of(self.host.package, instance, table)
+        there = workers.connections(table, queue)
         try:
             held = workers.socket_inodes(worker.pid) & there.accepted if worker.pid else frozenset()
         except OSError:

@@ -4,9 +4,9 @@ is brought to read them."""
 
 import hashlib
 import re
-import string
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,12 @@ from .host import STOP_TIMEOUT, Host
 from .log import Failure, die, warn
 from .package import Package
 from .settings import Settings
+from .template import render
 
-TEMPLATES = Path(__file__).parent / "templates"
 SERVICE = "nginx.service"
 PROGRAM = "/usr/sbin/nginx"
 NEW_WORKERS_TIMEOUT = 10
 """Seconds that NGINX may take to read its configuration."""
-
-
-class _Template(string.Template):
-    """NGINX has the dollar for itself."""
-
-    delimiter = "@"
 
 
 @dataclass(frozen=True)
@@ -115,26 +109,27 @@ def quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _render(name: str, values: dict[str, str]) -> str:
-    return _Template((TEMPLATES / name).read_text(encoding="utf-8")).substitute(values)
+def servers(package: Package, sockets: Sequence[str]) -> str:
+    """The server lines of the upstream, for the socket of each worker.
 
-
-def servers(package: Package, instances: Iterable[int]) -> str:
-    """The server lines of the upstream.
-
-    A single worker is listed twice, since NGINX tries no other server than
-    those listed: a request whose worker crashed waits for its successor. With
-    no instance at all there is a dead line, since an empty upstream is an error.
+    One that is all there is, the only worker's or the shared one, is listed twice,
+    since NGINX tries no other server than those listed: a request whose worker
+    crashed waits for its successor, or goes to another worker. While workers move
+    from one queue to the other, the shared one weighs as much as it has workers.
+    With no instance at all there is a dead line, since an empty upstream is an error.
     """
-    paths = [package.socket(n) for n in sorted(instances)]
-    if len(paths) == 1:
-        paths *= 2
-    if not paths:
+    workers = Counter(sockets)
+    if not workers:
         return f"    server unix:{package.socket('none')};  # no instance is enabled"
-    return "\n".join(f"    server unix:{path} max_fails=0;" for path in paths)
+    if len(workers) == 1:
+        return "\n".join([f"    server unix:{sockets[0]} max_fails=0;"] * 2)
+    return "\n".join(
+        f"    server unix:{path} max_fails=0{f' weight={count}' if count > 1 else ''};"
+        for path, count in workers.items()
+    )
 
 
-def http_text(package: Package, settings: Settings, instances: Iterable[int]) -> str:
+def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> str:
     """The generated file at http level."""
     origins = (
         f'    "~^{re.escape(origin)}$" $http_origin;'
@@ -142,14 +137,14 @@ def http_text(package: Package, settings: Settings, instances: Iterable[int]) ->
         if origin != "*"
     )
     everyone = ['    "~." "*";'] if "*" in settings.cors_origins else []
-    return _render(
+    return render(
         "nginx-http.conf",
         {
             "command": package.command,
             "etc": package.etc,
             "pool": package.pool,
             "var": package.pool.replace("-", "_"),
-            "servers": servers(package, instances),
+            "servers": servers(package, sockets),
             "trusted": "\n".join(f"    {network} 1;" for network in settings.trusted_proxies),
             "project": quoted(settings.project),
             "origins": "\n".join(everyone or origins),
@@ -173,7 +168,7 @@ def location_text(package: Package, settings: Settings, *, checks_end: bool) -> 
     parts = ["nginx-location.conf"]
     if settings.cors_origins:
         parts.append("nginx-location-cors.conf")
-    return "\n".join(_render(part, values) for part in parts)
+    return "\n".join(render(part, values) for part in parts)
 
 
 def test(host: Host) -> str:

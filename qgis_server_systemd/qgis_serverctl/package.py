@@ -96,11 +96,32 @@ class Package:
         return f"/etc/systemd/system/{self.pool}@.socket.d/10-nginx-user.conf"
 
     @property
-    def settings_dropins(self) -> tuple[str, str]:
-        """Generated: what the settings change in the units, sockets first."""
-        folders = (f"{self.pool}@.socket.d", f"{self.pool}@.service.d")
-        socket, service = (f"/etc/systemd/system/{name}/10-settings.conf" for name in folders)
-        return socket, service
+    def shared_socket_dropin(self) -> str:
+        return f"/etc/systemd/system/{self.shared_unit}.d/10-nginx-user.conf"
+
+    @property
+    def settings_dropins(self) -> tuple[str, str, str]:
+        """Generated: what the settings change in the units; the sockets of instances,
+        the shared one, and the workers."""
+        folders = (f"{self.pool}@.socket.d", f"{self.shared_unit}.d", f"{self.pool}@.service.d")
+        own, shared, service = (f"/etc/systemd/system/{name}/10-settings.conf" for name in folders)
+        return own, shared, service
+
+    @property
+    def queue_dropin(self) -> str:
+        """Generated for the shared queue: takes the place of the package's drop-in of
+        the same name."""
+        return f"/etc/systemd/system/{self.pool}@.service.d/10-queue.conf"
+
+    @property
+    def dropins(self) -> tuple[str, ...]:
+        """All that are generated."""
+        return (
+            self.socket_dropin,
+            self.shared_socket_dropin,
+            *self.settings_dropins,
+            self.queue_dropin,
+        )
 
     @property
     def worker_file(self) -> str:
@@ -140,12 +161,27 @@ class Package:
             f"{self.run}/.[!m]*.new",
             f"/etc/nginx/conf.d/.{self.pool}.conf.new",
             f"/etc/systemd/system/{self.pool}@.*.d/.*.new",
+            f"/etc/systemd/system/{self.shared_unit}.d/.*.new",
         )
 
     def socket(self, instance: int | str) -> str:
         """The path that the recipe of 2018 published, so that NGINX files made
         by hand keep working."""
         return f"/run/{self.pool}-{instance}.sock"
+
+    @property
+    def shared_socket(self) -> str:
+        """Where all workers take their requests with the shared queue."""
+        return f"/run/{self.pool}.sock"
+
+    @property
+    def shared_unit(self) -> str:
+        return f"{self.pool}.socket"
+
+    @property
+    def wake_unit(self) -> str:
+        """Started by the shared socket when a request comes and no worker runs."""
+        return f"{self.pool}-wake.service"
 
     def socket_unit(self, instance: int | str) -> str:
         return f"{self.pool}@{instance}.socket"

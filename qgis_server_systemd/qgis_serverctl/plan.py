@@ -35,7 +35,7 @@ class Generated:
 
     file: str
     text: str | None
-    changes: Literal["sockets", "workers", ""]
+    changes: Literal["sockets", "workers", "queue", ""]
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,20 @@ class Wanted:
     `count`: instances, or "auto". `explicit`: the administrator gave the count
     just now; a number beats systemd's presets. `maintainer`: for a maintainer
     script, which in mode auto lowers no count unasked and doesn't wait for workers
-    to finish their requests. `socket_user` and `dropin`, (path, text or None), say
-    whose the sockets are. `nginx_files`: texts of the files generated for NGINX
-    over a set of instances. `generated`: other files. `notes`: what the
-    administrator should know anyway.
+    to finish their requests. `socket_user` and `dropins`, (path, text or None), say
+    whose the sockets are. `shared`: one queue for all workers. `nginx_files`: texts
+    of the files generated for NGINX over a set of instances. `generated`: other
+    files. `notes`: what the administrator should know anyway.
     """
 
     count: int | str
     explicit: bool
     maintainer: bool
     socket_user: str
-    dropin: tuple[str, str | None]
+    dropins: tuple[tuple[str, str | None], ...]
     nginx_files: Callable[[frozenset[int]], Mapping[str, str]]
     generated: tuple[Generated, ...] = ()
+    shared: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -82,6 +83,32 @@ class Enable:
 
 
 @dataclass(frozen=True)
+class Relink:
+    """Enable an instance by the unit that its queue goes by."""
+
+    instance: int
+
+    def __str__(self) -> str:
+        return f"enable instance {self.instance} by its other unit"
+
+
+@dataclass(frozen=True)
+class EnableShared:
+    """Enable the shared socket, or disable it."""
+
+    on: bool
+
+    def __str__(self) -> str:
+        return f"{'enable' if self.on else 'disable'} the shared socket"
+
+
+@dataclass(frozen=True)
+class StartShared:
+    def __str__(self) -> str:
+        return "open the shared socket"
+
+
+@dataclass(frozen=True)
 class Write:
     """Write a generated file, or with None remove it."""
 
@@ -100,13 +127,15 @@ class ReloadManager:
 
 @dataclass(frozen=True)
 class GiveSocket:
-    """Make over the sockets that exist to NGINX's user."""
+    """Make over the sockets that exist to NGINX's user. `instance`: None is the
+    shared one."""
 
-    instance: int
+    instance: int | None
     user: str
 
     def __str__(self) -> str:
-        return f"give the socket of instance {self.instance} to {self.user}"
+        whose = "shared socket" if self.instance is None else f"socket of instance {self.instance}"
+        return f"give the {whose} to {self.user}"
 
 
 @dataclass(frozen=True)
@@ -130,13 +159,29 @@ class AwaitWarm:
 
 @dataclass(frozen=True)
 class Roll:
-    """Restart workers, and stop and start sockets, that have changed on disk."""
+    """Restart workers, and stop and start sockets, that have changed on disk; move
+    workers from one queue to the other, the shared one if `shared`. `again`: the
+    shared socket is closed, or opened anew."""
 
     workers: frozenset[int]
     sockets: frozenset[int]
+    moves: frozenset[int] = frozenset()
+    shared: bool = False
+    again: bool = False
+
+    @property
+    def is_needed(self) -> bool:
+        return bool(self.workers or self.sockets or self.moves or self.again)
 
     def __str__(self) -> str:
         parts = []
+        if self.moves:
+            to = "the shared queue" if self.shared else "queues of their own"
+            parts.append(f"move to {to}, one after the other: {listed(self.moves)}")
+        if self.again:
+            parts.append(
+                "open the shared socket anew" if self.shared else "close the shared socket"
+            )
         if self.sockets:
             parts.append(f"open anew, one after the other, the sockets of {listed(self.sockets)}")
         if self.workers:
@@ -197,6 +242,9 @@ class Retire:
 Action = (
     Adopt
     | Enable
+    | Relink
+    | EnableShared
+    | StartShared
     | Write
     | ReloadManager
     | GiveSocket
@@ -295,8 +343,11 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
     adopt = state.pending & now.enabled
     retire = to_retire(wanted, facts)
     serve = serving(wanted, facts)
-    dropin_file, dropin_text = wanted.dropin
-    dropin_changes = facts.files[dropin_file] != dropin_text
+    dropins = [(file, text) for file, text in wanted.dropins if facts.files[file] != text]
+    linked, other = (
+        (now.by_worker, now.by_socket) if wanted.shared else (now.by_socket, now.by_worker)
+    )
+    relink = now.enabled - retire - now.masked - (linked - other)
     upstream = named(wanted, facts)
     nginx_changes = differ(facts, wanted.nginx_files(upstream))
     files = [made for made in wanted.generated if facts.files[made.file] != made.text]
@@ -304,15 +355,21 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
     by_number = wanted.explicit and isinstance(wanted.count, int)
 
     actions: list[Action] = [Adopt(n) for n in sorted(adopt)]
-    if dropin_changes:
-        actions.append(Write(dropin_file, dropin_text))
+    actions += [Write(file, text) for file, text in dropins]
     actions += [Write(made.file, made.text) for made in files]
+    if now.shared_enabled != wanted.shared:
+        actions.append(EnableShared(wanted.shared))
     actions += [Enable(n, preset=not by_number) for n in sorted(enable)]
+    actions += [Relink(n) for n in sorted(relink)]
     if facts.live:
-        if dropin_changes or renew & {"sockets", "workers"} or enable or now.need_reload:
+        if dropins or renew - {""} or enable or relink or now.need_reload:
             actions.append(ReloadManager())
-        if dropin_changes:
-            actions += [GiveSocket(n, wanted.socket_user) for n in sorted(now.listening)]
+        if dropins:
+            own: list[int | None] = [*sorted(now.listening - now.shared)]
+            there = [*own, *([None] if now.shared_open else [])]
+            actions += [GiveSocket(n, wanted.socket_user) for n in there]
+        if wanted.shared and not now.shared_open:
+            actions.append(StartShared())
         actions += [Start(n) for n in sorted(serve - now.listening)]
         if not wanted.maintainer and now.listening and serve - now.listening:
             actions.append(AwaitWarm(serve - now.listening))
@@ -321,17 +378,28 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
     spares = facts.rolling.spare | facts.rolling.leaving
     left_over = frozenset() if facts.rolling.alive else spares - serve
     unread = facts.nginx.uses and (nginx_changes or not facts.loaded)
-    if facts.nginx.running and (unread or retire or left_over):
-        actions.append(ReloadNginx(wait=bool(retire or left_over)))
+    # A worker on the shared socket has no path that NGINX would have to forget.
+    going = (retire | left_over) - now.shared
+    if facts.nginx.running and (unread or going):
+        actions.append(ReloadNginx(wait=bool(going)))
     actions += [Retire(n) for n in sorted(retire)]
     if facts.live and retire:
         # Else the target, started for whatever reason, would start them again.
         actions.append(ReloadManager())
     actions += [StopSpare(n) for n in sorted(left_over)]
     workers = now.stale | (now.listening if "workers" in renew else frozenset())
-    old = now.old_sockets | (now.listening if "sockets" in renew else frozenset())
-    change = Roll((workers - old) & serve, old & serve)
-    if (change.workers or change.sockets) and not facts.rolling.alive:
+    own_sockets = now.listening - now.shared
+    old = now.old_sockets | (own_sockets if "sockets" in renew else frozenset())
+    moves = own_sockets if wanted.shared else now.shared
+    old_shared = now.shared_old or "sockets" in renew
+    change = Roll(
+        (workers - old - moves) & serve,
+        (old - moves) & serve,
+        moves & serve,
+        wanted.shared,
+        again=facts.live and now.shared_open and (old_shared or not wanted.shared),
+    )
+    if change.is_needed and not facts.rolling.alive:
         actions.append(HandOver(change) if wanted.maintainer else change)
 
     notes = [*wanted.notes]

@@ -3,14 +3,20 @@
 
 An instance is taken out of NGINX's upstream, finishes what it has, is restarted,
 loads its projects, and is put back: no request fails, and none meets a cold worker.
+
+With the shared queue there is nothing to take out: a worker that is told to end
+finishes its request, and the others take the next ones. A change from one queue to
+the other moves the workers one after the other; a shared socket whose unit has
+changed is opened anew while all workers are on sockets of their own.
 """
 
 import argparse
 import time
 from dataclasses import replace
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from . import instances, nginx, plan, rolling, survey, workers
+from .files import read_or_none, write
 from .host import Host, Unanswered
 from .lock import locked
 from .log import Failure, die, note, warn
@@ -20,6 +26,10 @@ FAILED_STARTS = 3
 """A worker that has ended so often right after its start won't come up."""
 
 
+How = Literal["restart", "reopen", "own", "shared"]
+"""What is done to an instance: its worker is restarted, its own socket is opened anew,
+or it moves to its own queue, or to the shared one."""
+
 NEW_TIMEOUT = 60
 """Seconds that apply waits for workers that it has started: NGINX may wait for it."""
 
@@ -27,7 +37,8 @@ NEW_TIMEOUT = 60
 def look(host: Host, instance: int) -> tuple[int, bool, int]:
     """An instance's worker (0 if there is none), whether it has a request in hand,
     and how many wait."""
-    there = workers.connections(workers.table(), host.package.socket(instance))
+    table = workers.table()
+    there = workers.connections(table, workers.queue_of(host.package, instance, table))
     pid = instances.worker_pid(host, instance)
     return pid, bool(pid) and workers.holds(pid, there), there.queued
 
@@ -41,36 +52,87 @@ class Roll:
         self.settings: Settings = survey.load_settings(host).settings
         self.patience = self.settings.stop_timeout + 30
         self.undrained = False
+        self.queue = survey.queue_dropin(host, self.settings)
 
     def run(self, asked: frozenset[int]) -> None:
         """Restart what is out of date, and `asked`, until nothing is left."""
-        done: set[tuple[int, bool]] = set()
+        done: set[tuple[int, How]] = set()
         try:
             while (todo := self._next(asked - {instance for instance, _ in done})) is not None:
-                instance, reopen = todo
+                instance, how = todo
                 if todo in done:
                     die(f"instance {instance} is out of date again right after its restart")
                 done.add(todo)
-                self._renew(instance, reopen=reopen)
+                self._renew(instance, how)
         finally:
             self._put_back()
         instances.record(self.host)
 
-    def _next(self, asked: frozenset[int]) -> tuple[int, bool] | None:
+    def _next(self, asked: frozenset[int]) -> tuple[int, How] | None:
         found = instances.gather(self.host)
-        for pending, reopen in ((found.old_sockets, True), (found.stale | asked, False)):
-            if due := (pending & found.enabled) - found.masked:
-                return min(due), reopen
+        able = found.enabled - found.masked
+        own = (found.listening - found.shared) & able
+        if self.settings.is_shared and found.shared_old:
+            if due := found.shared & able:
+                return min(due), "own"
+            self._close_shared()
+            found = instances.gather(self.host)
+        moves = own if self.settings.is_shared else found.shared
+        to: How = "shared" if self.settings.is_shared else "own"
+        todo: tuple[tuple[frozenset[int], How], ...] = (
+            (moves, to),
+            (found.old_sockets, "reopen"),
+            (found.stale | asked, "restart"),
+        )
+        for pending, how in todo:
+            if due := pending & able:
+                return min(due), how
         return None
 
-    def _renew(self, instance: int, *, reopen: bool) -> None:
+    def _close_shared(self) -> None:
+        """Nobody takes requests from it, and NGINX does not name it."""
+        host = self.host
+        nginx.wait_until_gone(host, self._publish(), self.patience)
+        note("closing the shared socket")
+        host.systemctl("stop", host.package.shared_unit, patience=self.patience)
+
+    def _use(self, how: How) -> None:
+        """Have units that are started from now on take requests from this queue. What
+        the settings ask for stands on the disk already; a shared socket that is to be
+        opened anew asks for the other one in between."""
+        if how not in ("own", "shared"):
+            return
+        host, file = self.host, self.host.package.queue_dropin
+        text = self.queue if how == "shared" else None
+        if read_or_none(host.path(file)) != text:
+            if text is None:
+                host.path(file).unlink()
+            else:
+                write(host.path(file), text)
+            host.systemctl("daemon-reload")
+        if how == "shared":
+            host.systemctl("start", host.package.shared_unit)
+
+    def _start(self, instance: int, how: How) -> None:
+        package = self.host.package
+        shared = how == "shared"
+        unit = package.service_unit(instance) if shared else package.socket_unit(instance)
+        self.host.systemctl("start", unit)
+
+    def _renew(self, instance: int, how: How) -> None:
         host, package = self.host, self.host.package
-        self._take_out(instance, wait=reopen)
-        if reopen:
+        self._use(how)
+        self._take_out(instance, how)
+        if how != "restart":
             # Only a stop and a start make systemd listen by a changed unit.
-            note(f"instance {instance}: opening its socket anew")
+            what = {
+                "reopen": "opening its socket anew",
+                "own": "moving to a queue of its own",
+                "shared": "moving to the shared queue",
+            }
+            note(f"instance {instance}: {what[how]}")
             host.systemctl("stop", *package.units(instance), patience=self.patience)
-            host.systemctl("start", package.socket_unit(instance))
+            self._start(instance, how)
         else:
             note(f"instance {instance}: restarting its worker")
             try:
@@ -89,10 +151,11 @@ class Roll:
 
     # ---- out of the upstream and back
 
-    def _take_out(self, instance: int, *, wait: bool) -> None:
-        """Have NGINX send its requests elsewhere and wait until it has none. `wait`:
-        until no process of NGINX knows it any more, since its socket goes."""
+    def _take_out(self, instance: int, how: How) -> None:
+        """Have NGINX send its requests elsewhere and wait until it has none; where its
+        socket goes, also until no process of NGINX knows it any more."""
         host, now = self.host, instances.gather(self.host)
+        wait = how != "restart"
         former = rolling.load(host)
         others = (now.enabled & now.listening) - now.masked - former.failed - {instance}
         spare = former.spare - {instance}
@@ -102,7 +165,7 @@ class Roll:
             rolling.save(host, replace(former, leaving=spare))
             for number in spare:
                 note(f"instance {number}: stands in meanwhile")
-                host.systemctl("start", host.package.socket_unit(number))
+                self._start(number, self._home(now, instance) if how == "restart" else how)
                 self._wait_until_up(number)
         rolling.save(host, replace(former, drained=frozenset({instance}), spare=spare))
         try:
@@ -116,7 +179,19 @@ class Roll:
             return
         if wait:
             nginx.wait_until_gone(host, old, self.patience)
-        self._wait_until_quiet(instance)
+        # Of one queue for all, only the last one to leave has to see to the end.
+        if not self._shares(instance):
+            self._wait_until_quiet(instance)
+
+    def _home(self, now: instances.Instances, instance: int) -> How:
+        package = self.host.package
+        queue = now.queue(package, instance, shared=self.settings.is_shared)
+        return "shared" if queue == package.shared_socket else "own"
+
+    def _shares(self, instance: int) -> bool:
+        """Is it on the shared queue, and some other worker, too?"""
+        shared = instances.gather(self.host).shared
+        return instance in shared and len(shared) > 1
 
     def _put_back(self) -> None:
         """Name all instances again, and stop the spare."""
@@ -134,9 +209,13 @@ class Roll:
             warn(str(error))
             return
         for number in spare:
-            self._wait_until_quiet(number)
+            if not self._shares(number):
+                self._wait_until_quiet(number)
             host.systemctl("stop", *host.package.units(number), patience=self.patience)
         rolling.save(host, replace(left, leaving=frozenset()))
+        now = instances.gather(host)
+        if now.shared_open and not self.settings.is_shared and not now.shared:
+            self._close_shared()
 
     def _publish(self) -> frozenset[int]:
         """Bring the upstream in line with what is drained. Returns the processes of

@@ -21,6 +21,8 @@ from .log import die
 
 MAX_INSTANCES = 512
 
+QUEUES = ("per-worker", "shared")
+
 Count = int | str
 """A number of instances, or "auto"."""
 
@@ -100,6 +102,15 @@ def megabytes(size: str) -> int:
     return int(size[:-1]) * (1024 if size.endswith("G") else 1)
 
 
+def _one_of(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return parse
+
+
 def _account(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", value):
         raise ValueError
@@ -164,6 +175,18 @@ class Settings:
         example="4",
         option="N",
     )
+    queue: str = _setting(
+        "per-worker",
+        _one_of(*QUEUES),
+        allowed='"per-worker" or "shared"',
+        help=(
+            "Where requests wait. per-worker: each worker has a queue of its own, and\n"
+            "NGINX sends a request to the shortest one. shared: there is one queue, and\n"
+            "whichever worker is free takes the next request; better where slow requests\n"
+            "are more than a few."
+        ),
+        example='"shared"',
+    )
     project: str = _setting(
         "",
         _project,
@@ -210,7 +233,7 @@ class Settings:
         _whole(1, 4096),
         allowed="a number from 1 to 4096",
         help=(
-            "How many requests may wait for each worker. What comes on top is refused\n"
+            "How many requests may wait in each queue. What comes on top is refused\n"
             "at once with status 503 and Retry-After."
         ),
         example="128",
@@ -271,6 +294,10 @@ class Settings:
         ),
         example='"www-data"',
     )
+
+    @property
+    def is_shared(self) -> bool:
+        return self.queue == "shared"
 
     @property
     def stop_timeout(self) -> int:

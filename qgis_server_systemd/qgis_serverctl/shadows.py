@@ -82,7 +82,7 @@ def find(host: Host, state: State) -> Shadows:
     was enabled by the package."""
     hidden_by = files(host)
     there = all_links(host)
-    own = {f"{host.package.socket_unit(n)}" for n in state.enabled}
+    own = {unit for n in state.enabled for unit in host.package.units(n)}
     has_own = any(os.path.basename(link) in own and is_own(host, link) for link in there)
     cut_off = journal(host).exists()
     foreign = cut_off or (bool(hidden_by) and not has_own)

@@ -24,7 +24,7 @@ from .settings import Resolved
 from .snapshot import Snapshot
 from .state import State
 from .survey import gather, load_settings, want
-from .verdict import Around, Line, judge, span
+from .verdict import Around, Line, Queue, judge, span
 
 CLEAR = "\033[H\033[J"
 """Cursor to the top, and erase what is below (console_codes(4))."""
@@ -99,17 +99,39 @@ class Look:
     units: Mapping[str, Mapping[str, str]]
     watch: Watch | None
     now: float
+    shared: bool
+
+    def shared_queue(self, table: str) -> Queue | None:
+        """The one queue, if the settings want it, or if it is still open."""
+        package = self.host.package
+        socket = self.units.get(package.shared_unit, {})
+        is_open = socket.get("ActiveState") == "active"
+        if not self.shared and not is_open:
+            return None
+        queued = workers.connections(table, package.shared_socket).queued
+        seen = self.watch.instances.values() if self.watch and queued else ()
+        since = [one.queued_since for one in seen if one.queued_since is not None]
+        return Queue(
+            socket=socket.get("SubState", "dead" if self.host.live else "-"),
+            queued=queued,
+            queued_seconds=self._since(min(since, default=None)),
+        )
 
     def line(self, instance: int, table: str) -> Line:
         package = self.host.package
-        socket = self.units.get(package.socket_unit(instance), {})
+        queue = workers.queue_of(package, instance, table)
+        shared = queue == package.shared_socket and self.shared
+        name = package.shared_unit if shared else package.socket_unit(instance)
+        socket = self.units.get(name, {})
         service = self.units.get(package.service_unit(instance), {})
         unloaded = "dead" if self.host.live else "-"
         pid = int(service.get("MainPID") or 0)
-        there = workers.connections(table, package.socket(instance))
+        there = workers.connections(table, queue)
         work, since = self._work(instance, pid, there)
         seen = self.watch.instances.get(instance) if self.watch else None
-        queued_since = seen.queued_since if seen and there.queued else None
+        # What waits in the shared queue is no instance's: see Queue.
+        queued = 0 if shared else there.queued
+        queued_since = seen.queued_since if seen and queued else None
         known = self.pool.known
         return Line(
             instance=instance,
@@ -120,7 +142,7 @@ class Look:
             pid=pid,
             work=work,
             busy_seconds=self._since(since),
-            queued=there.queued,
+            queued=queued,
             queued_seconds=self._since(queued_since),
             restarts=int(service.get("NRestarts") or 0),
             age_seconds=self._age(pid, service),
@@ -144,8 +166,9 @@ class Look:
         if workers.is_accepting(pid):
             return "idle", None
         # Between the table of connections and now it may have taken one.
-        path = self.host.package.socket(instance)
-        again = workers.connections(workers.table(), path)
+        table = workers.table()
+        queue = workers.queue_of(self.host.package, instance, table)
+        again = workers.connections(table, queue)
         return ("busy" if workers.holds(pid, again) else "starting"), None
 
     def _drained(self, instance: int) -> str:
@@ -190,23 +213,26 @@ def collect(machine: Host) -> dict[str, Any]:
     pool = survey(host)
     found = cores.detect(host)
     watch = monitor_file.load_fresh(host) if host.live else None
-    look = Look(host, pool, instances.units(host), watch, time.monotonic())
+    is_shared = pool.resolved is not None and pool.resolved.settings.is_shared
+    look = Look(host, pool, instances.units(host), watch, time.monotonic(), is_shared)
     sockets = workers.table()
     shown = sorted(pool.known.enabled | pool.known.listening | pool.own)
     lines = [look.line(n, sockets) for n in shown]
+    queue = look.shared_queue(sockets)
     link = site.enabled_link(host)
     resolved = pool.resolved
     state = _nginx_state(pool.nginx)
     verdict = judge(
         host.package,
         lines,
-        Around(host.live, state, watch is not None, len(pool.pending or ())),
+        Around(host.live, state, watch is not None, len(pool.pending or ()), queue),
     )
     return {
         "verdict": asdict(verdict),
         "qgis": processes.qgis_version(host.path(host.package.mapserv)),
         "monitor": watch is not None,
         "instances": [asdict(line) for line in lines],
+        "shared_queue": asdict(queue) if queue else None,
         "settings": {
             key: {"value": value, "from": resolved.source[key]}
             for key, value in asdict(resolved.settings).items()
@@ -269,6 +295,12 @@ def show_verdict(verdict: Mapping[str, Any]) -> str:
     return "\n".join([f"{verdict['level']}: {verdict['summary']}", *problems])
 
 
+def shown_queue(queue: Mapping[str, Any]) -> str:
+    seconds = queue["queued_seconds"]
+    since = "" if seconds is None else f" ({span(seconds)})"
+    return f"shared queue: socket {queue['socket']}, {queue['queued']} wait{since}"
+
+
 def show_pool(status: Mapping[str, Any]) -> str:
     """The instances and the verdict: what changes from one look to the next."""
     lines = status["instances"]
@@ -276,6 +308,7 @@ def show_pool(status: Mapping[str, Any]) -> str:
         [
             f"QGIS Server {status['qgis'] or 'of an unknown release'}",
             table([row(line) for line in lines]) if lines else "no instance",
+            *([shown_queue(queue)] if (queue := status["shared_queue"]) else []),
             show_verdict(status["verdict"]),
         ]
     )

@@ -12,6 +12,7 @@ from .host import Host
 from .log import die, warn
 from .settings import MAX_INSTANCES, Resolved, Settings, resolve
 from .state import State
+from .template import render
 
 
 def settings_file(host: Host) -> Path:
@@ -43,8 +44,7 @@ def gather(host: Host) -> plan.Facts:
     package = host.package
     files = (
         *nginx.generated(package),
-        *package.settings_dropins,
-        package.socket_dropin,
+        *package.dropins,
         package.worker_file,
     )
     return plan.Facts(
@@ -60,12 +60,29 @@ def gather(host: Host) -> plan.Facts:
     )
 
 
-def socket_dropin(host: Host, user: str) -> tuple[str, str | None]:
-    """The unit names Debian's NGINX user; another one needs a drop-in."""
+def socket_dropins(host: Host, user: str) -> tuple[tuple[str, str | None], ...]:
+    """The units name Debian's NGINX user; another one needs drop-ins."""
     text = (
         f"# Written by {host.package.command} (setting socket_user).\n[Socket]\nSocketUser={user}\n"
     )
-    return host.package.socket_dropin, None if user == "www-data" else text
+    files = (host.package.socket_dropin, host.package.shared_socket_dropin)
+    return tuple((file, None if user == "www-data" else text) for file in files)
+
+
+def queue_dropin(host: Host, settings: Settings) -> str | None:
+    """The package's own drop-in of that name is for queues of each worker. One that
+    the administrator has put in its place stays. Raises Failure if it is in the way."""
+    package = host.package
+    there = read_or_none(host.path(package.queue_dropin))
+    theirs = there is not None and not there.startswith(f"# Written by {package.command} ")
+    if not settings.is_shared:
+        return there if theirs else None
+    if theirs:
+        die(
+            f"{package.queue_dropin}: is not the package's",
+            hint="remove it: the shared queue needs its place",
+        )
+    return render("queue-shared.conf", {"command": package.command, "pool": package.pool})
 
 
 def _dropin(host: Host, section: str, lines: Mapping[str, tuple[object, object]]) -> str | None:
@@ -80,7 +97,7 @@ def _dropin(host: Host, section: str, lines: Mapping[str, tuple[object, object]]
 def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
     """The files made of the settings, but for NGINX's."""
     package, usual = host.package, Settings()
-    sockets, workers = package.settings_dropins
+    sockets, shared, workers = package.settings_dropins
     socket_lines = {"Backlog": (settings.backlog, usual.backlog)}
     worker_lines = {
         "TimeoutStopSec": (settings.stop_timeout, usual.stop_timeout),
@@ -90,6 +107,8 @@ def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
     return (
         plan.Generated(sockets, _dropin(host, "Socket", socket_lines), "sockets"),
+        plan.Generated(shared, _dropin(host, "Socket", socket_lines), "sockets"),
+        plan.Generated(package.queue_dropin, queue_dropin(host, settings), "queue"),
         plan.Generated(workers, _dropin(host, "Service", worker_lines), "workers"),
         plan.Generated(package.worker_file, warmed, ""),
     )
@@ -107,14 +126,20 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
     theirs = facts.files[http] is not None and not nginx.is_generated(
         host.package, facts.files[http]
     )
+
+    def queues(serving: frozenset[int]) -> tuple[str, ...]:
+        now = facts.instances
+        return tuple(now.queue(host.package, n, shared=settings.is_shared) for n in sorted(serving))
+
     return plan.Wanted(
         count=settings.instances,
         explicit=explicit,
         maintainer=host.maintainer,
         socket_user=user,
-        dropin=socket_dropin(host, user),
+        dropins=socket_dropins(host, user),
+        shared=settings.is_shared,
         nginx_files=lambda serving: {
-            **({} if theirs else {http: nginx.http_text(host.package, settings, serving)}),
+            **({} if theirs else {http: nginx.http_text(host.package, settings, queues(serving))}),
             location: nginx.location_text(
                 host.package, settings, checks_end=facts.nginx.checks_end
             ),

@@ -52,15 +52,26 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Queue:
+    """The queue that all workers share. `socket`: systemd's sub-state."""
+
+    socket: str
+    queued: int
+    queued_seconds: float | None
+
+
+@dataclass(frozen=True)
 class Around:
     """What is around the instances. `nginx`: missing, stopped, unused (no location
     leads to the pool) or serving. `monitored`: the monitor tells since when workers
-    are busy. `pending`: number of actions that apply would do."""
+    are busy. `pending`: number of actions that apply would do. `queue`: the shared
+    one, if there is one."""
 
     live: bool
     nginx: str
     monitored: bool
     pending: int
+    queue: Queue | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +106,16 @@ def span(seconds: float) -> str:
     return f"{minutes}m{left:02}s" if minutes else f"{left}s"
 
 
-def _instances(package: Package, lines: Sequence[Line]) -> Iterator[Problem]:
+def _instances(package: Package, lines: Sequence[Line], around: Around) -> Iterator[Problem]:
     wanted = [line for line in lines if line.wanted]
+    shared = around.queue
+    if shared and shared.socket not in LISTENING:
+        yield Problem(
+            "error",
+            f"the shared socket is {shared.socket}",
+            f"systemctl start {package.shared_unit}",
+        )
+        return
     if not wanted:
         yield Problem("error", "no instance is enabled", f"{package.command} apply")
     for line in wanted:
@@ -141,7 +160,7 @@ def _nginx(package: Package, state: str) -> Iterator[Problem]:
 
 def _around(package: Package, lines: Sequence[Line], around: Around) -> Iterator[Problem]:
     serving = [line for line in lines if line.serves]
-    queued = sum(line.queued for line in lines)
+    queued = _queued(lines, around)
     if serving and queued and all(line.work == "busy" for line in serving):
         yield Problem(
             "warning",
@@ -165,11 +184,18 @@ def _around(package: Package, lines: Sequence[Line], around: Around) -> Iterator
         )
 
 
-def _waiting(lines: Sequence[Line]) -> str:
-    queued = sum(line.queued for line in lines)
+def _queued(lines: Sequence[Line], around: Around) -> int:
+    return sum(line.queued for line in lines) + (around.queue.queued if around.queue else 0)
+
+
+def _waiting(lines: Sequence[Line], around: Around) -> str:
+    queued = _queued(lines, around)
     if not queued:
         return "nothing waits"
-    longest = max((line.queued_seconds or 0 for line in lines), default=0)
+    waits = [line.queued_seconds for line in lines]
+    if around.queue:
+        waits.append(around.queue.queued_seconds)
+    longest = max((seconds or 0 for seconds in waits), default=0)
     since = f", for up to {span(longest)}" if longest else ""
     return f"{queued} request{' waits' if queued == 1 else 's wait'}{since}"
 
@@ -179,7 +205,7 @@ def judge(package: Package, lines: Sequence[Line], around: Around) -> Verdict:
     if not around.live:
         return Verdict("error", "systemd does not run here", ())
     found = [
-        *_instances(package, lines),
+        *_instances(package, lines, around),
         *_nginx(package, around.nginx),
         *_around(package, lines, around),
     ]
@@ -191,5 +217,5 @@ def judge(package: Package, lines: Sequence[Line], around: Around) -> Verdict:
     ]
     if drained := sum(line.drained != "no" for line in wanted):
         parts.append(f"{drained} drained")
-    parts.append(_waiting(lines))
+    parts.append(_waiting(lines, around))
     return Verdict(found[0].level if found else "ok", ", ".join(parts), tuple(found))

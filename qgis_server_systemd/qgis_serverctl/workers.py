@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .package import Package
+
 # States of /proc/net/unix (include/uapi/linux/net.h, net/unix/af_unix.c):
 # a connection that nobody has accepted yet has no inode.
 CONNECTED = "03"
@@ -48,6 +50,13 @@ def connections(table: str, path: str) -> Connections:
         elif state == CONNECTED:
             accepted.add(inode)
     return Connections(frozenset(accepted), queued)
+
+
+def queue_of(package: Package, instance: int, table: str) -> str:
+    """The socket that an instance takes its requests from: its own if there is one,
+    else the shared one."""
+    own = package.socket(instance)
+    return own if listeners(table, own) else package.shared_socket
 
 
 def table() -> str:
