@@ -63,6 +63,7 @@ QGIS_SERVER_LOG_STDERR=1
 QGIS_SERVER_LOG_LEVEL=3
 """
 UNITS = "/etc/systemd/system"
+COUNT = 3
 SITE = "/etc/nginx/sites-available/maps"
 MAP = (
     "http://127.0.0.1/qgis-server?SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=countries"
@@ -98,7 +99,7 @@ def text(bed: Testbed, file: str) -> str:
     return (bed.root / file.lstrip("/")).read_text()
 
 
-def by_hand(bed: Testbed, count: int = 4, *, service: str = SERVICE, where: str = SITE) -> None:
+def by_hand(bed: Testbed, count: int = COUNT, *, service: str = SERVICE, where: str = SITE) -> None:
     """Follow the recipe, step by step."""
     install(bed, "nginx", package=False)
     put(bed, f"{UNITS}/qgis-server@.socket", SOCKET)
@@ -120,7 +121,7 @@ def is_served(bed: Testbed) -> None:
     assert (reply.status, reply.body[:4]) == (200, b"\x89PNG"), reply.body[:300]
 
 
-def owners(bed: Testbed, count: int = 4) -> list[str]:
+def owners(bed: Testbed, count: int = COUNT) -> list[str]:
     pids = [str(main_pid(bed, n)) for n in numbers(count)]
     return [bed.out("ps", "-o", "user:32=", "-p", pid) for pid in pids]
 
@@ -177,7 +178,7 @@ def handmade(recipe: Testbed) -> Testbed:
 
 
 def test_installing_beside_it_changes_nothing_and_says_so(recipe: Testbed) -> None:
-    before = [main_pid(recipe, n) for n in numbers(4)], links(recipe), sockets(recipe)
+    before = [main_pid(recipe, n) for n in numbers(COUNT)], links(recipe), sockets(recipe)
     with load(recipe, MAP) as result:
         said = install(recipe)
         again = ctl(recipe, "apply")
@@ -185,29 +186,29 @@ def test_installing_beside_it_changes_nothing_and_says_so(recipe: Testbed) -> No
         ctl(recipe, "apply", "--instances", "auto")
     assert result["failed"] == []
     assert result["sent"] > 0
-    assert ([main_pid(recipe, n) for n in numbers(4)], links(recipe), sockets(recipe)) == before
+    assert ([main_pid(recipe, n) for n in numbers(COUNT)], links(recipe), sockets(recipe)) == before
     assert said.count(SHADOWED) == again.count(SHADOWED) == 1
     assert "configuration file" not in said.lower()
     assert text(recipe, "/etc/qgis-server/env") == ENV
     assert "QGIS_SERVER_LOG_LEVEL=1" in text(recipe, "/etc/qgis-server/env.dist")
-    assert upstream(recipe) == [path(n) for n in numbers(4)]
+    assert upstream(recipe) == [path(n) for n in numbers(COUNT)]
     found = status(recipe)
     assert found["pending"] == []
     assert found["notes"] == [SHADOWED]
     recipe.reboot()
-    assert sockets(recipe) == [path(n) for n in numbers(4)]
-    assert owners(recipe) == ["www-data"] * 4
+    assert sockets(recipe) == [path(n) for n in numbers(COUNT)]
+    assert owners(recipe) == ["www-data"] * COUNT
     is_served(recipe)
 
 
 def test_a_package_that_goes_again_leaves_it_as_it_was(handmade: Testbed) -> None:
-    before = [main_pid(handmade, n) for n in numbers(4)], links(handmade)
+    before = [main_pid(handmade, n) for n in numbers(COUNT)], links(handmade)
     with load(handmade, MAP, clients=2) as result:
         apt(handmade, "install", "--reinstall", DEB)
         apt(handmade, "purge", "qgis-server-systemd")
         nginx_is_content(handmade)
     assert result["failed"] == []
-    assert ([main_pid(handmade, n) for n in numbers(4)], links(handmade)) == before
+    assert ([main_pid(handmade, n) for n in numbers(COUNT)], links(handmade)) == before
     assert text(handmade, "/etc/qgis-server/env") == ENV
     assert not (handmade.root / "etc/qgis-server/env.dist").exists()
     assert handmade.out("dpkg-divert", "--list", "*qgis*") == ""
@@ -225,10 +226,10 @@ def test_nginx_files_of_the_same_name_stay(ready: Testbed, where: str) -> None:
         said = install(ready)
         ctl(ready, "adopt")
     assert result["failed"] == []
-    assert text(ready, where) == site(4)
+    assert text(ready, where) == site(COUNT)
     is_served(ready)
     apt(ready, "purge", "qgis-server-systemd")
-    assert text(ready, where) == site(4)
+    assert text(ready, where) == site(COUNT)
     assert ("is left alone: give it another name" in said) == ("conf.d" in where)
     assert (ready.root / "etc/nginx/sites-enabled/qgis-server").is_symlink() == ("sites" in where)
     nginx_is_content(ready)
@@ -237,7 +238,7 @@ def test_nginx_files_of_the_same_name_stay(ready: Testbed, where: str) -> None:
 # ---- adopt
 
 
-@pytest.mark.parametrize("count", [4, 1])
+@pytest.mark.parametrize("count", [COUNT, 1])
 def test_adopting_loses_no_request(ready: Testbed, count: int) -> None:
     ready.boot()
     by_hand(ready, count)
@@ -321,8 +322,8 @@ def other_socket(bed: Testbed) -> None:
     file = f"{UNITS}/qgis-server@.socket"
     put(bed, file, SOCKET.replace("/var/run/qgis-server-", "/run/qgis/"))
     bed.run("systemctl", "daemon-reload")
-    bed.run("systemctl", "stop", "qgis-server@4.service", "qgis-server@4.socket")
-    bed.run("systemctl", "start", "qgis-server@4.socket")
+    bed.run("systemctl", "stop", f"qgis-server@{COUNT}.service", f"qgis-server@{COUNT}.socket")
+    bed.run("systemctl", "start", f"qgis-server@{COUNT}.socket")
 
 
 @pytest.mark.parametrize(
@@ -336,13 +337,13 @@ def test_what_cannot_go_well_is_not_begun(
     handmade: Testbed, spoil: Callable[[Testbed], None], message: str
 ) -> None:
     spoil(handmade)
-    before = [main_pid(handmade, n) for n in numbers(3)], links(handmade)
+    before = [main_pid(handmade, n) for n in numbers(COUNT - 1)], links(handmade)
     for arguments in (["--dry-run"], []):
         done = handmade.run("qgis-serverctl", "adopt", *arguments, check=False)
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr
-    assert ([main_pid(handmade, n) for n in numbers(3)], links(handmade)) == before
+    assert ([main_pid(handmade, n) for n in numbers(COUNT - 1)], links(handmade)) == before
     assert not (handmade.root / "var/backups/qgis-server-systemd").exists()
     is_served(handmade)
 
@@ -365,7 +366,7 @@ def test_everything_is_put_back_if_a_worker_does_not_come_up(
     # Put where the package's unit reads it, but the unit made by hand does not.
     packaged = handmade.root / "usr/lib/systemd/system/qgis-server@.service"
     packaged.write_text(packaged.read_text() + broken)
-    before = [main_pid(handmade, n) for n in numbers(4)]
+    before = [main_pid(handmade, n) for n in numbers(COUNT)]
     known = links(handmade), sockets(handmade), text(handmade, f"{UNITS}/qgis-server@.socket")
     with load(handmade, MAP) as result:
         done = handmade.run("qgis-serverctl", "adopt", check=False)
@@ -378,8 +379,8 @@ def test_everything_is_put_back_if_a_worker_does_not_come_up(
     assert result["failed"] == []
     now = links(handmade), sockets(handmade), text(handmade, f"{UNITS}/qgis-server@.socket")
     assert now == known
-    assert owners(handmade) == ["www-data"] * 4
-    assert [main_pid(handmade, n) for n in numbers(4)][restarted:] == before[restarted:]
+    assert owners(handmade) == ["www-data"] * COUNT
+    assert [main_pid(handmade, n) for n in numbers(COUNT)][restarted:] == before[restarted:]
     assert status(handmade)["settings"]["instances"]["from"] == "default"
     assert SHADOWED in ctl(handmade, "apply")
 
@@ -390,7 +391,7 @@ def test_cut_off_a_second_run_finishes(handmade: Testbed, moment: str) -> None:
     trap = {
         # Neither systemd nor the workers know yet.
         "enable": '[ "$1" != daemon-reload ]',
-        "restart": '[ "$*" != "restart qgis-server@3.service" ]',
+        "restart": '[ "$*" != "restart qgis-server@2.service" ]',
     }
     put(handmade, "/usr/local/bin/systemctl", f'#!/bin/sh\n{trap[moment]} || kill -9 "$PPID"\n'
         'exec /usr/bin/systemctl "$@"\n')  # fmt: skip
@@ -403,8 +404,8 @@ def test_cut_off_a_second_run_finishes(handmade: Testbed, moment: str) -> None:
         assert "qgis-serverctl adopt finishes it" in ctl(handmade, "apply")
         ctl(handmade, "adopt")
     assert result["failed"] == []
-    assert owners(handmade) == ["qgis-server"] * 4
-    assert links(handmade) == links_of_the_package(4)
+    assert owners(handmade) == ["qgis-server"] * COUNT
+    assert links(handmade) == links_of_the_package(COUNT)
     assert "nothing to adopt" in ctl(handmade, "adopt")
     assert "nothing to do" in ctl(handmade, "apply")
     (backup,) = (handmade.root / "var/backups/qgis-server-systemd").iterdir()
@@ -418,10 +419,13 @@ def test_a_copy_of_a_unit_is_no_foreign_pool(server: Testbed) -> None:
     server.run("systemctl", "daemon-reload")
     said = ctl(server, "apply", "--instances", "3")
     assert f"{UNITS}/qgis-server@.service shadow the package's own units" in said
-    assert sockets(server) == [path(n) for n in numbers(3)]
+    assert sockets(server) == [path(n) for n in numbers(COUNT - 1)]
     ctl(server, "adopt")
     assert not (server.root / UNITS[1:] / "qgis-server@.service").exists()
-    assert (sockets(server), enabled(server)) == ([path(n) for n in numbers(3)], numbers(3))
+    assert (sockets(server), enabled(server)) == (
+        [path(n) for n in numbers(COUNT - 1)],
+        numbers(COUNT - 1),
+    )
 
 
 def test_in_an_image_that_is_not_booted(suite: str, at_rest: Testbed) -> None:
@@ -429,8 +433,8 @@ def test_in_an_image_that_is_not_booted(suite: str, at_rest: Testbed) -> None:
         done = bed.chroot("apt-get", "--yes", "install", DEB, env=OFFLINE)
         assert SHADOWED in done.stdout + done.stderr
         bed.chroot("qgis-serverctl", "adopt")
-        assert links(bed) == links_of_the_package(4)
+        assert links(bed) == links_of_the_package(COUNT)
         bed.boot()
-        wait_for(lambda: owners(bed) == ["qgis-server"] * 4, "the package's workers")
-        assert sockets(bed) == [path(n) for n in numbers(4)] == upstream(bed)
+        wait_for(lambda: owners(bed) == ["qgis-server"] * COUNT, "the package's workers")
+        assert sockets(bed) == [path(n) for n in numbers(COUNT)] == upstream(bed)
         is_served(bed)

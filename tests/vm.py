@@ -36,10 +36,17 @@ DISK_SIZE = "8G"
 QUICK = "^has_journal,^metadata_csum"
 SAFE = "has_journal,^metadata_csum"
 # Left out of the disk: nothing runs from there, and they take their time.
+PYTHON = "usr/lib/python3/dist-packages"
 LEFT_OUT = (
+    f"{PYTHON}/matplotlib",
+    f"{PYTHON}/pandas",
+    f"{PYTHON}/scipy",
+    "usr/include",
+    "usr/lib/gcc",
     "usr/share/doc",
     "usr/share/locale",
     "usr/share/man",
+    "usr/share/unicode",
     "var/cache/apt",
     "var/lib/apt/lists",
     "var/log/journal",
