@@ -419,12 +419,12 @@ def test_a_copy_of_a_unit_is_no_foreign_pool(server: Testbed) -> None:
     server.run("systemctl", "daemon-reload")
     said = ctl(server, "apply", "--instances", "3")
     assert f"{UNITS}/qgis-server@.service shadow the package's own units" in said
-    assert sockets(server) == [path(n) for n in numbers(COUNT - 1)]
+    assert sockets(server) == [path(n) for n in numbers(3)]
     ctl(server, "adopt")
     assert not (server.root / UNITS[1:] / "qgis-server@.service").exists()
     assert (sockets(server), enabled(server)) == (
-        [path(n) for n in numbers(COUNT - 1)],
-        numbers(COUNT - 1),
+        [path(n) for n in numbers(3)],
+        numbers(3),
     )
 
 
