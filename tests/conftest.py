@@ -34,7 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for a suite, or for a fixture that does, once per chosen suite."""
-    if "suite" in metafunc.fixturenames:
+    own = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "suite" in metafunc.fixturenames and "suite" not in own:
         chosen = metafunc.config.getoption("--suite") or SUITES
         metafunc.parametrize("suite", list(dict.fromkeys(chosen)), scope="session")
 
