@@ -96,7 +96,6 @@ case $stage in
 mv {PROGRAM}.real {PROGRAM}
 printf 'instances = 2\\nmemory_max = "700M"\\n' >/etc/qgis-server/server.toml
 qgis-serverctl apply >&2
-qgis-serverctl restart >&2
 fetch() {{ curl --silent --output /dev/null --max-time 300 --write-out '%{{http_code}}\\n' "$1"; }}
 fetch "$map"
 fetch "$map&FAULT=leak&MB=900"
