@@ -43,6 +43,12 @@ def look(host: Host, instance: int) -> tuple[int, bool, int]:
     return pid, bool(pid) and workers.holds(pid, there), there.queued
 
 
+def is_up(host: Host, instance: int) -> bool:
+    """Does its worker take requests? On a busy shared queue it has one at once."""
+    pid, busy, _ = look(host, instance)
+    return busy or workers.is_accepting(pid)
+
+
 class Roll:
     """One roll. Raises Failure if a new worker does not come up: that instance then
     stays out of the upstream, and the rest keeps serving by its old definition."""
@@ -240,8 +246,7 @@ class Roll:
         start = time.monotonic()
         unit = self.host.package.service_unit(instance)
         while True:
-            pid, busy, _ = look(self.host, instance)
-            if busy or workers.is_accepting(pid):
+            if is_up(self.host, instance):
                 return
             tries = int(self.host.show(unit, "NRestarts").get("NRestarts") or 0)
             if tries >= FAILED_STARTS or time.monotonic() > start + self.settings.stop_timeout:
@@ -282,7 +287,7 @@ def await_up(host: Host, fresh: frozenset[int]) -> frozenset[int]:
     start = time.monotonic()
     left = set(fresh)
     while left and time.monotonic() < start + NEW_TIMEOUT:
-        left = {n for n in left if not workers.is_accepting(instances.worker_pid(host, n))}
+        left = {n for n in left if not is_up(host, n)}
         time.sleep(0.1 if left else 0)
     if left:
         former = rolling.load(host)
