@@ -261,7 +261,7 @@ def test_too_much_is_refused_at_once(shared: Testbed) -> None:
 
 def test_a_request_starts_what_was_stopped(shared: Testbed) -> None:
     shared.run("systemctl", "stop", "qgis-server.target")
-    assert pids(shared) == [0] * COUNT
+    wait_for(lambda: pids(shared) == [0] * COUNT, "all have stopped")
     is_served(shared)
     wait_for(lambda: 0 not in pids(shared), "all workers run")
     shared.run("systemctl", "stop", "qgis-server.slice")
