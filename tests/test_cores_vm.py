@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from pool import DEB, OFFLINE, quick_workers
-from testbed import Testbed
+from testbed import SUITES, Testbed
 from vm import Machine
 
 # Each step prints the number of listening sockets once apply is through.
@@ -31,6 +32,8 @@ qgis-serverctl status --json
 """
 
 
+# The newest release has the other test in a virtual machine: each takes minutes.
+@pytest.mark.parametrize("suite", [SUITES[0]], scope="session")
 def test_an_image_from_elsewhere_and_limits_of_the_slice(ready: Testbed) -> None:
     """Installed in a chroot on a machine with another count, then booted on four cores."""
     ready.chroot("apt-get", "--yes", "install", DEB, "nginx", env=OFFLINE)

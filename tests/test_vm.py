@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import pytest
 from testbed import Testbed
-from vm import Machine
+from vm import KERNEL_SUITE, Machine
 
 SCRIPT = """
 nproc
@@ -17,6 +18,7 @@ exit 5
 """
 
 
+@pytest.mark.parametrize("suite", [KERNEL_SUITE], scope="session")
 def test_runs_a_script_on_three_processors_with_memory_limits(bed: Testbed) -> None:
     bed.chroot("sh", "-c", "echo marked >/etc/marker")
     status, output = Machine(bed.root, cpus=3).run_script(SCRIPT, timeout=240)
