@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults import FEATURES, IMAGE, faulty, in_background, sleeping, timed, unharmed
 from pool import (
     MAP,
     apt,
@@ -23,7 +24,6 @@ from pool import (
     upstream,
     wait_for,
 )
-from test_faults import FEATURES, IMAGE, faulty, in_background, sleeping, timed, unharmed
 from testbed import Testbed
 
 from qgis_server_systemd.qgis_serverctl import workers
