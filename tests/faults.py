@@ -30,6 +30,7 @@ from pool import (
     main_pid,
     path,
     serving_bed,
+    settled,
     sockets,
     upstream,
     wait_for,
@@ -634,11 +635,6 @@ def test_what_keeps_workers_from_starting_makes_requests_wait(
 
 
 # ---- Packages; these leave another version behind
-
-
-def settled(bed: Testbed) -> bool:
-    state = ("systemctl", "show", "--property=ActiveState", "--value", "qgis-server-roll")
-    return "nothing to do" in ctl(bed, "apply", "--dry-run") and bed.out(*state) == "inactive"
 
 
 def test_a_reinstallation_and_an_upgrade_cost_no_request(

@@ -64,7 +64,7 @@ deadline = time.monotonic() + 90
 while (found := look())["upstream"] != found["sockets"] or found["left"]:
     if time.monotonic() > deadline:
         break
-    time.sleep(1)
+    time.sleep(1)  # between two looks; what never comes true is printed as it is
 print(json.dumps(found), flush=True)
 """
 

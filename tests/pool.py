@@ -71,6 +71,13 @@ def status(bed: Testbed) -> dict[str, Any]:
     return found
 
 
+def settled(bed: Testbed) -> bool:
+    """Is nothing left to apply, and no roll under way? In this order: a roll that has not
+    begun yet is inactive, too."""
+    unit = ("systemctl", "show", "--property=ActiveState", "--value", "qgis-server-roll")
+    return status(bed)["pending"] == [] and bed.out(*unit) == "inactive"
+
+
 def sockets(bed: Testbed) -> list[str]:
     """The pool's sockets that listen, by the kernel's word."""
     lines = bed.out("ss", "-lxH").splitlines()

@@ -19,6 +19,7 @@ from pool import (
     nginx_is_content,
     path,
     serving_bed,
+    settled,
     sockets,
     status,
     upstream,
@@ -330,15 +331,9 @@ def test_an_upgrade_that_changes_all_units_loses_no_request(
     shared.put(newer_package, "/root/newer.deb")
     before = pids(shared)
 
-    def settled() -> bool:
-        unit = ("systemctl", "show", "--property=ActiveState", "--value", "qgis-server-roll")
-        return "nothing to do" in ctl(shared, "apply", "--dry-run") and (
-            shared.out(*unit) == "inactive"
-        )
-
     with load(shared, MAP, IMAGE, FEATURES, clients=2, options=("--same", "--kept", "2")) as result:
         apt(shared, "install", "/root/newer.deb")
-        wait_for(settled, "the roll is through", timeout=180)
+        wait_for(lambda: settled(shared), "the roll is through", timeout=180)
     unharmed(result)
     assert not set(before) & set(pids(shared))
     lines = [line.split() for line in shared.out("ss", "-lxnH").splitlines()]

@@ -17,6 +17,7 @@ from pool import (
     main_pid,
     nginx_is_content,
     path,
+    settled,
     sockets,
     status,
     upstream,
@@ -28,12 +29,6 @@ NEWER = "/root/newer.deb"
 SLOW = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=9000&HEIGHT=9000").replace(
     "LAYERS=countries", "LAYERS=countries,states_provinces,countries,states_provinces"
 )
-
-
-def settled(bed: Testbed) -> bool:
-    """In this order: a roll that has not begun yet is inactive, too."""
-    unit = ("systemctl", "show", "--property=ActiveState", "--value", "qgis-server-roll")
-    return status(bed)["pending"] == [] and bed.out(*unit) == "inactive"
 
 
 def backlog(bed: Testbed, instance: int) -> int:
