@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import FEATURES, IMAGE, faulty, in_background, sleeping, timed, unharmed
+from harm import FEATURES, IMAGE, faulty, in_background, sleeping, timed, unharmed
 from pool import (
     MAP,
     apt,

@@ -4,6 +4,8 @@ and what the settings change in units and NGINX."""
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from pool import (
     ctl,
@@ -66,6 +68,34 @@ def test_restart_of_one_instance(three: Testbed) -> None:
     ctl(three, "restart", "--instance", "2")
     changed = {n for n, pid in pids(three).items() if pid != before[n]}
     assert changed == {2}
+
+
+def test_what_is_changed_while_workers_restart_is_not_missed(three: Testbed) -> None:
+    """Neither apply nor a maintainer script leaves workers behind that don't know it."""
+    env = three.root / "etc/qgis-server/env"
+    text = env.read_text()
+    unit = ("show", "--property=ActiveState", "--value", "qgis-server-roll")
+    changes = (
+        ("qgis-serverctl", "apply"),
+        ("dpkg-reconfigure", "-fnoninteractive", "qgis-server-systemd"),
+    )
+    for number, change in enumerate(changes):
+        command = three._enter_command("qgis-serverctl", "restart", user=None)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as other:
+            assert other.stderr is not None
+            for line in other.stderr:
+                if line.startswith("instance 3: restarting"):
+                    break
+            env.write_text(f"{text}QGIS_SERVER_CHANGED={number}\n")
+            three.run(*change)
+            other.stderr.read()
+        assert other.returncode == 0
+        wait_for(lambda: three.out("systemctl", *unit) == "inactive", "the roll is through")
+        for instance, pid in pids(three).items():
+            variables = three.out("cat", f"/proc/{pid}/environ").split("\0")
+            assert f"QGIS_SERVER_CHANGED={number}" in variables, instance
+    env.write_text(text)
+    ctl(three, "apply")
 
 
 def test_restart_of_what_is_not_there_is_refused(three: Testbed) -> None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from . import adoption, definition, instances, recipe, shadows, trial
 from .adoption import Journal
-from .apply import reconcile
+from .apply import finish, reconcile
 from .files import read_or_none
 from .host import Host
 from .lock import locked
@@ -246,6 +246,6 @@ def command(host: Host, args: argparse.Namespace) -> int:
         journal = journal or begin(host, found)
         carry_out(host, journal)
         is_overruled(host, "instances")
-        good = reconcile(host, dry_run=False)
+        result = reconcile(host, dry_run=False)
         advise(host, journal)
-    return 0 if good else 1
+    return finish(host, result)

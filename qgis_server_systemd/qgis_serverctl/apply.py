@@ -5,6 +5,7 @@ goes through here: postinst, trigger, boot and administrator."""
 import argparse
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from . import foreign_upstreams, instances, nginx, plan, roll, rolling
 from .files import sweep, write
@@ -27,6 +28,7 @@ class Run:
         self.unusable: set[int] = set()
         self.declined: set[int] = set()
         self.failed = False
+        self.left = False
         self.nginx_knows_old = False
         self.forbidden = False
         self.unanswered = False
@@ -94,8 +96,7 @@ class Run:
                 self.unusable |= roll.await_up(host, fresh - self.declined - self.unusable)
             case plan.Roll():
                 # To wait here, with the lock that the other needs, would be for ever.
-                if not roll.run(host, wait=False):
-                    note("left to the restart of workers that is under way")
+                self.left = not roll.run(host, wait=False)
             case plan.HandOver():
                 host.start_later(package.roll_unit)
             case plan.StopSpare(instance):
@@ -168,7 +169,9 @@ def report(host: Host, run: Run, steps: plan.Plan) -> None:
             f"a systemd preset keeps instance {plan.listed(frozenset(run.declined))} disabled; "
             f"to enable regardless: {host.package.command} apply --instances {max(run.declined)}"
         )
-    if not steps.actions:
+    if run.left and not run.failed:
+        note("the rest is left to the restart of workers that is under way")
+    elif not steps.actions:
         note(f"nothing to do: {len(serving)} instances")
     elif not run.failed:
         note(f"done: {len(serving)} instances")
@@ -176,8 +179,25 @@ def report(host: Host, run: Run, steps: plan.Plan) -> None:
         note(f"not complete: mend what the warnings say, then run {host.package.command} apply")
 
 
-def reconcile(host: Host, given: Mapping[str, object] | None = None, *, dry_run: bool) -> bool:
-    """Apply the settings; the caller holds the lock. True if all went well."""
+@dataclass(frozen=True)
+class Result:
+    """`good`: all went well. `left`: workers are out of date, and another process is
+    restarting some."""
+
+    good: bool
+    left: bool = False
+
+
+def finish(host: Host, result: Result) -> int:
+    """Without the lock, wait for the other one. Returns the exit status."""
+    if result.left:
+        roll.run(host)
+        note("done: the workers are up to date")
+    return 0 if result.good else 1
+
+
+def reconcile(host: Host, given: Mapping[str, object] | None = None, *, dry_run: bool) -> Result:
+    """Apply the settings; the caller holds the lock, and calls finish without it."""
     resolved = load_settings(host, given)
     facts = gather(host)
     if facts.instances.need_reload and not dry_run:
@@ -191,7 +211,7 @@ def reconcile(host: Host, given: Mapping[str, object] | None = None, *, dry_run:
             print(line)
         if not steps.actions:
             print("nothing to do")
-        return True
+        return Result(good=True)
     sweep(host.root, host.package.leftovers)
     run = Run(host, wanted, facts.state)
     if facts.state.pending - facts.instances.enabled:
@@ -208,7 +228,7 @@ def reconcile(host: Host, given: Mapping[str, object] | None = None, *, dry_run:
             nginx.mark_loaded(host)  # whichever NGINX starts from now on reads them
         instances.record(host)
     report(host, run, steps)
-    return not run.failed
+    return Result(not run.failed, run.left)
 
 
 def change(host: Host, key: str, value: str, option: str) -> int:
@@ -219,8 +239,8 @@ def change(host: Host, key: str, value: str, option: str) -> int:
         if given:
             remember(auto_file(host), key, given[key])
             is_overruled(host, key, since=" from the next apply on")
-        good = reconcile(host, given, dry_run=False)
-    return 0 if good else 1
+        result = reconcile(host, given, dry_run=False)
+    return finish(host, result)
 
 
 def command(host: Host, args: argparse.Namespace) -> int:
@@ -229,7 +249,8 @@ def command(host: Host, args: argparse.Namespace) -> int:
         return change(host, "instances", args.instances, "--instances")
     count = args.instances
     given = {"instances": parse("instances", count, "--instances")} if count else {}
-    return 0 if reconcile(host, given, dry_run=True) else 1
+    reconcile(host, given, dry_run=True)
+    return 0
 
 
 def scale(host: Host, args: argparse.Namespace) -> int:

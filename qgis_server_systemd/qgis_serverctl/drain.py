@@ -37,10 +37,11 @@ def command(host: Host, args: argparse.Namespace) -> int:
                 hint=f"{package.command} undrain another one first, or scale up",
             )
         replace(state, drained=drained).save(host)
-        good = apply.reconcile(host, dry_run=False)
+        result = apply.reconcile(host, dry_run=False)
+    status = apply.finish(host, result)
     if args.verb == "drain":
         _tell(host, instance)
-    return 0 if good else 1
+    return status
 
 
 def _tell(host: Host, instance: int) -> None:

@@ -121,12 +121,14 @@ class Host:
 
     def start_later(self, unit: str) -> None:
         """Have a unit started, but don't wait for it. deb-systemd-invoke can't do
-        that, and starts no unit that is merely static: so policy-rc.d is asked here."""
+        that, and starts no unit that is merely static: so policy-rc.d is asked here. A
+        run that has done its work and is about to end is cut off: systemd would take
+        it for the one that is to be started."""
         policy = "/usr/sbin/policy-rc.d"
         asked = self.maintainer and os.access(policy, os.X_OK)
         if asked and self.command(policy, unit, "start").returncode == 101:
             raise Forbidden(f"policy-rc.d forbids to start {unit}")
-        done = self.command("systemctl", "start", "--no-block", unit)
+        done = self.command("systemctl", "restart", "--no-block", unit)
         if done.returncode != 0:
             die(f"systemctl start {unit}: {complaint(done)}")
 

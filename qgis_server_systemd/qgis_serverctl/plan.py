@@ -399,7 +399,8 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
         wanted.shared,
         again=facts.live and now.shared_open and (old_shared or not wanted.shared),
     )
-    if change.is_needed and not facts.rolling.alive:
+    # A roll that is under way sees what changes; but who is not in haste waits for it.
+    if change.is_needed and not (wanted.maintainer and facts.rolling.alive):
         actions.append(HandOver(change) if wanted.maintainer else change)
 
     notes = [*wanted.notes]

@@ -12,6 +12,7 @@ changed is opened anew while all workers are on sockets of their own.
 
 import argparse
 import time
+from collections import Counter
 from dataclasses import replace
 from typing import Literal, NoReturn
 
@@ -29,6 +30,10 @@ FAILED_STARTS = 3
 How = Literal["restart", "reopen", "own", "shared"]
 """What is done to an instance: its worker is restarted, its own socket is opened anew,
 or it moves to its own queue, or to the shared one."""
+
+REPEATS = 3
+"""So often an instance may be found out of date again in one roll: settings may change
+meanwhile."""
 
 NEW_TIMEOUT = 60
 """Seconds that apply waits for workers that it has started: NGINX may wait for it."""
@@ -55,26 +60,37 @@ class Roll:
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.settings: Settings = survey.load_settings(host).settings
-        self.patience = self.settings.stop_timeout + 30
         self.undrained = False
-        self.queue = survey.queue_dropin(host, self.settings)
+        self._read_settings()
 
-    def run(self, asked: frozenset[int]) -> None:
-        """Restart what is out of date, and `asked`, until nothing is left."""
-        done: set[tuple[int, How]] = set()
-        try:
-            while (todo := self._next(asked - {instance for instance, _ in done})) is not None:
-                instance, how = todo
-                if todo in done:
-                    die(f"instance {instance} is out of date again right after its restart")
-                done.add(todo)
-                self._renew(instance, how)
-        finally:
-            self._put_back()
-        instances.record(self.host)
+    def _read_settings(self) -> None:
+        self.settings: Settings = survey.load_settings(self.host).settings
+        self.patience = self.settings.stop_timeout + 30
+        self.queue = survey.queue_dropin(self.host, self.settings)
+
+    def run(self, asked: frozenset[int], turn: rolling.Turn) -> None:
+        """Restart what is out of date, and `asked`, until nothing is left. Ends its turn
+        while it has the lock: whoever changes something under the lock either finds this
+        roll under way, which then sees the change, or none."""
+        done: Counter[tuple[int, How]] = Counter()
+        while True:
+            try:
+                while (todo := self._next(asked - {instance for instance, _ in done})) is not None:
+                    instance, how = todo
+                    if done[todo] == REPEATS:
+                        die(f"instance {instance} is out of date again after each restart")
+                    done[todo] += 1
+                    self._renew(instance, how)
+            finally:
+                self._put_back()
+            with locked(self.host):
+                if self._next(frozenset()) is None:
+                    instances.record(self.host)
+                    turn.give_up()
+                    return
 
     def _next(self, asked: frozenset[int]) -> tuple[int, How] | None:
+        self._read_settings()
         found = instances.gather(self.host)
         able = found.enabled - found.masked
         own = (found.listening - found.shared) & able
@@ -299,18 +315,19 @@ def await_up(host: Host, fresh: frozenset[int]) -> frozenset[int]:
 def run(host: Host, asked: frozenset[int] = frozenset(), *, wait: bool = True) -> bool:
     """Restart what is out of date, and `asked`, one after the other. Without `wait`,
     return False if another roll is under way: that one finds what is out of date."""
-    with rolling.only_roll(host, wait=wait) as alone:
-        if alone:
-            Roll(host).run(asked)
-        return alone
+    with rolling.only_roll(host, wait=wait) as turn:
+        if turn:
+            Roll(host).run(asked, turn)
+        return turn is not None
 
 
 def command(host: Host, args: argparse.Namespace) -> int:
     """What the unit runs that maintainer scripts and the monitor hand over to."""
-    with rolling.only_roll(host):
+    with rolling.only_roll(host) as turn:
+        assert turn
         asked = rolling.wishes(host)
         try:
-            Roll(host).run(asked)
+            Roll(host).run(asked, turn)
         finally:
             rolling.wish(host, rolling.wishes(host) - asked)
     return 0

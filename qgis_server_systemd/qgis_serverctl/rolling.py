@@ -7,7 +7,7 @@ import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from .files import read_or_none, write
 from .host import Host
@@ -45,10 +45,21 @@ def _wishes(host: Host) -> str:
     return f"{host.package.run}/restart.json"
 
 
+class Turn:
+    """The right to roll, which one process at a time has."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def give_up(self) -> None:
+        """Before the block of only_roll ends, such as while something else is locked."""
+        self._file.close()
+
+
 @contextlib.contextmanager
-def only_roll(host: Host, *, wait: bool = True) -> Iterator[bool]:
-    """One roll at a time; ends when the process does. Yields whether this is the
-    one, which it always is with `wait`."""
+def only_roll(host: Host, *, wait: bool = True) -> Iterator[Turn | None]:
+    """One roll at a time; ends when the process does. Yields the turn, or without
+    `wait` None if another roll is under way."""
     folder = host.path(host.package.run)
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with (folder / "roll.lock").open("a", encoding="ascii") as file:
@@ -56,11 +67,11 @@ def only_roll(host: Host, *, wait: bool = True) -> Iterator[bool]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not wait:
-                yield False
+                yield None
                 return
             note("waiting for another restart of workers to end")
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield True
+        yield Turn(file)
 
 
 def _under_way(host: Host) -> bool:

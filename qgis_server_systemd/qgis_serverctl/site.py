@@ -128,7 +128,7 @@ def enable(host: Host, project: str | None) -> None:
         project = check_project(host, project)
         is_overruled(host, "project")
         remember(auto_file(host), "project", project)
-    if not reconcile(host, dry_run=False):
+    if not reconcile(host, dry_run=False).good:
         die("the pool is not in order, see above", hint="the site was not enabled")
     make_link(host)
     if not nginx.is_running(host):
