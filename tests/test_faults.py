@@ -374,15 +374,15 @@ def test_a_stopped_worker_without_a_request_is_killed_once_one_waits(victim: Tes
 def test_saturation_kills_nobody(victim: Testbed) -> None:
     """For ten times as long as a request may be in a worker's hand."""
     limit = 4
-    use(victim, request_timeout=2, kill_timeout=limit)
+    use(victim, request_timeout=3, kill_timeout=limit)
     before, since = pids(victim), now(victim)
-    with load(victim, sleeping(0.5), clients=8 * COUNT) as result:
+    with load(victim, sleeping(0.5), clients=6 * COUNT) as result:
         start = time.monotonic()
         wait_for(lambda: time.monotonic() - start > 10 * limit, "ten limits")
     assert pids(victim) == before
     assert not [line for line in journal(victim, since) if "killed" in line]
     # Some have waited longer than the limit.
-    assert all(" 504 " in problem for problem in result["failed"])
+    assert [problem for problem in result["failed"] if " 504 " not in problem] == []
     assert len(result["failed"]) < result["sent"]
 
 

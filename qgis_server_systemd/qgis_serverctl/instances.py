@@ -40,8 +40,8 @@ class Instances:
     socket or worker is masked. listening: their socket is active, or their worker is
     kept running on the shared one. stale: their worker runs a program that was
     replaced on disk, or by a definition that has changed since. old_sockets: their
-    socket's definition has changed. current: the definitions of units that are up to
-    date, by name. need_reload: systemd has not read all unit files yet.
+    socket's definition has changed. definitions: those that units run by, or will be
+    started by, by name. need_reload: systemd has not read all unit files yet.
 
     shared: those of `listening` that are on the shared socket. by_worker, by_socket:
     enabled by that unit's link. shared_enabled, shared_open, shared_old: as for an
@@ -53,7 +53,7 @@ class Instances:
     listening: frozenset[int] = frozenset()
     stale: frozenset[int] = frozenset()
     old_sockets: frozenset[int] = frozenset()
-    current: Mapping[str, str] = field(default_factory=dict)
+    definitions: Mapping[str, str] = field(default_factory=dict)
     need_reload: bool = False
     shared: frozenset[int] = frozenset()
     by_worker: frozenset[int] = frozenset()
@@ -159,7 +159,7 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
     shown = units(host)
     up = {name: unit for name, unit in shown.items() if unit.get("ActiveState") == "active"}
     known = definition.load(host) if up else {}
-    current, outdated = {}, set()
+    definitions, outdated = {}, set()
     for name, unit in shown.items():
         files = definition_files(host, unit)
         now = definition.digest(files)
@@ -171,8 +171,10 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
         # What does not run yet will start by the definition as it is now.
         if name in up and definition.is_outdated(started, changed, now, by):
             outdated.add(name)
+            # Else its siblings that are up to date would vouch for it.
+            definitions[name] = by or ""
         else:
-            current[name] = now
+            definitions[name] = now
     replaced = {name for name, unit in up.items() if is_replaced(int(unit.get("MainPID") or 0))}
     own = numbers(up, pool, "socket")
     shared_unit = host.package.shared_unit
@@ -187,7 +189,7 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
         listening=listening,
         stale=numbers(outdated | replaced, pool, "service"),
         old_sockets=numbers(outdated, pool, "socket"),
-        current=current,
+        definitions=definitions,
         # A masked unit stays unread for ever.
         need_reload=bool(
             (numbers(unread, pool, "socket") | numbers(unread, pool, "service")) - masked
@@ -203,5 +205,5 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
 
 
 def record(host: Host) -> None:
-    """Note by which definitions the units run that are up to date."""
-    definition.save(host, gather(host).current)
+    """Note by which definitions the units run."""
+    definition.save(host, gather(host).definitions)
