@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -33,11 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what asks for a suite, or for a fixture that does, once per chosen suite."""
+    """Run what asks for a suite, or for a fixture that does, once per chosen suite; what is
+    marked `either`, since it is about the package alone, on one of them."""
     own = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "suite" in metafunc.fixturenames and "suite" not in own:
-        chosen = metafunc.config.getoption("--suite") or SUITES
-        metafunc.parametrize("suite", list(dict.fromkeys(chosen)), scope="session")
+        chosen = list(dict.fromkeys(metafunc.config.getoption("--suite") or SUITES))
+        if metafunc.definition.get_closest_marker("either"):
+            # Always the same one of them, and about half of all tests on each.
+            at = zlib.crc32(metafunc.function.__name__.encode()) % len(chosen)
+            chosen = [chosen[at]]
+        metafunc.parametrize("suite", chosen, scope="session")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,9 +76,12 @@ class Parent:
 
 
 class BySuite(LoadScopeScheduling):  # type: ignore[misc]
-    """pytest-xdist runs the tests of a suite in one process: its servers are made only once."""
+    """pytest-xdist runs the tests of a suite in one process: its servers are made only once.
+    Virtual machines share none, and are for the process that is through first."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.partition("::")[0].endswith("_vm.py"):
+            return "virtual machines"
         parameter = nodeid.partition("[")[2].rstrip("]").split("-")[0]
         return parameter if parameter in SUITES else nodeid
 

@@ -100,6 +100,7 @@ def status_cores(bed: Testbed) -> int:
     return count
 
 
+@pytest.mark.either
 def test_an_upgrade_alone_never_shrinks_the_pool(server: Testbed) -> None:
     before = sockets(server)
     assert len(before) > 1
@@ -131,6 +132,7 @@ def test_nginx_may_come_later(ready: Testbed) -> None:
     is_served(ready)
 
 
+@pytest.mark.either
 def test_nginx_org_layout(ready: Testbed) -> None:
     """User nginx, conf.d alone, no sites-available read: as nginx.org's package has it."""
     ready.boot()
@@ -167,6 +169,7 @@ def test_nginx_org_layout(ready: Testbed) -> None:
     nginx_is_content(ready)
 
 
+@pytest.mark.either
 def test_site_disable_puts_the_welcome_page_back(server: Testbed) -> None:
     before = server.fetch("http://127.0.0.1/").body
     ctl(server, "site", "enable")
@@ -177,6 +180,7 @@ def test_site_disable_puts_the_welcome_page_back(server: Testbed) -> None:
     assert "not enabled" in ctl(server, "site", "disable")
 
 
+@pytest.mark.either
 def test_a_site_that_clashes_is_not_enabled(server: Testbed) -> None:
     own = server.root / "etc/nginx/conf.d/own.conf"
     own.write_text("server { listen 80 default_server; location / { return 204; } }\n")
@@ -190,6 +194,7 @@ def test_a_site_that_clashes_is_not_enabled(server: Testbed) -> None:
     assert server.fetch("http://127.0.0.1/").status == 204
 
 
+@pytest.mark.either
 def test_a_project_that_workers_cannot_read_is_refused(server: Testbed) -> None:
     server.run("install", "-m", "600", "/srv/maps/world.qgz", "/srv/secret.qgz")
     said = ctl(server, "site", "enable", "--project", "/srv/secret.qgz", check=False)
@@ -228,6 +233,7 @@ def test_remove_reinstall_and_purge(ready: Testbed) -> None:
     assert "qgis-server@" not in listed
 
 
+@pytest.mark.either
 def test_purge_keeps_projects_of_the_administrator(server: Testbed) -> None:
     server.run("cp", "/srv/maps/second.qgs", "/var/lib/qgis-server/projects/")
     said = apt(server, "purge", "qgis-server-systemd")
@@ -285,6 +291,7 @@ def test_presets_are_respected_and_an_explicit_number_beats_them(ready: Testbed)
     assert sockets(ready) == [path(1), path(2)] == upstream(ready)
 
 
+@pytest.mark.either
 def test_the_settings_file_wins_over_what_a_command_set(server: Testbed) -> None:
     ctl(server, "apply", "--instances", "3")
     assert len(sockets(server)) == 3
@@ -299,6 +306,7 @@ def test_the_settings_file_wins_over_what_a_command_set(server: Testbed) -> None
     assert (server.root / "etc/qgis-server/server.toml").read_text() == shipped + "instances = 1\n"
 
 
+@pytest.mark.either
 def test_a_mistake_in_the_settings_stops_nothing(server: Testbed) -> None:
     before = sockets(server)
     server.run("sh", "-c", "echo 'instanzes = 1' >>/etc/qgis-server/server.toml")
@@ -342,6 +350,7 @@ def test_growing_shrinking_and_restarting_drop_no_request(server: Testbed) -> No
     assert result["sent"] > 0
 
 
+@pytest.mark.either
 def test_nothing_is_stopped_while_nginx_may_still_name_it(server: Testbed) -> None:
     ctl(server, "apply", "--instances", "3")
     broken = server.root / "etc/nginx/conf.d/broken.conf"
@@ -398,6 +407,7 @@ def test_stop_and_start_of_the_whole_pool(server: Testbed) -> None:
     wait_for(lambda: sockets(server) == before, "the pool is back")
 
 
+@pytest.mark.either
 def test_two_callers_wait_for_each_other(server: Testbed) -> None:
     both = "qgis-serverctl apply --instances 4 & qgis-serverctl apply --instances 2; wait"
     server.run("sh", "-c", both)
@@ -422,6 +432,7 @@ def test_an_upgraded_qgis_server_restarts_the_workers(server: Testbed) -> None:
     assert status(server)["pending"] == []
 
 
+@pytest.mark.either
 def test_status_tells_busy_from_idle(server: Testbed) -> None:
     ctl(server, "site", "enable")
     is_served(server)
@@ -437,6 +448,7 @@ def test_status_tells_busy_from_idle(server: Testbed) -> None:
     assert "cores: " in table
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("count", [512])
 def test_the_largest_pool_fits_into_nginx(server: Testbed, count: int) -> None:
     """The upstream's shared memory has room; the workers need not run for that."""
