@@ -266,7 +266,7 @@ def test_a_change_of_the_queue_killed_at_each_step(quick: Testbed) -> None:
     dropin = quick.root / "etc/systemd/system/qgis-server@.service.d/10-queue.conf"
     quick.run("qgis-serverctl", "apply", "--instances", str(count))
     commands = [("qgis-serverctl", "queue", layout) for layout in ("shared", "per-worker")]
-    for index in each_kill(quick, *commands):
+    for index in each_kill(quick, *commands, in_turn=True):
         nothing_is_half_written(quick)
         quick.run("qgis-serverctl", "apply")
         is_shared = status(quick)["settings"]["queue"]["value"] == "shared"
