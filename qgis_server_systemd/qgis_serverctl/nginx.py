@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import foreign_upstreams
+from . import foreign_upstreams, heavy
 from .files import read_or_none, write
 from .host import STOP_TIMEOUT, Host
 from .log import Failure, die, warn
@@ -109,13 +109,19 @@ def quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def servers(package: Package, sockets: Sequence[str]) -> str:
+LAST = 1000
+"""How much more the other workers weigh than those that may have heavy requests."""
+
+
+def servers(package: Package, sockets: Sequence[str], share: int = 0) -> str:
     """The server lines of the upstream, for the socket of each worker.
 
     One that is all there is, the only worker's or the shared one, is listed twice,
     since NGINX tries no other server than those listed: a request whose worker
     crashed waits for its successor, or goes to another worker. While workers move
     from one queue to the other, the shared one weighs as much as it has workers.
+    The first `share` workers are for heavy requests as well, of which this upstream
+    does not know: among workers that are free they come last.
     With no instance at all there is a dead line, since an empty upstream is an error.
     """
     workers = Counter(sockets)
@@ -123,9 +129,13 @@ def servers(package: Package, sockets: Sequence[str]) -> str:
         return f"    server unix:{package.socket('none')};  # no instance is enabled"
     if len(workers) == 1:
         return "\n".join([f"    server unix:{sockets[0]} max_fails=0;"] * 2)
+    last = {path for path in sockets[:share] if path != package.shared_socket}
+    weights = {
+        path: count * (LAST if last and path not in last else 1) for path, count in workers.items()
+    }
     return "\n".join(
-        f"    server unix:{path} max_fails=0{f' weight={count}' if count > 1 else ''};"
-        for path, count in workers.items()
+        f"    server unix:{path} max_fails=0{f' weight={weight}' if weight > 1 else ''};"
+        for path, weight in weights.items()
     )
 
 
@@ -137,19 +147,21 @@ def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> s
         if origin != "*"
     )
     everyone = ['    "~." "*";'] if "*" in settings.cors_origins else []
-    return render(
-        "nginx-http.conf",
-        {
-            "command": package.command,
-            "etc": package.etc,
-            "pool": package.pool,
-            "var": package.pool.replace("-", "_"),
-            "servers": servers(package, sockets),
-            "trusted": "\n".join(f"    {network} 1;" for network in settings.trusted_proxies),
-            "project": quoted(settings.project),
-            "origins": "\n".join(everyone or origins),
-        },
-    )
+    share = settings.heavy_share(len(sockets))
+    values = {
+        "command": package.command,
+        "etc": package.etc,
+        "pool": package.pool,
+        "var": package.pool.replace("-", "_"),
+        "servers": servers(package, sockets, share),
+        "trusted": "\n".join(f"    {network} 1;" for network in settings.trusted_proxies),
+        "project": quoted(settings.project),
+        "origins": "\n".join(everyone or origins),
+    }
+    parts = [render("nginx-http.conf", values)]
+    if settings.heavy_workers:
+        parts.append(heavy.http_text(package, settings, sockets[:share]))
+    return "\n".join(parts)
 
 
 def is_generated(package: Package, text: str | None) -> bool:
@@ -161,6 +173,7 @@ def location_text(package: Package, settings: Settings, *, checks_end: bool) -> 
     """The generated file that the snippet's location includes."""
     values = {
         "command": package.command,
+        "pool": package.pool,
         "var": package.pool.replace("-", "_"),
         "timeout": str(settings.request_timeout),
         "keep": "on" if checks_end else "off",
@@ -168,6 +181,8 @@ def location_text(package: Package, settings: Settings, *, checks_end: bool) -> 
     parts = ["nginx-location.conf"]
     if settings.cors_origins:
         parts.append("nginx-location-cors.conf")
+    if settings.heavy_workers:
+        parts.append("nginx-location-heavy.conf")
     return "\n".join(render(part, values) for part in parts)
 
 

@@ -97,6 +97,16 @@ def _size_or_share(value: object) -> str:
     return _size(value)
 
 
+def _off_or(other: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: "off" if value == "off" else other(value)
+
+
+def _workers_or_share(value: object) -> int | str:
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]?%", value):
+        return value
+    return _whole(0, MAX_INSTANCES)(value)
+
+
 def megabytes(size: str) -> int:
     """The number in a size such as "512M" or "2G"."""
     return int(size[:-1]) * (1024 if size.endswith("G") else 1)
@@ -266,6 +276,36 @@ class Settings:
         ),
         example="168",
     )
+    heavy_workers: int | str = _setting(
+        0,
+        _workers_or_share,
+        allowed=f'0, a number of workers up to {MAX_INSTANCES}, or a share of them such as "25%"',
+        help=(
+            "How many workers may have heavy requests: prints, large images, coverages,\n"
+            "DXF and large exports of features, as far as the URL tells. All but one at\n"
+            "most, one at least. With a queue for each worker the rest waits for these\n"
+            "workers, which others are sent to last; with the shared queue it is refused\n"
+            "with status 503. 0: heavy requests are treated like others."
+        ),
+        example='"25%"',
+    )
+    heavy_pixels: int = _setting(
+        3000,
+        _whole(2, 100000),
+        allowed="a number of pixels from 2 to 100000",
+        help="A map of this width or height, or more, is a heavy request (heavy_workers).",
+        example="4000",
+    )
+    heavy_features: int = _setting(
+        1000,
+        _whole(2, 10000000),
+        allowed="a number of features from 2 to 10000000",
+        help=(
+            "A request for features is heavy (heavy_workers) if it asks for so many, for\n"
+            "more, or without a limit."
+        ),
+        example="5000",
+    )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
         _networks,
@@ -298,6 +338,12 @@ class Settings:
     @property
     def is_shared(self) -> bool:
         return self.queue == "shared"
+
+    def heavy_share(self, count: int) -> int:
+        """How many of `count` workers may have heavy requests; 0 is no limit."""
+        limit = self.heavy_workers
+        share = limit if isinstance(limit, int) else max(1, count * int(limit[:-1]) // 100)
+        return min(share, max(1, count - 1))
 
     @property
     def stop_timeout(self) -> int:

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Heavy requests have their share of the workers, and no more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harm import FEATURES, IMAGE, SERVICE, in_background, timed, unharmed
+from hypothesis import given
+from hypothesis import strategies as st
+from pool import MAP, ctl, is_served, load, path, serving_bed, wait_for
+from testbed import Testbed
+
+from qgis_server_systemd.qgis_serverctl import heavy, workers
+from qgis_server_systemd.qgis_serverctl.package import Package
+from qgis_server_systemd.qgis_serverctl.settings import Settings
+
+SHARED = "/run/qgis-server.sock"
+HERE = Path(__file__).parent
+TOML = "etc/qgis-server/server.toml"
+HTTP = "etc/nginx/conf.d/qgis-server.conf"
+COUNT = 3
+WIDE = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=3000&HEIGHT=2")
+NOTES = "srv/faults/requests"
+
+# ---- How they are told
+
+
+@given(st.integers(2, 10**7), st.integers(0, 10**8))
+def test_a_number_is_told_by_its_digits(least: int, number: int) -> None:
+    found = re.fullmatch(heavy.at_least(least), str(number))
+    assert (found is not None) == (number >= least)
+
+
+@pytest.mark.parametrize(
+    ("limit", "count", "share"),
+    [(0, 4, 0), (1, 4, 1), (4, 4, 3), (9, 1, 1), ("25%", 8, 2), ("25%", 2, 1), ("99%", 4, 3)],
+)
+def test_the_share_leaves_a_worker_to_others(limit: int | str, count: int, share: int) -> None:
+    assert Settings(heavy_workers=limit).heavy_share(count) == share
+
+
+def test_while_workers_move_to_the_shared_queue_each_counts_where_it_is() -> None:
+    lines = heavy.servers(Package(), [SHARED, path(2), SHARED, SHARED]).splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines] == [
+        f"unix:{SHARED} max_fails=0 max_conns=2;",
+        f"unix:{SHARED} max_fails=0 max_conns=1;",
+        f"unix:{path(2)} max_fails=0;",
+    ]
+
+
+HEAVY = (
+    "SERVICE=WMS&REQUEST=GetPrint&TEMPLATE=A4",
+    "service=wms&request=getprintatlas",
+    "REQUEST=GetMap&WIDTH=3000&HEIGHT=10",
+    "HEIGHT=010000&width=10&request=getmap",
+    "REQUEST=GetMap&FORMAT=application/dxf",
+    "FORMAT=application%2fDXF&REQUEST=GetMap",
+    "SERVICE=WCS&REQUEST=GetCoverage",
+    "SERVICE=WFS&REQUEST=GetFeature&TYPENAME=a",
+    "TYPENAME=a&COUNT=1000&REQUEST=GetFeature",
+    "REQUEST=GetFeature&maxfeatures=12345",
+    "R%45QUEST=GetPrint",
+    "REQUEST=GetMap&WIDTH=%39%39%39%39",
+)
+LIGHT = (
+    "",
+    "SERVICE=WMS&REQUEST=GetMap&WIDTH=2999&HEIGHT=256",
+    "REQUEST=GetFeatureInfo&WIDTH=3840&HEIGHT=2160",
+    "REQUEST=GetFeature&MAXFEATURES=999",
+    "COUNT=10&REQUEST=GetFeature",
+    "REQUEST=GetFeature&FEATUREID=a.1",
+    "REQUEST=GetMap&LAYERS=L%C3%A4nder,b%20c%2Fd&BBOX=1%2C2",
+    "REQUEST=GetMap&STYLES=GetPrint",
+    "REQUEST=GetPrints",
+    "XREQUEST=GetPrint",
+)
+SHOW = """
+server {
+    listen 8190;
+    location / { return 200 "$qgis_server_heavy,"; }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def bed(installed: Testbed) -> Iterator[Testbed]:
+    with serving_bed(installed) as testbed:
+        testbed.put(HERE / "faulty_plugin", "/usr/share/qgis/python/plugins/")
+        testbed.run("install", "-d", "-m", "777", "/srv/faults")
+        use(testbed, "heavy_workers = 1")
+        ctl(testbed, "restart")
+        yield testbed
+
+
+def use(bed: Testbed, *lines: str) -> None:
+    text = "\n".join([f"instances = {COUNT}", 'warm = ["/srv/maps/world.qgz"]', *lines, ""])
+    (bed.root / TOML).write_text(text)
+    ctl(bed, "apply")
+
+
+def test_the_url_tells(bed: Testbed) -> None:
+    use(bed, "heavy_workers = 1")
+    site = bed.root / "etc/nginx/conf.d/show.conf"
+    site.write_text(SHOW)
+    try:
+        bed.run("systemctl", "reload", "nginx")
+        wait_for(lambda: ":8190" in bed.out("ss", "-ltnH"), "NGINX listens")
+
+        def told(queries: tuple[str, ...], url: str = "http://127.0.0.1:8190/qgis-server") -> str:
+            return bed.out("curl", "--silent", *(f"{url}?{query}" for query in queries))
+
+        assert told(HEAVY) == "1," * len(HEAVY)
+        assert told(LIGHT) == "," * len(LIGHT)
+        items = "http://127.0.0.1:8190/qgis-server/wfs3/collections/a/items"
+        assert told(("limit=1000", "a=b&limit=999", "limit=10"), items) == "1,,,"
+    finally:
+        site.unlink()
+        bed.run("systemctl", "reload", "nginx")
+
+
+# ---- What they may have
+
+
+def connections(bed: Testbed, socket: str) -> workers.Connections:
+    table = Path(f"/proc/{bed.pid}/net/unix").read_text(errors="replace")
+    return workers.connections(table, socket)
+
+
+def sleeping(seconds: float, name: str) -> str:
+    """A heavy request that takes its time."""
+    return f"{WIDE}&FAULT=sleep&SECONDS={seconds}&NAME={name}"
+
+
+def twenty_are_served(bed: Testbed) -> None:
+    """One after the other, by one curl, which takes a part of a heavy one's time."""
+    said = bed.out("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code} ",
+                   *[f"{MAP}&n={n}" for n in range(20)], *["-o/dev/null"] * 19)  # fmt: skip
+    assert said.split() == ["200"] * 20
+
+
+def had(bed: Testbed, name: str) -> set[str]:
+    """The processes of the workers that had the requests of this name."""
+    lines = (line.split() for line in (bed.root / NOTES).read_text().splitlines())
+    return {pid for noted, pid in lines if noted == name}
+
+
+def test_they_wait_for_their_share_and_others_do_not(bed: Testbed) -> None:
+    use(bed, "heavy_workers = 1")
+    slow = in_background(*[lambda: timed(bed, sleeping(4, "own"))] * 3)
+    wait_for(lambda: connections(bed, path(1)).queued == 2, "one is in hand, two wait")
+    first = connections(bed, path(1))
+    twenty_are_served(bed)
+    # Nobody waited behind a heavy one, or it would be through.
+    assert connections(bed, path(1)) == first
+    assert len(first.accepted) == 1
+    assert [reply.status for reply, _ in slow()] == [200] * 3
+    assert len(had(bed, "own")) == 1
+
+
+def test_a_quick_request_may_have_any_worker(bed: Testbed) -> None:
+    use(bed, "heavy_workers = 1")
+    light = MAP + "&FAULT=sleep&SECONDS=4&NAME=any"
+    slow = in_background(*[lambda: timed(bed, light)] * COUNT)
+    wait_for(
+        lambda: all(connections(bed, path(n)).accepted for n in range(1, COUNT + 1)),
+        "each worker has one",
+    )
+    assert [reply.status for reply, _ in slow()] == [200] * COUNT
+    assert len(had(bed, "any")) == COUNT
+
+
+def test_on_the_shared_queue_what_is_too_much_is_refused(bed: Testbed) -> None:
+    use(bed, "heavy_workers = 2", 'queue = "shared"')
+    try:
+        slow = in_background(*[lambda: timed(bed, sleeping(4, "shared"))] * 2)
+        wait_for(lambda: len(connections(bed, SHARED).accepted) == 2, "two are in hand")
+        reply = bed.fetch(WIDE)
+        assert (reply.status, reply.headers.get("retry-after")) == (503, "5")
+        twenty_are_served(bed)
+        assert len(connections(bed, SHARED).accepted) == 2
+        assert [reply.status for reply, _ in slow()] == [200] * 2
+        is_served(bed, WIDE)
+    finally:
+        use(bed, "heavy_workers = 1")
+
+
+# ---- While workers come and go
+
+
+def named(bed: Testbed) -> list[str]:
+    """The sockets of the upstream for heavy requests, each once."""
+    text = (bed.root / HTTP).read_text().partition("upstream qgis-server-heavy {")[2]
+    found = re.findall(r"^\s*server unix:([^\s;]+)", text.partition("}")[0], re.MULTILINE)
+    return list(dict.fromkeys(found))
+
+
+def test_a_drained_worker_gets_none(bed: Testbed) -> None:
+    use(bed, "heavy_workers = 1")
+    ctl(bed, "drain", "1")
+    try:
+        assert named(bed) == [path(2)]
+        is_served(bed, f"{WIDE}&NAME=drained")
+        pid = bed.out("systemctl", "show", "--property=MainPID", "--value", "qgis-server@2")
+        assert had(bed, "drained") == {pid}
+    finally:
+        ctl(bed, "undrain", "1")
+    assert named(bed) == [path(1)]
+
+
+def test_a_restart_of_all_loses_none(bed: Testbed) -> None:
+    use(bed, "heavy_workers = 1")
+    options = ("--same", "--kept", "1")
+    with load(bed, MAP, IMAGE, FEATURES, clients=2, options=options) as result:
+        ctl(bed, "restart")
+    unharmed(result)
+    assert named(bed) == [path(1)]
+
+
+def test_without_the_setting_nothing_of_it_is_there(bed: Testbed) -> None:
+    use(bed)
+    dump = bed.out("nginx", "-T", "-q")
+    assert "upstream qgis-server " in dump
+    assert "heavy" not in dump
+    for url in (IMAGE, FEATURES, f"{SERVICE}&SERVICE=WMS&REQUEST=GetCapabilities"):
+        assert bed.fetch(url).status == 200
