@@ -11,7 +11,7 @@ import pytest
 from harm import FEATURES, IMAGE, SERVICE, in_background, timed, unharmed
 from hypothesis import given
 from hypothesis import strategies as st
-from pool import MAP, ctl, is_served, load, path, serving_bed, wait_for
+from pool import MAP, ctl, is_served, load, main_pid, path, serving_bed, wait_for
 from testbed import Testbed
 
 from qgis_server_systemd.qgis_serverctl import heavy, workers
@@ -130,16 +130,19 @@ def connections(bed: Testbed, socket: str) -> workers.Connections:
     return workers.connections(table, socket)
 
 
-def sleeping(seconds: float, name: str) -> str:
-    """A heavy request that takes its time."""
-    return f"{WIDE}&FAULT=sleep&SECONDS={seconds}&NAME={name}"
+def holding(url: str, name: str) -> str:
+    """A request that stops its worker, until `release`."""
+    return f"{url}&FAULT=SIGSTOP&NAME={name}"
 
 
-def twenty_are_served(bed: Testbed) -> None:
-    """One after the other, by one curl, which takes a part of a heavy one's time."""
-    said = bed.out("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code} ",
-                   *[f"{MAP}&n={n}" for n in range(20)], *["-o/dev/null"] * 19)  # fmt: skip
-    assert said.split() == ["200"] * 20
+def held(bed: Testbed) -> set[str]:
+    """The processes of the workers that are stopped."""
+    workers = (str(main_pid(bed, n)) for n in range(1, COUNT + 1))
+    return {pid for pid in workers if bed.out("ps", "-o", "state=", "-p", pid) == "T"}
+
+
+def release(bed: Testbed) -> None:
+    bed.run("kill", "-CONT", *held(bed))
 
 
 def had(bed: Testbed, name: str) -> set[str]:
@@ -150,38 +153,36 @@ def had(bed: Testbed, name: str) -> set[str]:
 
 def test_they_wait_for_their_share_and_others_do_not(bed: Testbed) -> None:
     use(bed, "heavy_workers = 1")
-    slow = in_background(*[lambda: timed(bed, sleeping(4, "own"))] * 3)
-    wait_for(lambda: connections(bed, path(1)).queued == 2, "one is in hand, two wait")
-    first = connections(bed, path(1))
-    twenty_are_served(bed)
-    # Nobody waited behind a heavy one, or it would be through.
-    assert connections(bed, path(1)) == first
-    assert len(first.accepted) == 1
-    assert [reply.status for reply, _ in slow()] == [200] * 3
-    assert len(had(bed, "own")) == 1
+    slow = in_background(lambda: timed(bed, holding(WIDE, "own")))
+    wait_for(lambda: len(held(bed)) == 1, "one is in hand")
+    more = in_background(*[lambda: timed(bed, f"{WIDE}&NAME=own")] * 2)
+    wait_for(lambda: connections(bed, path(1)).queued == 2, "two wait")
+    for _ in range(10):
+        is_served(bed)
+    assert connections(bed, path(1)).queued == 2
+    release(bed)
+    assert [reply.status for reply, _ in slow() + more()] == [200] * 3
+    assert had(bed, "own") == {str(main_pid(bed, 1))}
 
 
 def test_a_quick_request_may_have_any_worker(bed: Testbed) -> None:
     use(bed, "heavy_workers = 1")
-    light = MAP + "&FAULT=sleep&SECONDS=4&NAME=any"
-    slow = in_background(*[lambda: timed(bed, light)] * COUNT)
-    wait_for(
-        lambda: all(connections(bed, path(n)).accepted for n in range(1, COUNT + 1)),
-        "each worker has one",
-    )
+    slow = in_background(*[lambda: timed(bed, holding(MAP, "any"))] * COUNT)
+    wait_for(lambda: len(held(bed)) == COUNT, "each worker has one")
+    release(bed)
     assert [reply.status for reply, _ in slow()] == [200] * COUNT
-    assert len(had(bed, "any")) == COUNT
 
 
 def test_on_the_shared_queue_what_is_too_much_is_refused(bed: Testbed) -> None:
     use(bed, "heavy_workers = 2", 'queue = "shared"')
     try:
-        slow = in_background(*[lambda: timed(bed, sleeping(4, "shared"))] * 2)
-        wait_for(lambda: len(connections(bed, SHARED).accepted) == 2, "two are in hand")
+        slow = in_background(*[lambda: timed(bed, holding(WIDE, "shared"))] * 2)
+        wait_for(lambda: len(held(bed)) == 2, "two are in hand")
         reply = bed.fetch(WIDE)
         assert (reply.status, reply.headers.get("retry-after")) == (503, "5")
-        twenty_are_served(bed)
-        assert len(connections(bed, SHARED).accepted) == 2
+        for _ in range(10):
+            is_served(bed)
+        release(bed)
         assert [reply.status for reply, _ in slow()] == [200] * 2
         is_served(bed, WIDE)
     finally:
@@ -204,8 +205,7 @@ def test_a_drained_worker_gets_none(bed: Testbed) -> None:
     try:
         assert named(bed) == [path(2)]
         is_served(bed, f"{WIDE}&NAME=drained")
-        pid = bed.out("systemctl", "show", "--property=MainPID", "--value", "qgis-server@2")
-        assert had(bed, "drained") == {pid}
+        assert had(bed, "drained") == {str(main_pid(bed, 2))}
     finally:
         ctl(bed, "undrain", "1")
     assert named(bed) == [path(1)]

@@ -22,6 +22,11 @@ def at_least(number: int) -> str:
     return f"0*(?:{'|'.join((longer, *above, digits))})(?![0-9])"
 
 
+def at_most(number: int) -> str:
+    """A regular expression for whole numbers up to `number`, in decimal digits."""
+    return f"(?!{at_least(number + 1)})[0-9]+"
+
+
 def servers(package: Package, sockets: Sequence[str]) -> str:
     """The server lines of the upstream for heavy requests, for the queues of the workers
     that may have them.

@@ -109,6 +109,9 @@ def quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+TILE = 1024
+"""Pixels that a side of a map may have for the reply cache."""
+
 LAST = 1000
 """How much more the other workers weigh than those that may have heavy requests."""
 
@@ -161,7 +164,28 @@ def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> s
     parts = [render("nginx-http.conf", values)]
     if settings.heavy_workers:
         parts.append(heavy.http_text(package, settings, sockets[:share]))
+    if settings.caches:
+        parts.append(_cache_text(package, settings))
     return "\n".join(parts)
+
+
+def _cache_text(package: Package, settings: Settings) -> str:
+    """The part that is at http level of the reply cache."""
+    plain = settings.project.startswith("/") and "$" not in settings.project
+    default = settings.project if plain else ""
+    return render(
+        "nginx-http-cache.conf",
+        {
+            "pool": package.pool,
+            "var": package.pool.replace("-", "_"),
+            "replies": package.replies,
+            "generations": package.generations,
+            "size": settings.reply_cache.lower(),
+            "seconds": str(settings.reply_cache_seconds),
+            "tile": heavy.at_most(TILE),
+            "default": quoted(default),
+        },
+    )
 
 
 def is_generated(package: Package, text: str | None) -> bool:
@@ -176,12 +200,18 @@ def location_text(package: Package, settings: Settings, *, checks_end: bool) -> 
         "pool": package.pool,
         "var": package.pool.replace("-", "_"),
         "timeout": str(settings.request_timeout),
+        "seconds": str(settings.reply_cache_seconds),
+        "generations": package.generations,
+        "http": package.nginx_http,
         "keep": "on" if checks_end else "off",
     }
     parts = ["nginx-location.conf"]
     if settings.cors_origins:
         parts.append("nginx-location-cors.conf")
+    if settings.caches:
+        parts.append("nginx-location-cache.conf")
     if settings.heavy_workers:
+        # The last "if" that holds is the one whose directives count.
         parts.append("nginx-location-heavy.conf")
     return "\n".join(render(part, values) for part in parts)
 

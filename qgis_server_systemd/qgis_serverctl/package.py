@@ -152,6 +152,26 @@ class Package:
         return f"{self.pool}-monitor.service"
 
     @property
+    def cache_unit(self) -> str:
+        """Tells NGINX which replies of its cache are still good."""
+        return f"{self.pool}-cache.service"
+
+    @property
+    def cache_mark(self) -> str:
+        """Generated where the settings ask for a reply cache: the unit's condition."""
+        return f"{self.state}/reply-cache"
+
+    @property
+    def generations(self) -> str:
+        """What that unit tells NGINX; gone when it ends."""
+        return f"/run/{self.pool}-cache"
+
+    @property
+    def replies(self) -> str:
+        """The folder of NGINX's cache, made by NGINX and its user's own."""
+        return f"/var/cache/{self.pool}-replies"
+
+    @property
     def leftovers(self) -> tuple[str, ...]:
         """Patterns of what a `files.write` that was cut off leaves; postrm has them, too."""
         return (

@@ -306,6 +306,29 @@ class Settings:
         ),
         example="5000",
     )
+    reply_cache: str = _setting(
+        "off",
+        _off_or(_size),
+        allowed='"off" or a size such as "500M" or "2G"',
+        help=(
+            "Disk space for replies that NGINX keeps: tiles of up to 1024 pixels a side,\n"
+            "legends and capabilities of projects that are files, asked for by GET without\n"
+            "Authorization and Cookie. What was kept of a project ends when its file\n"
+            "changes. Not for projects whose replies depend on anything else of a client."
+        ),
+        example='"500M"',
+    )
+    reply_cache_seconds: int = _setting(
+        600,
+        _whole(1, 31536000),
+        allowed="a number of seconds from 1 to 31536000",
+        help=(
+            "How old a reply from the cache may be before it is made anew, which counts\n"
+            "where data change, but not the project. One that is older is still sent once\n"
+            "while it is made anew, up to twice this age; and while the pool does not answer."
+        ),
+        example="3600",
+    )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
         _networks,
@@ -338,6 +361,10 @@ class Settings:
     @property
     def is_shared(self) -> bool:
         return self.queue == "shared"
+
+    @property
+    def caches(self) -> bool:
+        return self.reply_cache != "off"
 
     def heavy_share(self, count: int) -> int:
         """How many of `count` workers may have heavy requests; 0 is no limit."""
