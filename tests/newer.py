@@ -30,6 +30,7 @@ CHANGES = {
     "usr/lib/systemd/system/qgis-server-apply.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-roll.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-monitor.service": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server-cache.service": "\n# Newer.\n",
 }
 
 

@@ -46,13 +46,35 @@ def test_a_dead_line_where_there_is_no_instance() -> None:
 
 
 def test_no_placeholder_is_left() -> None:
-    settings = Settings(cors_origins=("https://a.example",), trusted_proxies=("10.0.0.0/8",))
+    settings = Settings(
+        cors_origins=("https://a.example",),
+        trusted_proxies=("10.0.0.0/8",),
+        heavy_workers=1,
+        reply_cache="1G",
+    )
     for text in (
         nginx.http_text(PACKAGE, settings, SOCKETS),
         nginx.location_text(PACKAGE, settings, checks_end=True),
         nginx.location_text(PACKAGE, Settings(), checks_end=False),
     ):
         assert not re.search(r"@[a-z{]", text)
+
+
+def test_workers_that_may_have_heavy_requests_come_last() -> None:
+    text = nginx.servers(PACKAGE, SOCKETS, 1).split("\n")
+    assert text == [
+        "    server unix:/run/qgis-server-1.sock max_fails=0;",
+        "    server unix:/run/qgis-server-2.sock max_fails=0 weight=1000;",
+    ]
+    assert nginx.servers(PACKAGE, [PACKAGE.shared_socket] * 3, 1) == nginx.servers(
+        PACKAGE, [PACKAGE.shared_socket]
+    )
+
+
+@pytest.mark.parametrize("project", ["", "postgresql://host/db", "/srv/$a.qgz"])
+def test_only_a_project_that_is_a_file_is_for_the_cache(project: str) -> None:
+    text = nginx.http_text(PACKAGE, Settings(project=project, reply_cache="1G"), SOCKETS)
+    assert '"~^[a-z]+\\|$" "";' in text
 
 
 def test_cors_touches_no_header_unless_asked_for() -> None:

@@ -4,6 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +83,13 @@ def test_a_new_server_gets_an_instance_for_each_core() -> None:
 
 def test_nothing_to_do_on_a_server_in_order() -> None:
     assert plan.make(WANTED, machine(numbers(1, 2))).actions == ()
+
+
+@pytest.mark.parametrize(("wanted", "runs"), [(True, False), (False, True)])
+def test_the_watch_over_the_cache_runs_where_there_is_one(wanted: bool, runs: bool) -> None:
+    facts = replace(machine(numbers(1, 2)), caching=runs)
+    steps = plan.make(replace(WANTED, caches=wanted), facts)
+    assert steps.actions == (plan.RunCache(wanted),)
 
 
 def test_without_systemd_instances_are_enabled_and_nothing_is_started() -> None:

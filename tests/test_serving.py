@@ -41,7 +41,9 @@ from serving import (
     ask_worker,
     comparable,
     fetch,
+    get_map,
     own_urls,
+    png,
     render_by_hand,
     shown,
 )
@@ -669,6 +671,33 @@ def test_images_are_not_compressed_again(pool: Testbed, by_hand: ByHand, case: C
     reply = ask(pool, case, "http://127.0.0.1", *GZIP)
     assert "content-encoding" not in reply.headers
     judge(reply, case, by_hand)
+
+
+LARGE_TILE = Case(
+    "large tile",
+    get_map("states_provinces", WIDTH=768, HEIGHT=768, BBOX="-60,-180,80,180"),
+    png(768, 768),
+)
+WARNINGS = "/var/log/nginx/warnings.log"
+WARNING_HOST = f"""
+server {{
+    listen 8085;
+    error_log {WARNINGS} warn;
+    include snippets/qgis-server.conf;
+}}
+"""
+
+
+def test_no_tile_goes_through_a_file(pool: Testbed) -> None:
+    """Not even to a client that takes its time."""
+    with vhosts(pool, WARNING_HOST, 8085):
+        log, origin = pool.root / WARNINGS[1:], "http://127.0.0.1:8085"
+        reply = ask(pool, LARGE_TILE, origin, "--limit-rate", "200k")
+        assert 160 << 10 < len(reply.body) < 256 << 10
+        assert "temporary file" not in log.read_text()
+        # Such a file is told of, if there is one.
+        ask(pool, EVERYTHING, origin, "--limit-rate", "5M")
+        assert "buffered to a temporary file" in log.read_text()
 
 
 # ---- Clients

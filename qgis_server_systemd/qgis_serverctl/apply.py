@@ -108,6 +108,8 @@ class Run:
             case plan.ReloadNginx(wait):
                 if wait or not nginx.is_loaded(host):
                     nginx.reload(host, wait=wait)
+            case plan.RunCache(on):
+                host.systemctl("start" if on else "stop", package.cache_unit)
             case plan.Retire(instance):
                 self.retire(instance)
 

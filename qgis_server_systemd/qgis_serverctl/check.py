@@ -170,6 +170,7 @@ CHECKS: tuple[tuple[str, bool, Check], ...] = (
     ("versions", True, versions),
     ("memory", True, memory),
     ("monitor", False, monitor),
+    ("reply cache", False, lambda host, facts: check_units.check_cache(host.package, facts)),
     ("drained instances", False, lambda host, f: check_units.check_drained(host.package, f)),
     ("projects and folders", True, check_files.check_access),
     ("disks", False, lambda host, _: check_files.check_disks(check_files.disks(host))),

@@ -148,6 +148,16 @@ def check_monitor(package: Package, *, fresh: bool) -> Iterator[Finding]:
         )
 
 
+def check_cache(package: Package, facts: Facts) -> Iterator[Finding]:
+    if facts.settings and facts.settings.caches and not facts.server.caching:
+        yield warning(
+            "cache-down",
+            "the watch over the reply cache does not run: no reply is kept or taken from it",
+            package.cache_unit,
+            f"systemctl restart {package.cache_unit}",
+        )
+
+
 # ---- Memory
 
 

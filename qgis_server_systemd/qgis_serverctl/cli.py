@@ -71,6 +71,9 @@ def parser(package: Package) -> argparse.ArgumentParser:
     verb.add_argument("project", metavar="PROJECT", help="as in MAP: a path or a project URI")
     verb.set_defaults(run=reload.command)
 
+    verb = verbs.add_parser("purge", help="empty the reply cache")
+    verb.set_defaults(run=reload.purge)
+
     verb = verbs.add_parser("monitor")  # for its unit alone
     verb.set_defaults(run=monitor.command)
 

@@ -40,6 +40,7 @@ def units(host: Host, instance: int | None) -> tuple[str, ...]:
         f"{package.pool}-apply.service",
         package.roll_unit,
         package.monitor_unit,
+        package.cache_unit,
         package.shared_unit,
     )
     whole = (f"{package.pool}.slice", f"{package.pool}.target", *own)

@@ -15,7 +15,8 @@ from .state import State
 @dataclass(frozen=True)
 class Facts:
     """The machine as it is. `files`: present texts of the generated files.
-    `loaded`: a running NGINX has read them as they are."""
+    `loaded`: a running NGINX has read them as they are. `caching`: the unit of the
+    reply cache runs."""
 
     live: bool
     cores: int
@@ -24,6 +25,7 @@ class Facts:
     nginx: Nginx
     files: Mapping[str, str | None]
     loaded: bool
+    caching: bool = False
     rolling: Rolling = Rolling()
     shadows: Shadows = Shadows()
 
@@ -46,9 +48,9 @@ class Wanted:
     just now; a number beats systemd's presets. `maintainer`: for a maintainer
     script, which in mode auto lowers no count unasked and doesn't wait for workers
     to finish their requests. `socket_user` and `dropins`, (path, text or None), say
-    whose the sockets are. `shared`: one queue for all workers. `nginx_files`: texts
-    of the files generated for NGINX over a set of instances. `generated`: other
-    files. `notes`: what the administrator should know anyway.
+    whose the sockets are. `shared`: one queue for all workers. `caches`: NGINX keeps
+    replies. `nginx_files`: texts of the files generated for NGINX over a set of
+    instances. `generated`: other files. `notes`: what the administrator should know anyway.
     """
 
     count: int | str
@@ -59,6 +61,7 @@ class Wanted:
     nginx_files: Callable[[frozenset[int]], Mapping[str, str]]
     generated: tuple[Generated, ...] = ()
     shared: bool = False
+    caches: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -230,6 +233,16 @@ class ReloadNginx:
 
 
 @dataclass(frozen=True)
+class RunCache:
+    """Start what tells NGINX which replies are still good, or stop it."""
+
+    on: bool
+
+    def __str__(self) -> str:
+        return f"{'start' if self.on else 'stop'} the watch over the reply cache"
+
+
+@dataclass(frozen=True)
 class Retire:
     """Stop and disable an instance that NGINX no longer names."""
 
@@ -255,6 +268,7 @@ Action = (
     | StopSpare
     | WriteUpstream
     | ReloadNginx
+    | RunCache
     | Retire
 )
 
@@ -371,6 +385,8 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
         if wanted.shared and not now.shared_open:
             actions.append(StartShared())
         actions += [Start(n) for n in sorted(serve - now.listening)]
+        if facts.caching != wanted.caches:
+            actions.append(RunCache(wanted.caches))
         if not wanted.maintainer and now.listening and serve - now.listening:
             actions.append(AwaitWarm(serve - now.listening))
     if nginx_changes:

@@ -46,6 +46,7 @@ def gather(host: Host) -> plan.Facts:
         *nginx.generated(package),
         *package.dropins,
         package.worker_file,
+        package.cache_mark,
     )
     return plan.Facts(
         live=host.live,
@@ -55,6 +56,8 @@ def gather(host: Host) -> plan.Facts:
         nginx=nginx.gather(host),
         files={file: read_or_none(host.path(file)) for file in files},
         loaded=nginx.is_loaded(host),
+        caching=host.live
+        and host.show(package.cache_unit, "ActiveState").get("ActiveState") == "active",
         rolling=rolling.load(host),
         shadows=shadows.find(host, state),
     )
@@ -111,6 +114,7 @@ def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
         plan.Generated(package.queue_dropin, queue_dropin(host, settings), "queue"),
         plan.Generated(workers, _dropin(host, "Service", worker_lines), "workers"),
         plan.Generated(package.worker_file, warmed, ""),
+        plan.Generated(package.cache_mark, "" if settings.caches else None, ""),
     )
 
 
@@ -138,6 +142,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
         socket_user=user,
         dropins=socket_dropins(host, user),
         shared=settings.is_shared,
+        caches=settings.caches,
         nginx_files=lambda serving: {
             **({} if theirs else {http: nginx.http_text(host.package, settings, queues(serving))}),
             location: nginx.location_text(

@@ -30,11 +30,11 @@ def say(text: str) -> None:
 def start(iface: "QgsServerInterface", file: Path, runtime: Path) -> None:
     """Load the listed projects, then look after changes."""
     from .filter import Filter
-    from .fresh import Fresh
+    from .fresh import LISTED, Fresh
     from .warm import warm
 
     given = json.loads(file.read_text(encoding="utf-8"))
-    fresh = Fresh(Path(given["reload"]))
+    fresh = Fresh(Path(given["reload"]), listed=runtime / LISTED)
     iface.registerFilter(Filter(iface, fresh), 0)
     warm(iface, fresh, given["warm"], runtime / "warming.json", say)
 

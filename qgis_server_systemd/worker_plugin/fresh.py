@@ -7,6 +7,7 @@ that are still being written. So it is kept from noticing changes (the unit deni
 inotify, and sets the cache's strategy to off), and this decides at each request.
 """
 
+import contextlib
 import json
 import os
 import stat
@@ -34,6 +35,9 @@ PATIENCE = 10.0
 
 MOST = 1000
 """Projects on record at most."""
+
+LISTED = "projects.json"
+"""In a worker's runtime folder: the project files that it has loaded."""
 
 Signature = tuple[int, ...]
 """Whatever differs when the project has changed, a file's time in ns first; empty if
@@ -103,13 +107,18 @@ class Known:
 
 class Fresh:
     """`sign` gives the signature of a project that is no file, such as one in a
-    database, or None if there is no telling."""
+    database, or None if there is no telling. `listed`: where to note the project files that
+    are known, if anywhere."""
 
     def __init__(
-        self, orders: Path, sign: Callable[[str], Signature | None] = lambda project: None
+        self,
+        orders: Path,
+        sign: Callable[[str], Signature | None] = lambda project: None,
+        listed: Path | None = None,
     ) -> None:
         self.orders = orders
         self.sign = sign
+        self.listed = listed
         self.known: dict[str, Known] = {}
         self._turns: dict[str, int] = {}
         self._orders_time = -1
@@ -117,8 +126,23 @@ class Fresh:
     def is_stale(self, project: str) -> bool:
         """Shall QGIS forget what it has of the project, since it is about to be
         served? May wait for one that is loaded for the first time."""
+        new = project not in self.known
+        stale = self._is_stale(project)
+        if new and self.listed and project in self.known:
+            self._list(self.listed)
+        return stale
+
+    def _list(self, file: Path) -> None:
+        beside = file.with_suffix(".new")
+        files = [project for project in self.known if project.startswith("/")]
+        # Where it fails, no reply of the project is kept.
+        with contextlib.suppress(OSError):
+            beside.write_text(json.dumps(files), encoding="utf-8")
+            beside.replace(file)
+
+    def _is_stale(self, project: str) -> bool:
         now = time.monotonic()
-        turn = self._turn(project)
+        turn = self.turn(project)
         known = self.known.get(project)
         is_file = project.startswith("/")
         if known is None or (is_file and not known.whole):
@@ -188,7 +212,7 @@ class Fresh:
             return of_file(project) == found
         return seconds >= SETTLED
 
-    def _turn(self, project: str) -> int:
+    def turn(self, project: str) -> int:
         """The number of the last order to reload the project."""
         try:
             changed = os.stat(self.orders).st_mtime_ns
