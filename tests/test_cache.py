@@ -115,7 +115,7 @@ def test_an_order_makes_a_new_one_at_once(project: Path) -> None:
     assert linked(project) not in (None, first)
 
 
-def test_what_is_gone_or_loaded_nowhere_has_none(project: Path) -> None:
+def test_what_is_gone_has_none(project: Path) -> None:
     watcher = watch(project)
     settle(watcher, project)
     project.unlink()
@@ -123,7 +123,18 @@ def test_what_is_gone_or_loaded_nowhere_has_none(project: Path) -> None:
     assert linked(project) is None
     put(project, "<qgis>1</qgis>")
     settle(watcher, project)
+
+
+def test_what_no_worker_has_loaded_is_watched_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = watch(project)
+    generation = settle(watcher, project)
     (project.parents[1] / "workers/1" / fresh.LISTED).write_text("[]")
+    watcher.look()
+    watcher.look()
+    assert (linked(project), list(watcher.known)) == (generation, [str(project)])
+    monkeypatch.setattr(generations, "MOST", 0)
     watcher.look()
     assert (linked(project), watcher.known) == (None, {})
 

@@ -681,7 +681,7 @@ LARGE_TILE = Case(
 WARNINGS = "/var/log/nginx/warnings.log"
 WARNING_HOST = f"""
 server {{
-    listen 8085;
+    listen 8085 sndbuf=16k;
     error_log {WARNINGS} warn;
     include snippets/qgis-server.conf;
 }}
@@ -696,7 +696,8 @@ def test_no_tile_goes_through_a_file(pool: Testbed) -> None:
         assert 160 << 10 < len(reply.body) < 256 << 10
         assert "temporary file" not in log.read_text()
         # Such a file is told of, if there is one.
-        ask(pool, EVERYTHING, origin, "--limit-rate", "5M")
+        slow = ("curl", "--silent", "--output", "/dev/null", "--limit-rate", "100k")
+        pool.run(*slow, "--max-time", "3", f"{origin}{EVERYTHING.target}", check=False)
         assert "buffered to a temporary file" in log.read_text()
 
 

@@ -112,6 +112,9 @@ def quoted(value: str) -> str:
 TILE = 1024
 """Pixels that a side of a map may have for the reply cache."""
 
+LEAST_IDLE = 60
+"""Seconds for which a reply that nobody asks for stays in the cache at least."""
+
 LAST = 1000
 """How much more the other workers weigh than those that may have heavy requests."""
 
@@ -181,7 +184,7 @@ def _cache_text(package: Package, settings: Settings) -> str:
             "replies": package.replies,
             "generations": package.generations,
             "size": settings.reply_cache.lower(),
-            "seconds": str(settings.reply_cache_seconds),
+            "idle": str(max(LEAST_IDLE, settings.reply_cache_seconds)),
             "tile": heavy.at_most(TILE),
             "default": quoted(default),
         },

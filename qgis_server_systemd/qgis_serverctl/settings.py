@@ -325,7 +325,8 @@ class Settings:
         help=(
             "How old a reply from the cache may be before it is made anew, which counts\n"
             "where data change, but not the project. One that is older is still sent once\n"
-            "while it is made anew, up to twice this age; and while the pool does not answer."
+            "while it is made anew, up to twice this age or this and a minute; and while the\n"
+            "pool does not answer."
         ),
         example="3600",
     )

@@ -5,7 +5,7 @@
 
 NGINX keeps a reply under the generation that its project had when the request came: the
 name of the file that the link FOLDER/projects/<path> leads to. Once a second this looks at
-all projects that workers have loaded, as they note them in WORKERS/N/projects.json. When a
+all projects that workers have loaded since it began, as they note them in WORKERS/N/projects.json. When a
 file changes, its link goes, and with it all that was kept of it. The link comes back, to a
 new generation, once every worker serves the project anew at its next request: then
 nothing of the old one can be kept any more, however long it was in the making.
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from .fresh import LISTED, LOOK_EVERY, SETTLED, Fresh, Signature, age, is_whole, of_file
+from .fresh import LISTED, LOOK_EVERY, MOST, SETTLED, Fresh, Signature, age, is_whole, of_file
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -77,9 +77,12 @@ class Generations:
 
     def look(self) -> None:
         loaded = self.loaded()
+        full = len(self.known.keys() | loaded) > MOST
         for path in self.known.keys() - loaded:
-            self.end(path, self.known.pop(path))
-        for path in loaded:
+            # What was kept of it is good, whether or not a worker has it loaded now.
+            if full or not self.known[path].signature:
+                self.end(path, self.known.pop(path))
+        for path in self.known.keys() | loaded:
             self.look_at(path)
 
     def look_at(self, path: str) -> None:
