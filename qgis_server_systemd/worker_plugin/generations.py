@@ -5,10 +5,11 @@
 
 NGINX keeps a reply under the generation that its project had when the request came: the
 name of the file that the link FOLDER/projects/<path> leads to. Once a second this looks at
-all projects that workers have loaded since it began, as they note them in WORKERS/N/projects.json. When a
-file changes, its link goes, and with it all that was kept of it. The link comes back, to a
-new generation, once every worker serves the project anew at its next request: then
-nothing of the old one can be kept any more, however long it was in the making.
+all projects that workers have loaded since it began, as they note them in
+WORKERS/N/projects.json. When a file changes, its link goes, and with it all that was kept of
+it. The link comes back, to a new generation, once every worker serves the project anew at
+its next request: then nothing of the old one can be kept any more, however long it was in
+the making.
 
 It runs beside the workers, as their user, and sees what they see. FOLDER goes when it ends,
 however it ends: nothing is kept then, and nothing sent of what was.
