@@ -13,9 +13,9 @@ from .template import render
 def at_least(number: int) -> str:
     """A regular expression for whole numbers from `number` on, in decimal digits."""
     digits = str(number)
-    longer = f"[1-9][0-9]{{{len(digits)},}}"
+    longer = f"[1-9]{'[0-9]' * len(digits)}[0-9]*"
     above = (
-        f"{digits[:at]}[{int(digit) + 1}-9][0-9]{{{len(digits) - at - 1}}}"
+        f"{digits[:at]}[{int(digit) + 1}-9]{'[0-9]' * (len(digits) - at - 1)}"
         for at, digit in enumerate(digits)
         if digit != "9"
     )
