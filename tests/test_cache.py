@@ -15,6 +15,7 @@ import pytest
 from harm import in_background
 from pool import apt, ctl, load, main_pid, serving_bed, wait_for
 from serving import get_map, wfs, wms, wmts
+from test_fresh import titles
 from testbed import Reply, Testbed
 
 from qgis_server_systemd.worker_plugin import fresh, generations
@@ -355,9 +356,11 @@ def noted(bed: Testbed, name: str) -> int:
 
 
 def old_is_kept(bed: Testbed) -> str:
-    """Returns the generation."""
+    """By NGINX, and loaded by each worker. Returns the generation."""
+    former = link(bed, PROJECT)
     write(bed, "Old")
-    wait_for(lambda: title(fetch(bed, TITLE)) == "Old", "it is served", timeout=15)
+    wait_for(lambda: titles(bed, PROJECT) == {"Old"}, "every worker has it", timeout=15)
+    wait_for(lambda: link(bed, PROJECT) not in (None, former), "it is kept", timeout=15)
     before = ready(bed, PROJECT)
     fetch(bed, TITLE)
     reply = fetch(bed, TITLE)
