@@ -765,7 +765,10 @@ def hold_layers(
     layers = [base := stack.enter_context(hold_layer(lambda: base_tree(suite)))]
     if PROJECTS_SCRIPT.is_file():
         layers.insert(0, stack.enter_context(hold_layer(lambda: maps_layer(suite, base))))
-    for what, prepare in (("tools", tools and PREPARE_TOOLS), ("rivals", rivals and PREPARE_RIVALS)):
+    for what, prepare in (
+        ("tools", tools and PREPARE_TOOLS),
+        ("rivals", rivals and PREPARE_RIVALS),
+    ):
         if prepare:
             get = functools.partial(extra_layer, suite, base, what, prepare)
             layers.insert(0, stack.enter_context(hold_layer(get)))

@@ -32,7 +32,7 @@ class Options:
 
     workers: int = 4
     rounds: int = 3
-    seconds: float = 5.0
+    seconds: float = 4.0
     contestants: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
 
@@ -97,7 +97,9 @@ def calibrate(bed: Testbed, seconds: float) -> float:
     requests = [Request("file", "/tile.txt", "text/plain")]
     # A reload is done when the new processes accept.
     with suppress(StopIteration):
-        for _ in iter(lambda: drive(bed, Spec(STATIC, [Group(1, requests)], 0)).sent[0].problem, ""):
+        for _ in iter(
+            lambda: drive(bed, Spec(STATIC, [Group(1, requests)], 0)).sent[0].problem, ""
+        ):
             pass
     return of_round(drive(bed, Spec(STATIC, [Group(4, requests)], seconds))).rate
 
@@ -168,6 +170,8 @@ def compare(
     generator: float | None = None
     for number in range(1, options.rounds + 1):
         for contestant in list(ready):
+            if number > contestant.rounds:
+                continue
             progress(f"round {number} of {options.rounds}: {contestant.title}")
             try:
                 found = turn(bed, contestant, tasks, options)
@@ -190,6 +194,7 @@ def compare(
         "seconds": options.seconds,
         "missing": missing,
         "generator_rate": generator,
+        "titles": {task.name: task.title for task in tasks},
         "contestants": {one.name: contestants.described(one) for one in there},
         "workloads": {
             name: {

@@ -34,7 +34,7 @@ class Contestant:
     """`path`: the beginning of its URLs, up to the query. `start`, `stop` and `restart` are
     commands; `restart` exchanges all workers, by the best way that it has to do so. `before`
     comes before a start, and is not measured.
-    `sockets`: paths that its workers accept on; empty where requests wait elsewhere, so that
+    `rounds`: no more than so many. `sockets`: paths that its workers accept on; empty where requests wait elsewhere, so that
     they can't be seen from outside. `needs`: a program without which it can't run."""
 
     name: str
@@ -49,6 +49,7 @@ class Contestant:
     program: str = PROGRAM
     needs: str = ""
     prepare: Callable[[Testbed, int], None] | None = None
+    rounds: int = 1000
     ours: bool = False
 
 
@@ -181,6 +182,7 @@ def contestants(workers: int) -> tuple[Contestant, ...]:
             **unit("rival-fcgiwrap"),
             sockets=("/run/fcgiwrap-qgis/socket",),
             program=r"/usr/sbin/fcgiwrap",
+            rounds=1,  # slow, and so far behind that one is enough
             needs="/usr/sbin/fcgiwrap",
         ),
         Contestant(

@@ -1,25 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the package itself costs, measured in a booted container of each release:
-
-    make bench        (ARGS='--suite trixie --json')
-
-Seconds of processor time, of `qgis-serverctl status` over 16 instances, and of the
-monitor that watches them. The exit status is 1 if status takes more than it may.
-"""
+"""What the package itself costs: seconds of processor time of `qgis-serverctl status` over
+16 instances, and of the monitor that watches them."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Mapping
 
-from pool import ctl, install, put_package
-from testbed import SUITES, Testbed, say
-
-from qgis_server_systemd.build import build
+from pool import ctl
+from testbed import Testbed
 
 INSTANCES = 16
 ROUNDS = 5
@@ -47,22 +36,16 @@ def ticks(bed: Testbed, unit: str) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def measure(suite: str, package: Path) -> dict[str, float]:
-    with Testbed(suite) as bed:
-        say(f"{suite}: {INSTANCES} instances")
-        put_package(bed, package)
-        bed.boot()
-        install(bed, "nginx")
-        ctl(bed, "site", "enable")
-        ctl(bed, "scale", str(INSTANCES))
-        say(f"{suite}: status, {ROUNDS} rounds")
-        rounds = [cpu(bed, "qgis-serverctl", "status", "--json") for _ in range(ROUNDS)]
-        # A bare start of the interpreter, side by side: what can't be saved.
-        python = [cpu(bed, "python3", "-c", "pass") for _ in range(ROUNDS)]
-        say(f"{suite}: the monitor, {WATCHED} s")
-        before = ticks(bed, "qgis-server-monitor.service")
-        bed.run("sleep", str(WATCHED))
-        used = ticks(bed, "qgis-server-monitor.service") - before
+def measure(bed: Testbed) -> dict[str, float]:
+    """In a booted container with the package and NGINX."""
+    ctl(bed, "site", "enable")
+    ctl(bed, "scale", str(INSTANCES))
+    rounds = [cpu(bed, "qgis-serverctl", "status", "--json") for _ in range(ROUNDS)]
+    # A bare start of the interpreter, side by side: what can't be saved.
+    python = [cpu(bed, "python3", "-c", "pass") for _ in range(ROUNDS)]
+    before = ticks(bed, "qgis-server-monitor.service")
+    bed.run("sleep", str(WATCHED))
+    used = ticks(bed, "qgis-server-monitor.service") - before
     return {
         "status_cpu_s": round(statistics.median(rounds), 3),
         "python_cpu_s": round(statistics.median(python), 3),
@@ -70,24 +53,6 @@ def measure(suite: str, package: Path) -> dict[str, float]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="measure what the package itself costs")
-    parser.add_argument("--suite", action="append", choices=SUITES)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        (package,) = (file for file in build(Path(folder)) if file.suffix == ".deb")
-        found = {suite: measure(suite, package) for suite in args.suite or SUITES}
-    if args.json:
-        print(json.dumps(found, indent=2))
-    else:
-        for suite, values in found.items():
-            print(suite, *(f"{name} {value}" for name, value in values.items()), sep="  ")
-    dear = [suite for suite, values in found.items() if values["status_cpu_s"] > STATUS_LIMIT]
-    for suite in dear:
-        print(f"bench: {suite}: status takes more than {STATUS_LIMIT} s", file=sys.stderr)
-    return 1 if dear else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def is_dear(values: Mapping[str, float]) -> bool:
+    """Does status take more than it may?"""
+    return values.get("status_cpu_s", 0) > STATUS_LIMIT

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Round:
     of processor time for each request; `pss`: of the workers, in MiB; `idle_while_waiting`: the
     share of time in which a request waited although a worker was idle, None where nobody can
     see it; `generator`: the share of one core that the load itself took; `command`: seconds of
-    the restart."""
+    the restart. `others`: cores that everybody else on the machine had meanwhile."""
 
     rate: float
     megapixels: float
@@ -51,6 +51,7 @@ class Round:
     workers: int
     idle_while_waiting: float | None
     generator: float
+    others: float
     command: float
     kinds: dict[str, OfKind]
     problems: dict[str, int]
@@ -105,10 +106,10 @@ def of_round(result: Result) -> Round:
         workers=int(samples["workers"]),
         idle_while_waiting=samples["wasted"] / sampled if sampled else None,
         generator=result.own_cpu / result.wall,
+        others=result.others_cpu / result.wall,
         command=result.command,
         kinds={
-            kind: of_kind([one for one in result.sent if one.kind == kind], end)
-            for kind in kinds
+            kind: of_kind([one for one in result.sent if one.kind == kind], end) for kind in kinds
         },
         problems=problems,
     )
@@ -123,7 +124,7 @@ def figure(values: Iterable[float]) -> Figure:
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
     """All rounds of a workload and a contestant; failures are added up."""
-    names = ("rate", "megapixels", "cpu", "pss", "workers", "generator", "command")
+    names = ("rate", "megapixels", "cpu", "pss", "workers", "generator", "others", "command")
     found: dict[str, Any] = {
         name: asdict(figure(getattr(one, name) for one in rounds)) for name in names
     }
@@ -169,7 +170,7 @@ def table(rows: Sequence[Row]) -> str:
 
 HEAD = (
     "contestant", "requests", "req/s", "(least–most)", "of (a)", "p50 ms", "p95", "p99", "max",
-    "failed", "Mpx/s", "CPU ms", "PSS MiB", "idle %",
+    "failed", "Mpx/s", "CPU ms", "PSS MiB", "idle %", "others",
 )  # fmt: skip
 
 
@@ -190,6 +191,7 @@ def workload_table(found: Mapping[str, Mapping[str, Any]]) -> str:
                 number(1000 * values["cpu"]["median"]),
                 number(values["pss"]["median"]),
                 number(None if idle is None else 100 * idle["median"], 1),
+                number(values["others"]["median"], 1),
             )
             rows.append(
                 (
@@ -201,7 +203,87 @@ def workload_table(found: Mapping[str, Mapping[str, Any]]) -> str:
                     *times,
                     number(of["max"]["most"]),
                     str(of["failed"]),
-                    *(whole if place == 0 else ("",) * 4),
+                    *(whole if place == 0 else ("",) * 5),
                 )
             )
     return table(rows)
+
+
+LEGEND = """\
+req/s: median of the rounds; of (a): divided by that of the first contestant; p50, p95, p99: of
+the replies, medians of the rounds; max: of all rounds; CPU ms: processor time of the whole
+container for each request; PSS: of all workers; idle %: of the time, a request waited although
+a worker was idle (– where nobody can see it); others: cores that others had meanwhile."""
+
+
+def compared(found: Mapping[str, Any]) -> Iterator[str]:
+    """The part `compare`."""
+    yield (
+        f"{found['workers']} workers each, {found['rounds']} rounds, "
+        f"{found['seconds']:g} s for each workload"
+    )
+    for name, by in found["workloads"].items():
+        if by:
+            yield f"\n{name}: {found['titles'][name]}\n{workload_table(by)}"
+            yield from problems(by)
+    yield f"\n{LEGEND}"
+    if found["generator_rate"] is not None:
+        rates = [
+            sum(of["rate"]["most"] for of in one["kinds"].values())
+            for by in found["workloads"].values()
+            for one in by.values()
+        ]
+        yield (
+            f"The load generator gets {found['generator_rate']:.0f} files of a tile's size a "
+            f"second, {found['generator_rate'] / max(rates, default=math.nan):.0f} times the "
+            "highest rate above."
+        )
+    for name, reason in found["missing"].items():
+        yield f"not measured: {name}: {reason}"
+
+
+def problems(by: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What the failures were."""
+    for name, one in by.items():
+        for problem, times in one["problems"].items():
+            yield f"  {name}: {times} x {problem}"
+
+
+def scaled(found: Mapping[str, Any]) -> Iterator[str]:
+    """The part `scaling`."""
+    yield (
+        f"\nmore workers than cores: {found['cores']} cores, tiles, "
+        f"{found['clients']} clients (many) or 1 (single)"
+    )
+    yield workload_table(found["rows"])
+
+
+def remembered(found: Mapping[str, Any]) -> Iterator[str]:
+    """The part `memory`."""
+    yield "\nmemory of all workers after the same requests, in MiB"
+    head = ("", "workers", "PSS", "PSS each", "RSS", "anonymous PSS")
+    rows: list[Row] = [head]
+    for name, one in found.items():
+        if isinstance(one, dict):
+            whole = (one["Pss"], one["Pss"] / max(1, one["workers"]), one["Rss"], one["Pss_Anon"])
+            rows.append((name, str(one["workers"]), *map(number, whole)))
+    yield table(rows)
+    yield from (f"{name}: {one}" for name, one in found.items() if isinstance(one, str))
+
+
+def owned(found: Mapping[str, float]) -> Iterator[str]:
+    """The part `own`."""
+    yield "\nwhat the package itself costs"
+    yield from (f"  {name} {value}" for name, value in found.items())
+
+
+def text(suite: str, found: Mapping[str, Any]) -> str:
+    """All parts of a release."""
+    lines = [
+        f"{suite}  ({', '.join(f'{name} {value}' for name, value in found['machine'].items())})"
+    ]
+    parts = {"compare": compared, "scaling": scaled, "memory": remembered, "own": owned}
+    for part, lines_of in parts.items():
+        if part in found:
+            lines += lines_of(found[part])
+    return "\n".join(lines) + "\n"

@@ -74,9 +74,7 @@ def light(base: str) -> list[Request]:
 
 def heavy(base: str) -> list[Request]:
     """A large map of two layers."""
-    return [
-        get_map(base, "heavy", "countries,states_provinces", (-90, -180, 90, 180), HEAVY_SIZE)
-    ]
+    return [get_map(base, "heavy", "countries,states_provinces", (-90, -180, 90, 180), HEAVY_SIZE)]
 
 
 def replay(base: str) -> list[Request]:

@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-TIMEOUT = 120.0
+TIMEOUT = 60.0
 """Seconds that a client waits for the next piece of a reply."""
 CPU = Path("/sys/fs/cgroup/cpu.stat")
 """Of the whole container; this program does not belong to its control groups."""
@@ -80,13 +80,14 @@ class Sent:
 class Result:
     """`seconds`: of the load, without the wait for the last replies. `cpu` and `own_cpu`:
     processor time of the container and of this program, until the last reply, in seconds;
-    `wall` is as long. `command`: how long it took. `samples`: see sample.py."""
+    `wall` is as long, and `others_cpu` that of everybody else on the machine. `command`: how long it took. `samples`: see sample.py."""
 
     sent: list[Sent]
     seconds: float
     wall: float
     cpu: float
     own_cpu: float
+    others_cpu: float
     command: float
     samples: dict[str, float]
 
@@ -181,7 +182,6 @@ class Load:
             thread.join()
         return seconds, command
 
-
     def run_first(self) -> tuple[float, float]:
         """The time until the command has ended and the first reply has come counts as that
         request's."""
@@ -211,6 +211,13 @@ def container_cpu() -> float:
     raise SystemExit(f"drive: {CPU} has no usage_usec")
 
 
+def machine_cpu() -> float:
+    """Processor time of the whole machine so far, in seconds (proc(5), /proc/stat)."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+    user, nice, system, _, _, irq, softirq = map(int, fields[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 def drive(spec: Spec) -> Result:
     sampler = subprocess.Popen(
         [sys.executable, "-m", "bench.inside.sample", spec.program, *spec.sockets],
@@ -223,14 +230,16 @@ def drive(spec: Spec) -> Result:
     select.select([sampler.stdout], [], [], 30)
     sampler.stdout.readline()
     load = Load(spec)
-    cpu, own = container_cpu(), time.process_time()
+    whole, cpu, own = machine_cpu(), container_cpu(), time.process_time()
     seconds, command = load.run_first() if spec.first else load.run()
     sampler.stdin.write("\n")
     sampler.stdin.flush()
     wall = time.monotonic() - load.start
     cpu, own = container_cpu() - cpu, time.process_time() - own
+    whole = machine_cpu() - whole
     samples = json.loads(sampler.communicate()[0])
-    return Result(load.sent, seconds, wall, cpu, own, command, samples)
+    others = max(0.0, whole - cpu - own - samples["cpu"])
+    return Result(load.sent, seconds, wall, cpu, own, others, command, samples)
 
 
 def main() -> None:

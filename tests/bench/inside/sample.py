@@ -47,13 +47,15 @@ class Sample:
 @dataclass(frozen=True)
 class Times:
     """Seconds: of all samples; in which any request waited for a worker; in which one waited
-    while a worker was idle. `pss`: of all workers, in bytes; `workers`: how many."""
+    while a worker was idle. `pss`: of all workers, in bytes; `workers`: how many. `cpu`: what
+    the samples took of processor time, in seconds."""
 
     sampled: float = 0.0
     waited: float = 0.0
     wasted: float = 0.0
     pss: int = 0
     workers: int = 0
+    cpu: float = 0.0
 
 
 def count(times: Times, before: Sample, now: Sample) -> Times:
@@ -83,7 +85,9 @@ def processes(pattern: str) -> Iterator[int]:
     """Processes whose command matches."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (
+                (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            )
             if re.match(pattern, command):
                 yield int(folder.name)
 
@@ -122,11 +126,9 @@ def main() -> None:
             pids, looked = list(processes(pattern)), now.at
         if not times.pss and now.at - start.at > MEMORY_AFTER:
             all_of_them = set(processes(f"{pattern}|{MAPSERV}"))
-            times = replace(
-                times, pss=sum(map(pss, all_of_them)) or 1, workers=len(all_of_them)
-            )
+            times = replace(times, pss=sum(map(pss, all_of_them)) or 1, workers=len(all_of_them))
             before = replace(before, at=time.monotonic())
-    json.dump(asdict(times), sys.stdout)
+    json.dump(asdict(replace(times, cpu=time.process_time())), sys.stdout)
 
 
 if __name__ == "__main__":
