@@ -26,14 +26,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pool import install, put_package
+from testbed import SUITES, Testbed, say
+
 from bench import memory, own, scaling
 from bench.compare import Options, compare
 from bench.contestants import contestants
 from bench.report import text, without_nan
 from bench.workloads import WORKLOADS
-from pool import install, put_package
-from testbed import SUITES, Testbed, say
-
 from qgis_server_systemd.build import build
 
 THOROUGH = Options(rounds=7, seconds=20)

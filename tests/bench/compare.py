@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed import Testbed, say
+
 import qgis_server_systemd
 from bench import contestants, workloads
 from bench.contestants import Contestant, Unavailable
 from bench.inside.drive import Group, Request, Result, Sent, Spec
 from bench.report import Round, of_round, summary
 from bench.workloads import Workload
-from testbed import Testbed, say
 
 LIBRARY = "/root/bench"
 STATIC = 8100

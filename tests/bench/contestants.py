@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from pool import ctl
@@ -33,9 +34,9 @@ class Unavailable(Exception):
 class Contestant:
     """`path`: the beginning of its URLs, up to the query. `start`, `stop` and `restart` are
     commands; `restart` exchanges all workers, by the best way that it has to do so. `before`
-    comes before a start, and is not measured.
-    `rounds`: no more than so many. `sockets`: paths that its workers accept on; empty where requests wait elsewhere, so that
-    they can't be seen from outside. `needs`: a program without which it can't run."""
+    comes before a start, and is not measured. `rounds`: no more than so many. `sockets`: paths
+    that its workers accept on; empty where requests wait elsewhere, so that they can't be seen
+    from outside. `needs`: a program without which it can't run."""
 
     name: str
     title: str
@@ -109,7 +110,7 @@ def each(pattern: str, workers: int) -> str:
     return " ".join(pattern.replace("N", str(number + 1)) for number in range(workers))
 
 
-def unit(name: str, restart: str = "") -> dict[str, str]:
+def unit(name: str, restart: str = "") -> dict[str, Any]:
     """Commands for a contestant that is one unit."""
     return {
         "start": f"systemctl start {name}",

@@ -9,12 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pool import ctl, settled, wait_for
+from testbed import Testbed, say
+
 from bench import contestants, workloads
 from bench.compare import drive, prepare
 from bench.contestants import PROGRAM, PROJECT, ours
 from bench.inside.drive import Group, Spec
-from pool import ctl, settled, wait_for
-from testbed import Testbed, say
 
 WORKERS = 4
 SECONDS = 5.0

@@ -154,7 +154,7 @@ def without_nan(value: Any) -> Any:
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -169,7 +169,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 HEAD = (
-    "contestant", "requests", "req/s", "(least–most)", "of (a)", "p50 ms", "p95", "p99", "max",
+    "contestant", "requests", "req/s", "(least to most)", "of (a)", "p50 ms", "p95", "p99", "max",
     "failed", "Mpx/s", "CPU ms", "PSS MiB", "idle %", "others",
 )  # fmt: skip
 
@@ -183,7 +183,7 @@ def workload_table(found: Mapping[str, Mapping[str, Any]]) -> str:
         for place, (kind, of) in enumerate(values["kinds"].items()):
             rate = of["rate"]["median"]
             base = first.setdefault(kind, rate)
-            spread = f"({number(of['rate']['least'], 1)}–{number(of['rate']['most'], 1)})"
+            spread = f"({number(of['rate']['least'], 1)} to {number(of['rate']['most'], 1)})"
             times = (number(of[key]["median"]) for key in ("p50", "p95", "p99"))
             idle = values["idle_while_waiting"]
             whole = (
@@ -213,7 +213,7 @@ LEGEND = """\
 req/s: median of the rounds; of (a): divided by that of the first contestant; p50, p95, p99: of
 the replies, medians of the rounds; max: of all rounds; CPU ms: processor time of the whole
 container for each request; PSS: of all workers; idle %: of the time, a request waited although
-a worker was idle (– where nobody can see it); others: cores that others had meanwhile."""
+a worker was idle (- where it can't be seen); others: cores that others had meanwhile."""
 
 
 def compared(found: Mapping[str, Any]) -> Iterator[str]:

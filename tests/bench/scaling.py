@@ -7,13 +7,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pool import cpus_of_init, ctl, settled, wait_for
+from testbed import Testbed, say
+
 from bench import workloads
 from bench.compare import Options, drive, prepare, warm_up
 from bench.contestants import PROJECT, Contestant, ours
 from bench.inside.drive import Group, Spec
 from bench.report import Round, of_round, summary
-from pool import cpus_of_init, ctl, settled, wait_for
-from testbed import Testbed, say
 
 FACTORS = (1, 2, 4)
 QUEUE = "shared"

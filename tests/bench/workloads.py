@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
 from bench.inside.drive import Group, Request
@@ -32,7 +33,7 @@ class Workload:
     first: bool = False
 
 
-def ask(base: str, kind: str, content: str, pixels: int = 0, **parameters: object) -> Request:
+def ask(base: str, kind: str, content: str, *, pixels: int = 0, **parameters: object) -> Request:
     return Request(kind, f"{base}{urlencode(parameters)}", content, pixels)
 
 
@@ -43,7 +44,7 @@ def get_map(
         base,
         kind,
         "image/png",
-        size * size,
+        pixels=size * size,
         SERVICE="WMS",
         VERSION="1.3.0",
         REQUEST="GetMap",
@@ -86,7 +87,7 @@ def replay(base: str) -> list[Request]:
 
 
 def _replayed(base: str, kind: str, box: tuple[float, float, float, float]) -> Request:
-    wms = {"SERVICE": "WMS", "VERSION": "1.3.0"}
+    wms: dict[str, Any] = {"SERVICE": "WMS", "VERSION": "1.3.0"}
     south, west, north, east = box
     if kind == "tile":
         return get_map(base, kind, "countries,disputed_borders", box, LIGHT_SIZE)

@@ -78,9 +78,10 @@ class Sent:
 
 @dataclass(frozen=True)
 class Result:
-    """`seconds`: of the load, without the wait for the last replies. `cpu` and `own_cpu`:
-    processor time of the container and of this program, until the last reply, in seconds;
-    `wall` is as long, and `others_cpu` that of everybody else on the machine. `command`: how long it took. `samples`: see sample.py."""
+    """`seconds`: of the load, without the wait for the last replies. `wall`: until the last
+    reply. Processor time meanwhile, in seconds: `cpu` of the container, `own_cpu` of this
+    program, `others_cpu` of everybody else on the machine. `command`: how long it took.
+    `samples`: see sample.py."""
 
     sent: list[Sent]
     seconds: float
@@ -160,7 +161,7 @@ class Load:
 
     def run(self) -> tuple[float, float]:
         """How long the load and the command lasted, in seconds."""
-        threads = []
+        threads: list[threading.Thread] = []
         for group in self.spec.groups:
             for number in range(group.clients):
                 turn = number * len(group.requests) // group.clients

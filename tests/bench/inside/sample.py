@@ -76,9 +76,10 @@ def not_accepted(table: str, paths: Collection[str]) -> Iterator[str]:
     (proc(5)). They have no inode yet; the first column tells them apart."""
     for line in table.splitlines()[1:]:
         fields = line.split(maxsplit=7)
-        if len(fields) == 8 and fields[7] in paths and fields[6] == "0":
-            if not int(fields[3], 16) & LISTENS:
-                yield fields[0]
+        if len(fields) < 8 or fields[7] not in paths or int(fields[3], 16) & LISTENS:
+            continue
+        if fields[6] == "0":
+            yield fields[0]
 
 
 def processes(pattern: str) -> Iterator[int]:
