@@ -6,11 +6,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pool import wait_for
 from testbed import Testbed, say
 
 import qgis_server_systemd
@@ -95,14 +95,12 @@ def calibrate(bed: Testbed, seconds: float) -> float:
         f"server {{ listen {STATIC}; root /srv/bench; default_type text/plain; }}\n",
     )
     bed.run("systemctl", "reload", "nginx")
-    requests = [Request("file", "/tile.txt", "text/plain")]
-    # A reload is done when the new processes accept.
-    with suppress(StopIteration):
-        for _ in iter(
-            lambda: drive(bed, Spec(STATIC, [Group(1, requests)], 0)).sent[0].problem, ""
-        ):
-            pass
-    return of_round(drive(bed, Spec(STATIC, [Group(4, requests)], seconds))).rate
+    clients = [Group(4, [Request("file", "/tile.txt", "text/plain")])]
+    wait_for(
+        lambda: not any(one.problem for one in drive(bed, Spec(STATIC, clients, 0)).sent),
+        "NGINX sends the file",
+    )
+    return of_round(drive(bed, Spec(STATIC, clients, seconds))).rate
 
 
 def chosen(options: Options) -> tuple[list[Contestant], list[Workload]]:
