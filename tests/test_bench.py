@@ -11,11 +11,11 @@ from testbed import Testbed
 
 
 def test_a_short_benchmark(server: Testbed) -> None:
-    options = Options(2, 1, 2.0, contestants=("ours-shared",), workloads=("light",))
+    options = Options(2, 1, 2.0, contestants=("ours-per-worker",), workloads=("light",))
     found = compare(server, options)
     again = json.loads(json.dumps(without_nan(found), allow_nan=False))
     assert again["missing"] == {}
-    one = again["workloads"]["light"]["ours-shared"]
+    one = again["workloads"]["light"]["ours-per-worker"]
     light = one["kinds"]["light"]
     assert (light["failed"], one["problems"]) == (0, {})
     assert light["rate"]["median"] > 0
@@ -25,4 +25,4 @@ def test_a_short_benchmark(server: Testbed) -> None:
     assert one["idle_while_waiting"] is not None, "the queue was looked at"
     # The generator must not be what is measured.
     assert again["generator_rate"] > 3 * light["rate"]["most"]
-    assert "ours-shared" in text(server.suite, {"machine": {}, "compare": found})
+    assert "ours-per-worker" in text(server.suite, {"machine": {}, "compare": found})

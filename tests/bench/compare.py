@@ -77,10 +77,9 @@ def warm_up(bed: Testbed, contestant: Contestant, workers: int) -> None:
     drive(bed, Spec(contestant.port, groups, WARM_UP))
     one_each = {request.kind: request for request in workloads.replay(contestant.path)}
     kinds = [*one_each.values(), workloads.light(contestant.path)[0]]
-    for request in kinds:
-        sent = drive(bed, Spec(contestant.port, [Group(1, [request])], 0)).sent[0]
+    for sent in drive(bed, Spec(contestant.port, [Group(1, [one]) for one in kinds], 0)).sent:
         if sent.problem:
-            raise Unavailable(f"{request.path} gives {sent.problem}")
+            raise Unavailable(f"its reply to a request for {sent.kind} is bad: {sent.problem}")
 
 
 def calibrate(bed: Testbed, seconds: float) -> float:
