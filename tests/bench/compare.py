@@ -145,6 +145,8 @@ def turn(
         begin = of_round(drive(bed, spec_of(contestant, workloads.FIRST, 0)))
         warm_up(bed, contestant, options.workers)
         for workload in tasks:
+            if contestant.only and workload.name not in contestant.only:
+                continue
             if workload.first:
                 found[workload.name] = begin
             else:

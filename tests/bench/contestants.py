@@ -34,9 +34,10 @@ class Unavailable(Exception):
 class Contestant:
     """`path`: the beginning of its URLs, up to the query. `start`, `stop` and `restart` are
     commands; `restart` exchanges all workers, by the best way that it has to do so. `before`
-    comes before a start, and is not measured. `rounds`: no more than so many. `sockets`: paths
-    that its workers accept on; empty where requests wait elsewhere, so that they can't be seen
-    from outside. `needs`: a program without which it can't run."""
+    comes before a start, and is not measured. `rounds`: no more than so many; `only`: no
+    other workloads, if any is named. `sockets`: paths that its workers accept on; empty where
+    requests wait elsewhere, so that they can't be seen from outside. `needs`: a program without
+    which it can't run."""
 
     name: str
     title: str
@@ -51,6 +52,7 @@ class Contestant:
     needs: str = ""
     prepare: Callable[[Testbed, int], None] | None = None
     rounds: int = 1000
+    only: tuple[str, ...] = ()
     ours: bool = False
 
 
@@ -183,7 +185,9 @@ def contestants(workers: int) -> tuple[Contestant, ...]:
             **unit("rival-fcgiwrap"),
             sockets=("/run/fcgiwrap-qgis/socket",),
             program=r"/usr/sbin/fcgiwrap",
-            rounds=1,  # slow, and so far behind that one is enough
+            # So slow, and so far behind, that this is enough.
+            rounds=1,
+            only=("first", "light", "3+1"),
             needs="/usr/sbin/fcgiwrap",
         ),
         Contestant(
