@@ -9,7 +9,7 @@ the same number of workers, in turns and in several rounds. What the parts measu
     compare   the contestants: rate, latency, failures, processor time, memory, and the time
               in which requests waited although a worker was idle
     scaling   this package with as many workers as cores, and with more
-    memory    what workers share, and what MALLOC_ARENA_MAX and MemoryKSM= make of it
+    memory    what workers share, and what MALLOC_ARENA_MAX and MemoryKSM= (--ksm) make of it
     own       what the package itself costs; the exit status is 1 if that is too much
 """
 
@@ -65,6 +65,11 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help=f"{THOROUGH.rounds} rounds, {THOROUGH.seconds:g} s for each workload",
     )
+    parser.add_argument(
+        "--ksm",
+        action="store_true",
+        help="memory: MemoryKSM= as well, for which this machine's KSM is turned on meanwhile",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser.parse_args()
 
@@ -89,12 +94,14 @@ def machine() -> dict[str, str]:
     }
 
 
-def measure(suite: str, package: Path, parts: list[str], wanted: Options) -> dict[str, Any]:
+def measure(
+    suite: str, package: Path, parts: list[str], wanted: Options, *, ksm: bool
+) -> dict[str, Any]:
     """All chosen parts in one release. Each part has a container of its own."""
     whole: dict[str, Callable[[Testbed], dict[str, Any]]] = {
         "compare": lambda bed: compare(bed, wanted),
         "scaling": lambda bed: scaling.measure(bed, wanted),
-        "memory": memory.measure,
+        "memory": lambda bed: memory.measure(bed, ksm=ksm),
         "own": own.measure,
     }
     found: dict[str, Any] = {"machine": machine()}
@@ -119,7 +126,7 @@ def main() -> int:
         (package,) = (file for file in build(Path(folder)) if file.suffix == ".deb")
         found = {}
         for suite in args.suite or SUITES:
-            found[suite] = measure(suite, package, parts, options(args))
+            found[suite] = measure(suite, package, parts, options(args), ksm=args.ksm)
             if not args.json:
                 print(text(suite, found[suite]), flush=True)
     if args.json:

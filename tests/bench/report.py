@@ -261,12 +261,13 @@ def scaled(found: Mapping[str, Any]) -> Iterator[str]:
 def remembered(found: Mapping[str, Any]) -> Iterator[str]:
     """The part `memory`."""
     yield "\nmemory of all workers after the same requests, in MiB"
-    head = ("", "workers", "PSS", "PSS each", "RSS", "anonymous PSS")
+    head = ("", "workers", "PSS", "PSS each", "RSS", "anonymous PSS", "merged")
     rows: list[Row] = [head]
     for name, one in found.items():
         if isinstance(one, dict):
             whole = (one["Pss"], one["Pss"] / max(1, one["workers"]), one["Rss"], one["Pss_Anon"])
-            rows.append((name, str(one["workers"]), *map(number, whole)))
+            merged = number(one.get("saved"), 1)
+            rows.append((name, str(one["workers"]), *map(number, whole), merged))
     yield table(rows)
     yield from (f"{name}: {one}" for name, one in found.items() if isinstance(one, str))
 
