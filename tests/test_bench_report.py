@@ -29,7 +29,7 @@ def sent(client: int, kind: str, began: float, took: float, problem: str = "") -
 
 def result(*all_sent: Sent, sampled: float = 10.0, wasted: float = 1.0) -> Result:
     samples = {"sampled": sampled, "waited": 2.0, "wasted": wasted, "pss": 2**20, "workers": 4}
-    return Result(list(all_sent), 4.0, 5.0, 6.0, 0.5, 0.1, 0.0, samples)
+    return Result(list(all_sent), 4.0, 5.0, 6.0, 0.5, 0.1, 0.0, 0, samples)
 
 
 # ---- Figures

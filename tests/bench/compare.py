@@ -66,6 +66,7 @@ def spec_of(contestant: Contestant, workload: Workload, seconds: float) -> Spec:
         seconds,
         command=contestants.quoted(command) if workload.first or workload.restarts else [],
         first=workload.first,
+        replaced=contestant.replaced if workload.restarts else "",
         sockets=list(contestant.sockets),
         program=contestant.program,
     )

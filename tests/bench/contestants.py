@@ -37,7 +37,8 @@ class Contestant:
     comes before a start, and is not measured. `rounds`: no more than so many; `only`: no
     other workloads, if any is named. `sockets`: paths that its workers accept on; empty where
     requests wait elsewhere, so that they can't be seen from outside. `needs`: a program without
-    which it can't run."""
+    which it can't run. `replaced`: the processes that a restart replaces, as a pattern; empty
+    where they can't be told from others."""
 
     name: str
     title: str
@@ -49,6 +50,7 @@ class Contestant:
     path: str = "/qgis-server?"
     sockets: tuple[str, ...] = ()
     program: str = PROGRAM
+    replaced: str = PROGRAM
     needs: str = ""
     prepare: Callable[[Testbed, int], None] | None = None
     rounds: int = 1000
@@ -190,13 +192,15 @@ def contestants(workers: int) -> tuple[Contestant, ...]:
             only=("first", "light", "3+1"),
             needs="/usr/sbin/fcgiwrap",
         ),
+        # It looks at the file every 3 s.
         Contestant(
             "py-qgis-server",
             "py-qgis-server, without NGINX",
             8108,
-            **unit("rival-py-qgis-server", "touch /run/py-qgis-server/restart"),
+            **unit("rival-py-qgis-server", "touch /run/py-qgis-server/restart; sleep 8"),
             path="/ows/?MAP=world.qgz&",
             program=r"/usr/bin/python3 -c from pyqgisserver",
+            replaced="",
             prepare=put_py_qgis_server,
         ),
     )

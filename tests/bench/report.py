@@ -42,7 +42,8 @@ class Round:
     of processor time for each request; `pss`: of the workers, in MiB; `idle_while_waiting`: the
     share of time in which a request waited although a worker was idle, None where nobody can
     see it; `generator`: the share of one core that the load itself took; `command`: seconds of
-    the restart. `others`: cores that everybody else on the machine had meanwhile."""
+    the restart, until the workers of before had gone; `stayed`: how many had not after 30 s.
+    `others`: cores that everybody else on the machine had meanwhile."""
 
     rate: float
     megapixels: float
@@ -53,6 +54,7 @@ class Round:
     generator: float
     others: float
     command: float
+    stayed: int
     kinds: dict[str, OfKind]
     problems: dict[str, int]
 
@@ -108,6 +110,7 @@ def of_round(result: Result) -> Round:
         generator=result.own_cpu / result.wall,
         others=result.others_cpu / result.wall,
         command=result.command,
+        stayed=result.stayed,
         kinds={
             kind: of_kind([one for one in result.sent if one.kind == kind], end) for kind in kinds
         },
@@ -124,7 +127,17 @@ def figure(values: Iterable[float]) -> Figure:
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
     """All rounds of a workload and a contestant; failures are added up."""
-    names = ("rate", "megapixels", "cpu", "pss", "workers", "generator", "others", "command")
+    names = (
+        "rate",
+        "megapixels",
+        "cpu",
+        "pss",
+        "workers",
+        "generator",
+        "others",
+        "command",
+        "stayed",
+    )
     found: dict[str, Any] = {
         name: asdict(figure(getattr(one, name) for one in rounds)) for name in names
     }
@@ -216,6 +229,12 @@ container for each request; PSS: of all workers; idle %: of the time, a request 
 a worker was idle (- where it can't be seen); others: cores that others had meanwhile."""
 
 
+DISTURBED = """\
+Others were at work on this machine. Where the kernel shares cores out by session (autogroup of
+sched(7)), contestants whose workers are a service each then get more of them than those that
+start all workers from one: compare CPU ms, idle %, failures, and rates among the like."""
+
+
 def compared(found: Mapping[str, Any]) -> Iterator[str]:
     """The part `compare`."""
     yield (
@@ -226,6 +245,7 @@ def compared(found: Mapping[str, Any]) -> Iterator[str]:
         if by:
             yield f"\n{name}: {found['titles'][name]}\n{workload_table(by)}"
             yield from problems(by)
+            yield from restarts(by)
     yield f"\n{LEGEND}"
     if found["generator_rate"] is not None:
         rates = [
@@ -238,8 +258,20 @@ def compared(found: Mapping[str, Any]) -> Iterator[str]:
             f"second, {found['generator_rate'] / max(rates, default=math.nan):.0f} times the "
             "highest rate above."
         )
+    if disturbed(found):
+        yield DISTURBED
     for name, reason in found["missing"].items():
         yield f"not measured: {name}: {reason}"
+
+
+BUSY = 0.3
+"""Cores that others have, from which on a report warns of it."""
+
+
+def disturbed(found: Mapping[str, Any]) -> bool:
+    """Were others at work on the machine meanwhile?"""
+    shares = [one["others"]["median"] for by in found["workloads"].values() for one in by.values()]
+    return bool(shares) and statistics.median(shares) > BUSY
 
 
 def problems(by: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -247,6 +279,15 @@ def problems(by: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, one in by.items():
         for problem, times in one["problems"].items():
             yield f"  {name}: {times} x {problem}"
+
+
+def restarts(by: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """How long the commands took, and what they have not done."""
+    for name, one in by.items():
+        if one["command"]["most"]:
+            stayed = int(one["stayed"]["most"])
+            left = f", and {stayed} workers of before were still there" if stayed else ""
+            yield f"  {name}: {one['command']['median']:.1f} s{left}"
 
 
 def scaled(found: Mapping[str, Any]) -> Iterator[str]:

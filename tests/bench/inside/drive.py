@@ -20,12 +20,16 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bench.inside.sample import processes
+
 TIMEOUT = 60.0
 """Seconds that a client waits for the next piece of a reply."""
 CPU = Path("/sys/fs/cgroup/cpu.stat")
 """Of the whole container; this program does not belong to its control groups."""
 COMMAND_AFTER = 0.5
 """Seconds of load before the command."""
+EXCHANGE = 30.0
+"""Seconds that the workers of before may take to go, once the command has ended."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,15 @@ class Group:
 class Spec:
     """`port` on 127.0.0.1. `command` runs under the load, which then lasts as long as the
     command at least; with `first` it runs before, and the only request is repeated until there
-    is a reply. `sockets` and `program`: see sample.py."""
+    is a reply. `replaced` is a pattern for the processes that the command is to replace.
+    `sockets` and `program`: see sample.py."""
 
     port: int
     groups: list[Group]
     seconds: float
     command: list[str] = field(default_factory=list)
     first: bool = False
+    replaced: str = ""
     sockets: list[str] = field(default_factory=list)
     program: str = ""
 
@@ -80,7 +86,8 @@ class Sent:
 class Result:
     """`seconds`: of the load, without the wait for the last replies. `wall`: until the last
     reply. Processor time meanwhile, in seconds: `cpu` of the container, `own_cpu` of this
-    program, `others_cpu` of everybody else on the machine. `command`: how long it took.
+    program, `others_cpu` of everybody else on the machine. `command`: how
+    long it took, until the workers of before had gone; `stayed`: how many of them had not.
     `samples`: see sample.py."""
 
     sent: list[Sent]
@@ -90,6 +97,7 @@ class Result:
     own_cpu: float
     others_cpu: float
     command: float
+    stayed: int
     samples: dict[str, float]
 
 
@@ -142,6 +150,7 @@ class Load:
         self.spec = spec
         self.sent: list[Sent] = []
         self.stop = threading.Event()
+        self.stayed = 0
         self.start = time.monotonic()
 
     def client(self, number: int, requests: list[Request], turn: int) -> None:
@@ -173,8 +182,14 @@ class Load:
         if self.spec.command:
             time.sleep(COMMAND_AFTER)
             begin = time.monotonic()
+            pattern = self.spec.replaced
+            old = set(processes(pattern)) if pattern else set()
             subprocess.run(self.spec.command, stdout=sys.stderr, check=True)
+            deadline = time.monotonic() + EXCHANGE
+            while old & set(processes(pattern)) and time.monotonic() < deadline:
+                time.sleep(0.1)  # between two looks
             command = time.monotonic() - begin
+            self.stayed = len(old & set(processes(pattern))) if old else 0
         left = self.start + self.spec.seconds - time.monotonic()
         time.sleep(max(left, 1.0 if self.spec.command else 0.0))
         seconds = time.monotonic() - self.start
@@ -240,7 +255,7 @@ def drive(spec: Spec) -> Result:
     whole = machine_cpu() - whole
     samples = json.loads(sampler.communicate()[0])
     others = max(0.0, whole - cpu - own - samples["cpu"])
-    return Result(load.sent, seconds, wall, cpu, own, others, command, samples)
+    return Result(load.sent, seconds, wall, cpu, own, others, command, load.stayed, samples)
 
 
 def main() -> None:

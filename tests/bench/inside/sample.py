@@ -120,8 +120,9 @@ def main() -> None:
     looked = start.at
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], max(0, before.at + PERIOD - time.monotonic()))[0]:
-        now = look(pids, paths) if paths else replace(before, at=time.monotonic())
-        times = count(times, before, now)
+        now = look(pids, paths)
+        if paths:  # else nothing of what waits can be seen
+            times = count(times, before, now)
         before = now
         if pattern and now.at - looked > LOOK_FOR_WORKERS:
             pids, looked = list(processes(pattern)), now.at
