@@ -11,7 +11,7 @@ help:
 	@echo "make deb    build the package into dist/"
 	@echo "make demo   serve a map from a throw-away container until Ctrl-C"
 	@echo "make test   run all tests, also in booted containers (ARGS='--suite trixie -k NAME')"
-	@echo "make bench  measure what the package itself costs"
+	@echo "make bench  measure it beside the other ways to run QGIS Server (ARGS='--suite trixie')"
 	@echo "make clean  remove what was built here"
 
 deb:
@@ -28,7 +28,7 @@ test:
 
 bench:
 	@$(PYTHON) tests/prepare.py bench
-	@$(AS_ROOT) .venv/bin/python tests/bench.py $(ARGS)
+	@$(AS_ROOT) env PYTHONPATH=tests .venv/bin/python -m bench $(ARGS)
 
 clean:
 	rm -rf .venv build deb_dist dist rendered demo.png *.egg-info

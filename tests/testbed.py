@@ -10,6 +10,7 @@ XDG cache):
     trees/<suite>-<hash>   root trees
     maps/<suite>-<hash>    a thin layer over a tree: the map projects in /srv/maps
     tools/<suite>-<hash>   a thin layer over a tree: what builds and checks packages
+    rivals/<suite>-<hash>  a thin layer over a tree: what the benchmark compares with
     beds/<name>            the overlay, console output and process records of one testbed
 """
 
@@ -19,6 +20,7 @@ import atexit
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -77,6 +79,21 @@ TOOLS = (
     "shellcheck",
     "zsh",
 )
+# In a layer of its own, for the benchmark.
+RIVALS = (
+    "apache2",
+    "fcgiwrap",
+    "libapache2-mod-fcgid",
+    "multiwatch",
+    "python3-pkg-resources",
+    "python3-psutil",
+    "python3-tornado",
+    "python3-typing-extensions",
+    "python3-yaml",
+    "python3-zmq",
+    "spawn-fcgi",
+    "uwsgi-core",
+)
 
 MAX_AGE = 30 * 24 * 3600
 BOOT_TIMEOUT = 120.0
@@ -102,6 +119,18 @@ apt-cache gencaches
 PREPARE_TOOLS = f"""
 apt-get update
 apt-get install --yes {" ".join(TOOLS)}
+apt-get clean
+apt-get install --yes --download-only {" ".join(DOWNLOADED)}
+apt-cache gencaches
+rm -f /etc/resolv.conf
+"""
+# One package that is missing must not keep the others away. None starts by itself.
+PREPARE_RIVALS = f"""
+apt-get update
+for package in {" ".join(RIVALS)}; do
+    apt-get install --yes "$package" || echo "$package can't be installed" >&2
+done
+systemctl disable apache2.service fcgiwrap.service fcgiwrap.socket || true
 apt-get clean
 apt-get install --yes --download-only {" ".join(DOWNLOADED)}
 apt-cache gencaches
@@ -697,21 +726,21 @@ def maps_layer(suite: str, base: Path) -> Path:
     return cached_layer(layer, lambda new, _: build_maps(base, new))
 
 
-def build_tools(base: Path, new: Path) -> None:
-    """Install what builds and checks packages over a tree."""
-    say(f"installing the build tools for {base.name}: about a minute, once")
+def build_extra(base: Path, new: Path, what: str, prepare: str) -> None:
+    """Install further packages over a tree."""
+    say(f"installing the {what} for {base.name}: some minutes, once")
     make_root(new)
     make_root(new / "etc")
     shutil.copyfile("/etc/resolv.conf", new / "etc" / "resolv.conf")
-    run_over(base, new, "sh", "-exc", PREPARE_TOOLS)
+    run_over(base, new, "sh", "-exc", prepare)
 
 
-def tools_layer(suite: str, base: Path) -> Path:
-    """The layer with the build tools."""
+def extra_layer(suite: str, base: Path, what: str, prepare: str) -> Path:
+    """A layer with further packages: `tools` or `rivals`."""
     built = str((base / ".built").stat().st_mtime_ns)
-    layer = cache_folder() / "tools" / f"{suite}-{digest(base.name, built, PREPARE_TOOLS)}"
+    layer = cache_folder() / what / f"{suite}-{digest(base.name, built, prepare)}"
     layer.parent.mkdir(exist_ok=True)
-    return cached_layer(layer, lambda new, _: build_tools(base, new))
+    return cached_layer(layer, lambda new, _: build_extra(base, new, what, prepare))
 
 
 @contextlib.contextmanager
@@ -729,13 +758,20 @@ def hold_layer(get: Callable[[], Path]) -> Iterator[Path]:
             os.close(guard)
 
 
-def hold_layers(suite: str, stack: contextlib.ExitStack, *, tools: bool = False) -> list[Path]:
+def hold_layers(
+    suite: str, stack: contextlib.ExitStack, *, tools: bool = False, rivals: bool = False
+) -> list[Path]:
     """The layers of a suite's testbeds, top first, locked against removal until the stack ends."""
     layers = [base := stack.enter_context(hold_layer(lambda: base_tree(suite)))]
     if PROJECTS_SCRIPT.is_file():
         layers.insert(0, stack.enter_context(hold_layer(lambda: maps_layer(suite, base))))
-    if tools:
-        layers.insert(0, stack.enter_context(hold_layer(lambda: tools_layer(suite, base))))
+    for what, prepare in (
+        ("tools", tools and PREPARE_TOOLS),
+        ("rivals", rivals and PREPARE_RIVALS),
+    ):
+        if prepare:
+            get = functools.partial(extra_layer, suite, base, what, prepare)
+            layers.insert(0, stack.enter_context(hold_layer(get)))
     return layers
 
 
@@ -851,8 +887,9 @@ def unwind_on_termination() -> None:
 
 class Testbed:
     """A throw-away Debian over a suite's tree: a chroot at first, a container once booted.
-    With `tools`, packages can be built and checked in it. With `like`, it begins with the
-    files of another testbed of the suite, which is open, but not booted."""
+    With `tools`, packages can be built and checked in it; with `rivals`, it has what the
+    benchmark compares with. With `like`, it begins with the files of another testbed of the
+    suite, which is open, but not booted."""
 
     __test__ = False
 
@@ -862,12 +899,14 @@ class Testbed:
         *,
         cpus: str | None = None,
         tools: bool = False,
+        rivals: bool = False,
         like: Testbed | None = None,
     ) -> None:
         self.suite = suite
         self.like = like
         self.cpus = cpus
         self.tools = tools
+        self.rivals = rivals
         self._stack = contextlib.ExitStack()
         self._bed: Path | None = None
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -881,7 +920,7 @@ class Testbed:
         need_root()
         unwind_on_termination()
         with contextlib.ExitStack() as stack:
-            layers = hold_layers(self.suite, stack, tools=self.tools)
+            layers = hold_layers(self.suite, stack, tools=self.tools, rivals=self.rivals)
             bed = new_bed(stack)
             root = make_root(bed / "root")
             upper = bed / "upper"

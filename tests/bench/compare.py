@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All contestants in one container, in turns: how a round goes, and what is done with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pool import wait_for
+from testbed import Testbed, say
+
+import qgis_server_systemd
+from bench import contestants, workloads
+from bench.contestants import Contestant, Unavailable
+from bench.inside.drive import Group, Request, Result, Sent, Spec
+from bench.report import Round, of_round, summary
+from bench.workloads import Workload
+
+LIBRARY = "/root/bench"
+STATIC = 8100
+"""The port on which NGINX sends a file, to measure the load generator itself."""
+WARM_UP = 3.0
+"""Seconds; so that each worker has loaded the project before anything is measured."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and for how long; `seconds` is for each workload."""
+
+    workers: int = 4
+    rounds: int = 3
+    seconds: float = 4.0
+    contestants: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+
+
+def prepare(bed: Testbed) -> None:
+    """Put the load generator into a booted container with the package and NGINX."""
+    for package in (Path(__file__).parent, Path(qgis_server_systemd.__file__).parent):
+        bed.put(package, f"{LIBRARY}/")
+
+
+def drive(bed: Testbed, spec: Spec) -> Result:
+    """Run the load inside the container."""
+    done = bed.out(
+        "python3",
+        "-m",
+        "bench.inside.drive",
+        input=json.dumps(dataclasses.asdict(spec)),
+        env={"PYTHONPATH": LIBRARY, "PYTHONDONTWRITEBYTECODE": "1"},
+        timeout=600,
+    )
+    found: dict[str, Any] = json.loads(done)
+    return Result(sent=[Sent(**one) for one in found.pop("sent")], **found)
+
+
+def spec_of(contestant: Contestant, workload: Workload, seconds: float) -> Spec:
+    command = contestant.start if workload.first else contestant.restart
+    return Spec(
+        contestant.port,
+        workload.groups(contestant.path),
+        seconds,
+        command=contestants.quoted(command) if workload.first or workload.restarts else [],
+        first=workload.first,
+        replaced=contestant.replaced if workload.restarts else "",
+        sockets=list(contestant.sockets),
+        program=contestant.program,
+    )
+
+
+def warm_up(bed: Testbed, contestant: Contestant, workers: int) -> None:
+    """Until each worker has served all kinds of requests, and each has answered well."""
+    groups = [Group(2 * workers, workloads.replay(contestant.path))]
+    drive(bed, Spec(contestant.port, groups, WARM_UP))
+    one_each = {request.kind: request for request in workloads.replay(contestant.path)}
+    kinds = [*one_each.values(), workloads.light(contestant.path)[0]]
+    for sent in drive(bed, Spec(contestant.port, [Group(1, [one]) for one in kinds], 0)).sent:
+        if sent.problem:
+            raise Unavailable(f"its reply to a request for {sent.kind} is bad: {sent.problem}")
+
+
+def calibrate(bed: Testbed, seconds: float) -> float:
+    """Requests a second that the generator gets when a file of a tile's size is all that is
+    asked for."""
+    tile = workloads.light("/qgis-server?")[0]
+    found = bed.fetch(f"http://127.0.0.1{tile.path}")
+    contestants.put(bed, "/srv/bench/tile.txt", "x" * len(found.body))
+    contestants.put(
+        bed,
+        "/etc/nginx/sites-enabled/bench",
+        f"server {{ listen {STATIC}; root /srv/bench; default_type text/plain; }}\n",
+    )
+    bed.run("systemctl", "reload", "nginx")
+    clients = [Group(4, [Request("file", "/tile.txt", "text/plain")])]
+    wait_for(
+        lambda: not any(one.problem for one in drive(bed, Spec(STATIC, clients, 0)).sent),
+        "NGINX sends the file",
+    )
+    return of_round(drive(bed, Spec(STATIC, clients, seconds))).rate
+
+
+def chosen(options: Options) -> tuple[list[Contestant], list[Workload]]:
+    """Those that the options name, or all."""
+
+    def pick(there: Iterable[Any], names: Sequence[str]) -> list[Any]:
+        return [one for one in there if not names or one.name in names]
+
+    return (
+        pick(contestants.contestants(options.workers), options.contestants),
+        pick(workloads.WORKLOADS, options.workloads),
+    )
+
+
+def install_all(
+    bed: Testbed, there: Iterable[Contestant], workers: int, missing: dict[str, str]
+) -> list[Contestant]:
+    """Install contestants; none of them runs afterwards. Notes why one can't take part."""
+    ready = []
+    for contestant in there:
+        try:
+            contestants.install(bed, contestant, workers)
+            ready.append(contestant)
+        except Unavailable as error:
+            missing[contestant.name] = str(error)
+    bed.run("systemctl", "daemon-reload")
+    bed.run("nginx", "-t")
+    bed.run("systemctl", "reload-or-restart", "nginx")
+    for contestant in ready:
+        contestants.shell(bed, contestant.stop)
+    return ready
+
+
+def turn(
+    bed: Testbed, contestant: Contestant, tasks: Iterable[Workload], options: Options
+) -> dict[str, Round]:
+    """All workloads of one contestant, from its start to its stop."""
+    found = {}
+    try:
+        if contestant.before:
+            contestants.shell(bed, contestant.before)
+        # A contestant takes requests some time after its start: the first one shows when.
+        begin = of_round(drive(bed, spec_of(contestant, workloads.FIRST, 0)))
+        warm_up(bed, contestant, options.workers)
+        for workload in tasks:
+            if contestant.only and workload.name not in contestant.only:
+                continue
+            if workload.first:
+                found[workload.name] = begin
+            else:
+                spec = spec_of(contestant, workload, options.seconds)
+                found[workload.name] = of_round(drive(bed, spec))
+    finally:
+        contestants.shell(bed, contestant.stop)
+    return found
+
+
+def compare(
+    bed: Testbed, options: Options, progress: Callable[[str], None] = say
+) -> dict[str, Any]:
+    """Rounds of all chosen contestants and workloads in a booted container that has the
+    package and NGINX. What comes back is for report.py and for JSON."""
+    prepare(bed)
+    there, tasks = chosen(options)
+    missing: dict[str, str] = {}
+    ready = install_all(bed, there, options.workers, missing)
+    rounds: dict[str, dict[str, list[Round]]] = {task.name: {} for task in tasks}
+    generator: float | None = None
+    for number in range(1, options.rounds + 1):
+        for contestant in list(ready):
+            if number > contestant.rounds:
+                continue
+            progress(f"round {number} of {options.rounds}: {contestant.title}")
+            try:
+                found = turn(bed, contestant, tasks, options)
+            except (Unavailable, AssertionError) as error:
+                # What fails in a later round failed under load: it is told all the same.
+                missing[contestant.name] = f"round {number}: {str(error)[:500]}"
+                ready.remove(contestant)
+                continue
+            for name, one in found.items():
+                rounds[name].setdefault(contestant.name, []).append(one)
+    if any(one.ours for one in ready):
+        mine = next(one for one in ready if one.ours)
+        contestants.shell(bed, mine.start)
+        warm_up(bed, mine, options.workers)
+        generator = calibrate(bed, min(options.seconds, 3.0))
+        contestants.shell(bed, mine.stop)
+    return {
+        "workers": options.workers,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "missing": missing,
+        "generator_rate": generator,
+        "titles": {task.name: task.title for task in tasks},
+        "contestants": {one.name: contestants.described(one) for one in there},
+        "workloads": {
+            name: {
+                contestant: summary(there) | {"rounds": [dataclasses.asdict(one) for one in there]}
+                for contestant, there in by.items()
+            }
+            for name, by in rounds.items()
+        },
+    }

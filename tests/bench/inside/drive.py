@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Send requests in a closed loop, and sample the workers meanwhile.
+
+    python3 -m bench.inside.drive <SPEC >RESULT
+
+SPEC is the JSON of `Spec`, RESULT that of `Result`. Each client is a thread that makes a
+connection of its own for each request, and sends the next one when it has the reply. A
+request that has begun within the time is waited for, however long it takes.
+"""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench.inside.sample import processes
+
+TIMEOUT = 60.0
+"""Seconds that a client waits for the next piece of a reply."""
+CPU = Path("/sys/fs/cgroup/cpu.stat")
+"""Of the whole container; this program does not belong to its control groups."""
+COMMAND_AFTER = 0.5
+"""Seconds of load before the command."""
+EXCHANGE = 30.0
+"""Seconds that the workers of before may take to go, once the command has ended."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One GET: what it counts as, the path with its query, the beginning of the reply's
+    Content-Type, and the pixels of the map that comes."""
+
+    kind: str
+    path: str
+    content: str
+    pixels: int = 0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Clients that send the same requests, each beginning at another one."""
+
+    clients: int
+    requests: list[Request]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """`port` on 127.0.0.1. `command` runs under the load, which then lasts as long as the
+    command at least; with `first` it runs before, and the only request is repeated until there
+    is a reply. `replaced` is a pattern for the processes that the command is to replace.
+    `sockets` and `program`: see sample.py."""
+
+    port: int
+    groups: list[Group]
+    seconds: float
+    command: list[str] = field(default_factory=list)
+    first: bool = False
+    replaced: str = ""
+    sockets: list[str] = field(default_factory=list)
+    program: str = ""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request that has ended: the number of its client, when it began and how long it took,
+    in seconds; `problem` is empty if the reply was whole and of the kind that was asked for."""
+
+    client: int
+    kind: str
+    began: float
+    took: float
+    size: int
+    pixels: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """`seconds`: of the load, without the wait for the last replies. `wall`: until the last
+    reply. Processor time meanwhile, in seconds: `cpu` of the container, `own_cpu` of this
+    program, `others_cpu` of everybody else on the machine. `command`: how
+    long it took, until the workers of before had gone; `stayed`: how many of them had not.
+    `samples`: see sample.py."""
+
+    sent: list[Sent]
+    seconds: float
+    wall: float
+    cpu: float
+    own_cpu: float
+    others_cpu: float
+    command: float
+    stayed: int
+    samples: dict[str, float]
+
+
+def verdict(reply: bytes, content: str) -> str:
+    """What is wrong with a reply, all that came until the connection was closed."""
+    head, end, body = reply.partition(b"\r\n\r\n")
+    if not end:
+        return "no reply" if not reply else "cut off in the header"
+    lines = head.decode("latin-1").split("\r\n")
+    status = lines[0].split(" ", 2)[1]
+    if status != "200":
+        return f"status {status}"
+    fields = {}
+    for line in lines[1:]:
+        name, _, value = line.partition(":")
+        fields[name.lower()] = value.strip()
+    if "content-length" in fields and len(body) != int(fields["content-length"]):
+        return "cut off"
+    if fields.get("transfer-encoding") == "chunked" and not body.endswith(b"0\r\n\r\n"):
+        return "cut off"
+    if not fields.get("content-type", "").startswith(content):
+        return f"Content-Type {fields.get('content-type', '')}"
+    return ""
+
+
+def ask(port: int, request: Request) -> tuple[int, str]:
+    """The size of the reply, and what is wrong with it."""
+    head = (
+        f"GET {request.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: bench\r\n"
+        "Accept: */*\r\nConnection: close\r\n\r\n"
+    )
+    pieces = []
+    try:
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+            connection.sendall(head.encode("ascii"))
+            while piece := connection.recv(262144):
+                pieces.append(piece)
+    except TimeoutError:
+        return 0, f"no reply within {TIMEOUT:g} s"
+    except OSError as error:
+        return 0, error.strerror or repr(error)
+    reply = b"".join(pieces)
+    return len(reply), verdict(reply, request.content)
+
+
+class Load:
+    """The clients at work."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.sent: list[Sent] = []
+        self.stop = threading.Event()
+        self.stayed = 0
+        self.start = time.monotonic()
+
+    def client(self, number: int, requests: list[Request], turn: int) -> None:
+        while not self.stop.is_set():
+            request = requests[turn % len(requests)]
+            turn += 1
+            began = time.monotonic()
+            size, problem = ask(self.spec.port, request)
+            took = time.monotonic() - began
+            pixels = 0 if problem else request.pixels
+            self.sent.append(
+                Sent(number, request.kind, began - self.start, took, size, pixels, problem)
+            )
+            if problem:
+                # As a client would; else refused connections would be all that is counted.
+                self.stop.wait(0.1)
+
+    def run(self) -> tuple[float, float]:
+        """How long the load and the command lasted, in seconds."""
+        threads: list[threading.Thread] = []
+        for group in self.spec.groups:
+            for number in range(group.clients):
+                turn = number * len(group.requests) // group.clients
+                args = (len(threads), group.requests, turn)
+                threads.append(threading.Thread(target=self.client, args=args))
+        for thread in threads:
+            thread.start()
+        command = 0.0
+        if self.spec.command:
+            time.sleep(COMMAND_AFTER)
+            begin = time.monotonic()
+            pattern = self.spec.replaced
+            old = set(processes(pattern)) if pattern else set()
+            subprocess.run(self.spec.command, stdout=sys.stderr, check=True)
+            deadline = time.monotonic() + EXCHANGE
+            while old & set(processes(pattern)) and time.monotonic() < deadline:
+                time.sleep(0.1)  # between two looks
+            command = time.monotonic() - begin
+            self.stayed = len(old & set(processes(pattern))) if old else 0
+        left = self.start + self.spec.seconds - time.monotonic()
+        time.sleep(max(left, 1.0 if self.spec.command else 0.0))
+        seconds = time.monotonic() - self.start
+        self.stop.set()
+        for thread in threads:
+            thread.join()
+        return seconds, command
+
+    def run_first(self) -> tuple[float, float]:
+        """The time until the command has ended and the first reply has come counts as that
+        request's."""
+        (request,) = self.spec.groups[0].requests
+        subprocess.run(self.spec.command, stdout=sys.stderr, check=True)
+        command = time.monotonic() - self.start
+        problem = "not asked yet"
+        while problem and time.monotonic() < self.start + TIMEOUT:
+            began = time.monotonic()
+            size, problem = ask(self.spec.port, request)
+            if problem:
+                took = time.monotonic() - began
+                self.sent.append(Sent(0, request.kind, began - self.start, took, size, 0, problem))
+                time.sleep(0.05)  # as a client would wait
+            else:
+                took = time.monotonic() - self.start
+                self.sent.append(Sent(0, request.kind, 0.0, took, size, request.pixels, ""))
+        return time.monotonic() - self.start, command
+
+
+def container_cpu() -> float:
+    """Processor time of the container so far, in seconds."""
+    for line in CPU.read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(" ")
+        if name == "usage_usec":
+            return int(value) / 1e6
+    raise SystemExit(f"drive: {CPU} has no usage_usec")
+
+
+def machine_cpu() -> float:
+    """Processor time of the whole machine so far, in seconds (proc(5), /proc/stat)."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+    user, nice, system, _, _, irq, softirq = map(int, fields[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def drive(spec: Spec) -> Result:
+    sampler = subprocess.Popen(
+        [sys.executable, "-m", "bench.inside.sample", spec.program, *spec.sockets],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert sampler.stdin is not None and sampler.stdout is not None
+    # It says when it is ready.
+    select.select([sampler.stdout], [], [], 30)
+    sampler.stdout.readline()
+    load = Load(spec)
+    whole, cpu, own = machine_cpu(), container_cpu(), time.process_time()
+    seconds, command = load.run_first() if spec.first else load.run()
+    sampler.stdin.write("\n")
+    sampler.stdin.flush()
+    wall = time.monotonic() - load.start
+    cpu, own = container_cpu() - cpu, time.process_time() - own
+    whole = machine_cpu() - whole
+    samples = json.loads(sampler.communicate()[0])
+    others = max(0.0, whole - cpu - own - samples["cpu"])
+    return Result(load.sent, seconds, wall, cpu, own, others, command, load.stayed, samples)
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    groups = [
+        Group(group["clients"], [Request(**request) for request in group["requests"]])
+        for group in given.pop("groups")
+    ]
+    # What is measured are the contestants, not how long this program waits for a core.
+    with contextlib.suppress(PermissionError):
+        os.nice(-10)
+    json.dump(asdict(drive(Spec(groups=groups, **given))), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From what was sent to figures, and from figures to tables. Pure functions."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.inside.drive import Result, Sent
+
+Row = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The median of several rounds, with the least and the greatest."""
+
+    median: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class OfKind:
+    """Of the requests of one kind, in one round: how many a second got their reply; how long
+    it took, in milliseconds; how many failed."""
+
+    rate: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    failed: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """One workload, once. `rate` and `kinds`: see OfKind. `megapixels` a second; `cpu`: seconds
+    of processor time for each request; `pss`: of the workers, in MiB; `idle_while_waiting`: the
+    share of time in which a request waited although a worker was idle, None where nobody can
+    see it; `generator`: the share of one core that the load itself took; `command`: seconds of
+    the restart, until the workers of before had gone; `stayed`: how many had not after 30 s.
+    `others`: cores that everybody else on the machine had meanwhile."""
+
+    rate: float
+    megapixels: float
+    cpu: float
+    pss: float
+    workers: int
+    idle_while_waiting: float | None
+    generator: float
+    others: float
+    command: float
+    stayed: int
+    kinds: dict[str, OfKind]
+    problems: dict[str, int]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The least value that so many of a hundred don't exceed (nearest rank); NaN of none."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def ends(sent: Iterable[Sent]) -> dict[int, float]:
+    """When each client had its last reply, in seconds."""
+    found: dict[int, float] = {}
+    for one in sent:
+        found[one.client] = max(found.get(one.client, 0.0), one.began + one.took)
+    return found
+
+
+def of_kind(sent: Sequence[Sent], end: Mapping[int, float]) -> OfKind:
+    """The rate is the sum of the clients' rates, each until the client's own last reply: a
+    request that began shortly before the end of the load counts with all of its time."""
+    good = [one for one in sent if not one.problem]
+    took = [1000 * one.took for one in good]
+    return OfKind(
+        sum(1 / end[one.client] for one in good),
+        percentile(took, 50),
+        percentile(took, 95),
+        percentile(took, 99),
+        max(took, default=math.nan),
+        len(sent) - len(good),
+    )
+
+
+def of_round(result: Result) -> Round:
+    kinds = sorted({one.kind for one in result.sent})
+    good = [one for one in result.sent if not one.problem]
+    problems: dict[str, int] = {}
+    for one in result.sent:
+        if one.problem:
+            problems[one.problem] = problems.get(one.problem, 0) + 1
+    end = ends(result.sent)
+    samples = result.samples
+    sampled = samples["sampled"]
+    return Round(
+        rate=of_kind(result.sent, end).rate,
+        megapixels=sum(one.pixels / end[one.client] for one in good) / 1e6,
+        cpu=result.cpu / max(1, len(good)),
+        pss=samples["pss"] / 2**20,
+        workers=int(samples["workers"]),
+        idle_while_waiting=samples["wasted"] / sampled if sampled else None,
+        generator=result.own_cpu / result.wall,
+        others=result.others_cpu / result.wall,
+        command=result.command,
+        stayed=result.stayed,
+        kinds={
+            kind: of_kind([one for one in result.sent if one.kind == kind], end) for kind in kinds
+        },
+        problems=problems,
+    )
+
+
+def figure(values: Iterable[float]) -> Figure:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Figure(math.nan, math.nan, math.nan)
+    return Figure(statistics.median(known), min(known), max(known))
+
+
+def summary(rounds: Sequence[Round]) -> dict[str, Any]:
+    """All rounds of a workload and a contestant; failures are added up."""
+    names = (
+        "rate",
+        "megapixels",
+        "cpu",
+        "pss",
+        "workers",
+        "generator",
+        "others",
+        "command",
+        "stayed",
+    )
+    found: dict[str, Any] = {
+        name: asdict(figure(getattr(one, name) for one in rounds)) for name in names
+    }
+    shares = [one.idle_while_waiting for one in rounds if one.idle_while_waiting is not None]
+    found["idle_while_waiting"] = asdict(figure(shares)) if shares else None
+    found["kinds"] = {}
+    for kind in sorted({kind for one in rounds for kind in one.kinds}):
+        there = [one.kinds[kind] for one in rounds if kind in one.kinds]
+        found["kinds"][kind] = {
+            name: asdict(figure(getattr(one, name) for one in there))
+            for name in ("rate", "p50", "p95", "p99", "max")
+        } | {"failed": sum(one.failed for one in there)}
+    found["problems"] = {}
+    for one in rounds:
+        for problem, times in one.problems.items():
+            found["problems"][problem] = found["problems"].get(problem, 0) + times
+    return found
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no NaN: None stands for it."""
+    if isinstance(value, dict):
+        return {key: without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Columns of equal width, the first one to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+HEAD = (
+    "contestant", "requests", "req/s", "(least to most)", "of (a)", "p50 ms", "p95", "p99", "max",
+    "failed", "Mpx/s", "CPU ms", "PSS MiB", "idle %", "others",
+)  # fmt: skip
+
+
+def workload_table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """One workload: a row for each contestant and kind of request. The first contestant is
+    what the others' rates are divided by."""
+    rows: list[Row] = [HEAD]
+    first: dict[str, float] = {}
+    for name, values in found.items():
+        for place, (kind, of) in enumerate(values["kinds"].items()):
+            rate = of["rate"]["median"]
+            base = first.setdefault(kind, rate)
+            spread = f"({number(of['rate']['least'], 1)} to {number(of['rate']['most'], 1)})"
+            times = (number(of[key]["median"]) for key in ("p50", "p95", "p99"))
+            idle = values["idle_while_waiting"]
+            whole = (
+                number(values["megapixels"]["median"], 1),
+                number(1000 * values["cpu"]["median"]),
+                number(values["pss"]["median"]),
+                number(None if idle is None else 100 * idle["median"], 1),
+                number(values["others"]["median"], 1),
+            )
+            rows.append(
+                (
+                    name if place == 0 else "",
+                    kind,
+                    number(rate, 1),
+                    spread,
+                    number(rate / base if base else math.nan, 2),
+                    *times,
+                    number(of["max"]["most"]),
+                    str(of["failed"]),
+                    *(whole if place == 0 else ("",) * 5),
+                )
+            )
+    return table(rows)
+
+
+LEGEND = """\
+req/s: median of the rounds; of (a): divided by that of the first contestant; p50, p95, p99: of
+the replies, medians of the rounds; max: of all rounds; CPU ms: processor time of the whole
+container for each request; PSS: of all workers; idle %: of the time, a request waited although
+a worker was idle (- where it can't be seen); others: cores that others had meanwhile."""
+
+
+DISTURBED = """\
+Others were at work on this machine. Where the kernel shares cores out by session (autogroup of
+sched(7)), contestants whose workers are a service each then get more of them than those that
+start all workers from one: compare CPU ms, idle %, failures, and rates among the like."""
+
+
+def compared(found: Mapping[str, Any]) -> Iterator[str]:
+    """The part `compare`."""
+    yield (
+        f"{found['workers']} workers each, {found['rounds']} rounds, "
+        f"{found['seconds']:g} s for each workload"
+    )
+    for name, by in found["workloads"].items():
+        if by:
+            yield f"\n{name}: {found['titles'][name]}\n{workload_table(by)}"
+            yield from problems(by)
+            yield from restarts(by)
+    yield f"\n{LEGEND}"
+    if found["generator_rate"] is not None:
+        rates = [
+            sum(of["rate"]["most"] for of in one["kinds"].values())
+            for by in found["workloads"].values()
+            for one in by.values()
+        ]
+        yield (
+            f"The load generator gets {found['generator_rate']:.0f} files of a tile's size a "
+            f"second, {found['generator_rate'] / max(rates, default=math.nan):.0f} times the "
+            "highest rate above."
+        )
+    if disturbed(found):
+        yield DISTURBED
+    for name, reason in found["missing"].items():
+        yield f"not measured: {name}: {reason}"
+
+
+BUSY = 0.3
+"""Cores that others have, from which on a report warns of it."""
+
+
+def disturbed(found: Mapping[str, Any]) -> bool:
+    """Were others at work on the machine meanwhile?"""
+    shares = [one["others"]["median"] for by in found["workloads"].values() for one in by.values()]
+    return bool(shares) and statistics.median(shares) > BUSY
+
+
+def problems(by: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What the failures were."""
+    for name, one in by.items():
+        for problem, times in one["problems"].items():
+            yield f"  {name}: {times} x {problem}"
+
+
+def restarts(by: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """How long the commands took, and what they have not done."""
+    for name, one in by.items():
+        if one["command"]["most"]:
+            stayed = int(one["stayed"]["most"])
+            left = f", and {stayed} workers of before were still there" if stayed else ""
+            yield f"  {name}: {one['command']['median']:.1f} s{left}"
+
+
+def scaled(found: Mapping[str, Any]) -> Iterator[str]:
+    """The part `scaling`."""
+    yield (
+        f"\nmore workers than cores: {found['cores']} cores, tiles, "
+        f"{found['clients']} clients (many) or 1 (single)"
+    )
+    yield workload_table(found["rows"])
+
+
+def remembered(found: Mapping[str, Any]) -> Iterator[str]:
+    """The part `memory`."""
+    yield "\nmemory of all workers after the same requests, in MiB"
+    head = ("", "workers", "PSS", "PSS each", "RSS", "anonymous PSS", "merged")
+    rows: list[Row] = [head]
+    for name, one in found.items():
+        if isinstance(one, dict):
+            whole = (one["Pss"], one["Pss"] / max(1, one["workers"]), one["Rss"], one["Pss_Anon"])
+            merged = number(one.get("saved"), 1)
+            rows.append((name, str(one["workers"]), *map(number, whole), merged))
+    yield table(rows)
+    yield from (f"{name}: {one}" for name, one in found.items() if isinstance(one, str))
+
+
+def owned(found: Mapping[str, float]) -> Iterator[str]:
+    """The part `own`."""
+    yield "\nwhat the package itself costs"
+    yield from (f"  {name} {value}" for name, value in found.items())
+
+
+def text(suite: str, found: Mapping[str, Any]) -> str:
+    """All parts of a release."""
+    lines = [
+        f"{suite}  ({', '.join(f'{name} {value}' for name, value in found['machine'].items())})"
+    ]
+    parts = {"compare": compared, "scaling": scaled, "memory": remembered, "own": owned}
+    for part, lines_of in parts.items():
+        if part in found:
+            lines += lines_of(found[part])
+    return "\n".join(lines) + "\n"

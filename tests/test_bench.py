@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The benchmark itself still runs, in its shortest form."""
+
+from __future__ import annotations
+
+import json
+
+from bench.compare import Options, compare
+from bench.report import text, without_nan
+from testbed import Testbed
+
+
+def test_a_short_benchmark(server: Testbed) -> None:
+    options = Options(2, 1, 2.0, contestants=("ours-per-worker",), workloads=("light",))
+    found = compare(server, options)
+    again = json.loads(json.dumps(without_nan(found), allow_nan=False))
+    assert again["missing"] == {}
+    one = again["workloads"]["light"]["ours-per-worker"]
+    light = one["kinds"]["light"]
+    assert (light["failed"], one["problems"]) == (0, {})
+    assert light["rate"]["median"] > 0
+    assert 0 < light["p50"]["median"] <= light["p99"]["median"] <= light["max"]["median"]
+    assert one["workers"]["median"] == 2
+    assert one["pss"]["median"] > 50, "of two workers, in MiB"
+    assert one["idle_while_waiting"] is not None, "the queue was looked at"
+    # The generator must not be what is measured.
+    assert again["generator_rate"] > 3 * light["rate"]["most"]
+    assert "ours-per-worker" in text(server.suite, {"machine": {}, "compare": found})
