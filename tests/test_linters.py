@@ -16,6 +16,7 @@ from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.suites import ANY, SUITES, Suite
 
 TOP = Path(__file__).resolve().parents[1]
+SCRIPTS = ("tests/piuparts.sh", "tests/corpus_tree/build.sh")
 
 
 def clean(*command: str, cwd: Path = TOP) -> None:
@@ -48,7 +49,7 @@ def test_maintainer_scripts(rendered: Path) -> None:
     ends = ("*.p*inst", "*.p*rm", "*.config")
     scripts = [str(file) for end in ends for file in rendered.glob(end)]
     assert len(scripts) == 5
-    clean("shellcheck", *scripts, str(rendered / "tests" / "pool"), "tests/piuparts.sh")
+    clean("shellcheck", *scripts, str(rendered / "tests" / "pool"), *SCRIPTS)
 
 
 def test_manual_pages(rendered: Path) -> None:

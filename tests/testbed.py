@@ -11,6 +11,7 @@ XDG cache):
     maps/<suite>-<hash>    a thin layer over a tree: the map projects in /srv/maps
     tools/<suite>-<hash>   a thin layer over a tree: what builds and checks packages
     rivals/<suite>-<hash>  a thin layer over a tree: what the benchmark compares with
+    corpus/<suite>-<hash>  a thin layer over the maps: the corpus in /srv/corpus, and PostGIS
     beds/<name>            the overlay, console output and process records of one testbed
 """
 
@@ -158,6 +159,8 @@ PROJECTS_COMMAND = (
     "/srv/maps/make_projects.py",
     "/srv/maps",
 )
+CORPUS = Path(__file__).resolve().parent / "corpus_tree"
+CORPUS_COMMAND = ("env", f"DOWNLOADED={' '.join(DOWNLOADED)}", "/srv/corpus/build.sh", "all")
 
 # Starts a program under its own record: exec keeps the process ID and the start time. The
 # arguments are the record's file, the control groups to join, "--" and the command.
@@ -685,14 +688,15 @@ def base_tree(suite: str) -> Path:
     return cached_layer(layer, lambda new, guard: build_tree(suite, new, guard))
 
 
-def run_over(base: Path, new: Path, *argv: str) -> None:
-    """Run a command in a tree, and keep what it changes as the layer `new`, made before."""
+def run_over(lower: list[Path], new: Path, *argv: str) -> None:
+    """Run a command in a tree of layers, top first, and keep what it changes as the layer `new`,
+    made before."""
     work = new.with_name(f"{new.name}-work")
     merged = new.with_name(f"{new.name}-merged")
     try:
         for folder in (work, merged):
             make_root(folder)
-        options = overlay_options([base], new, work)
+        options = overlay_options(lower, new, work)
         # Mounted in the chroot's own namespace: there is nothing to unmount afterwards.
         mount = f'mount -t overlay -o {shlex.quote(options)} overlay "$0"\n'
         execute(
@@ -714,7 +718,7 @@ def build_maps(base: Path, new: Path) -> None:
     make_root(new)
     make_root(new / "srv" / "maps")
     shutil.copyfile(PROJECTS_SCRIPT, new / "srv" / "maps" / PROJECTS_SCRIPT.name)
-    run_over(base, new, *PROJECTS_COMMAND)
+    run_over([base], new, *PROJECTS_COMMAND)
 
 
 def maps_layer(suite: str, base: Path) -> Path:
@@ -732,7 +736,7 @@ def build_extra(base: Path, new: Path, what: str, prepare: str) -> None:
     make_root(new)
     make_root(new / "etc")
     shutil.copyfile("/etc/resolv.conf", new / "etc" / "resolv.conf")
-    run_over(base, new, "sh", "-exc", prepare)
+    run_over([base], new, "sh", "-exc", prepare)
 
 
 def extra_layer(suite: str, base: Path, what: str, prepare: str) -> Path:
@@ -741,6 +745,28 @@ def extra_layer(suite: str, base: Path, what: str, prepare: str) -> Path:
     layer = cache_folder() / what / f"{suite}-{digest(base.name, built, prepare)}"
     layer.parent.mkdir(exist_ok=True)
     return cached_layer(layer, lambda new, _: build_extra(base, new, what, prepare))
+
+
+def build_corpus(lower: list[Path], new: Path) -> None:
+    """Install PostGIS over a tree, and make the data and projects of the corpus."""
+    say(f"making the corpus for {lower[-1].name}: about two minutes, once")
+    make_root(new)
+    make_root(new / "etc")
+    make_root(new / "srv")
+    shutil.copyfile("/etc/resolv.conf", new / "etc" / "resolv.conf")
+    shutil.copytree(CORPUS, new / "srv" / "corpus", ignore=shutil.ignore_patterns("__pycache__"))
+    run_over(lower, new, *CORPUS_COMMAND)
+
+
+def corpus_layer(suite: str, lower: list[Path]) -> Path:
+    """The layer with the corpus, over the map projects."""
+    built = [str((layer / ".built").stat().st_mtime_ns) for layer in lower]
+    files = sorted(file for file in CORPUS.rglob("*") if file.suffix != ".pyc" and file.is_file())
+    sources = [str(file.relative_to(CORPUS)).encode() + file.read_bytes() for file in files]
+    name = digest(*(layer.name for layer in lower), *built, *sources, *CORPUS_COMMAND)
+    layer = cache_folder() / "corpus" / f"{suite}-{name}"
+    layer.parent.mkdir(exist_ok=True)
+    return cached_layer(layer, lambda new, _: build_corpus(lower, new))
 
 
 @contextlib.contextmanager
@@ -759,7 +785,12 @@ def hold_layer(get: Callable[[], Path]) -> Iterator[Path]:
 
 
 def hold_layers(
-    suite: str, stack: contextlib.ExitStack, *, tools: bool = False, rivals: bool = False
+    suite: str,
+    stack: contextlib.ExitStack,
+    *,
+    tools: bool = False,
+    rivals: bool = False,
+    corpus: bool = False,
 ) -> list[Path]:
     """The layers of a suite's testbeds, top first, locked against removal until the stack ends."""
     layers = [base := stack.enter_context(hold_layer(lambda: base_tree(suite)))]
@@ -772,6 +803,9 @@ def hold_layers(
         if prepare:
             get = functools.partial(extra_layer, suite, base, what, prepare)
             layers.insert(0, stack.enter_context(hold_layer(get)))
+    if corpus:
+        below = list(layers)
+        layers.insert(0, stack.enter_context(hold_layer(lambda: corpus_layer(suite, below))))
     return layers
 
 
@@ -888,8 +922,9 @@ def unwind_on_termination() -> None:
 class Testbed:
     """A throw-away Debian over a suite's tree: a chroot at first, a container once booted.
     With `tools`, packages can be built and checked in it; with `rivals`, it has what the
-    benchmark compares with. With `like`, it begins with the files of another testbed of the
-    suite, which is open, but not booted."""
+    benchmark compares with; with `corpus`, the corpus, and PostgreSQL with PostGIS. With
+    `like`, it begins with the files of another testbed of the suite, which is open, but not
+    booted."""
 
     __test__ = False
 
@@ -900,6 +935,7 @@ class Testbed:
         cpus: str | None = None,
         tools: bool = False,
         rivals: bool = False,
+        corpus: bool = False,
         like: Testbed | None = None,
     ) -> None:
         self.suite = suite
@@ -907,6 +943,7 @@ class Testbed:
         self.cpus = cpus
         self.tools = tools
         self.rivals = rivals
+        self.corpus = corpus
         self._stack = contextlib.ExitStack()
         self._bed: Path | None = None
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -920,7 +957,9 @@ class Testbed:
         need_root()
         unwind_on_termination()
         with contextlib.ExitStack() as stack:
-            layers = hold_layers(self.suite, stack, tools=self.tools, rivals=self.rivals)
+            layers = hold_layers(
+                self.suite, stack, tools=self.tools, rivals=self.rivals, corpus=self.corpus
+            )
             bed = new_bed(stack)
             root = make_root(bed / "root")
             upper = bed / "upper"
