@@ -371,6 +371,7 @@ def test_a_stopped_worker_without_a_request_is_killed_once_one_waits(victim: Tes
     is_served(victim)
 
 
+@pytest.mark.either
 def test_saturation_kills_nobody(victim: Testbed) -> None:
     """For ten times as long as a request may be in a worker's hand."""
     limit = 4

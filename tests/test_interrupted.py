@@ -240,6 +240,7 @@ def test_apply_killed_at_each_step(quick: Testbed) -> None:
     is_whole(quick, cores)
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("count", [1, 2], ids=["spare", "sibling"])
 def test_a_roll_killed_at_each_step(quick: Testbed, count: int) -> None:
     """New definitions of sockets and workers; apply brings them up one after another."""
