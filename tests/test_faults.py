@@ -383,7 +383,7 @@ def test_saturation_kills_nobody(victim: Testbed) -> None:
         wait_for(lambda: time.monotonic() - start > 10 * limit, "ten limits")
     assert pids(victim) == before
     assert not [line for line in journal(victim, since) if "killed" in line]
-    # Some have waited longer than the limit.
+    # On a busy machine some may wait for too long.
     assert [problem for problem in result["failed"] if " 504 " not in problem] == []
     assert len(result["failed"]) < result["sent"]
 
