@@ -574,7 +574,7 @@ def test_what_keeps_workers_from_starting_makes_requests_wait(
     finally:
         mend()
     # 5 s until the next attempt, and what a start takes.
-    wait_until_up(victim, timeout=20)
+    wait_until_up(victim)
     ((reply, _),) = waiting()
     assert reply.status == 200
     is_served(victim)
