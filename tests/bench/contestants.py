@@ -140,6 +140,20 @@ def ours(queue: str, workers: int) -> Contestant:
     )
 
 
+def cached(workers: int) -> Contestant:
+    """This package with its reply cache, for requests that are repeated."""
+    toml = "/etc/qgis-server/server.toml"
+    plain = ours("per-worker", workers)
+    return dataclasses.replace(
+        plain,
+        name="ours-cache",
+        title="this package, queue = per-worker, with a reply cache",
+        before=f"echo 'reply_cache = \"100M\"' >>{toml}; qgis-serverctl apply; {plain.before}",
+        stop=f"sed -i '/^reply_cache = /d' {toml}; qgis-serverctl apply; {plain.stop}",
+        only=("repeat",),
+    )
+
+
 def contestants(workers: int) -> tuple[Contestant, ...]:
     """All, with so many workers each; the first is what the others are compared with."""
     services = each("recipe@N.service", workers)
@@ -157,6 +171,7 @@ def contestants(workers: int) -> tuple[Contestant, ...]:
         recipe,
         ours("per-worker", workers),
         ours("shared", workers),
+        cached(workers),
         Contestant(
             "multiwatch",
             "spawn-fcgi and multiwatch",
