@@ -144,6 +144,8 @@ def turn(
             contestants.shell(bed, contestant.before)
         # A contestant takes requests some time after its start: the first one shows when.
         begin = of_round(drive(bed, spec_of(contestant, workloads.FIRST, 0)))
+        if all(of.failed and not of.rate for of in begin.kinds.values()):
+            raise Unavailable(f"no reply after its start: {', '.join(begin.problems)}")
         warm_up(bed, contestant, options.workers)
         for workload in tasks:
             if contestant.only and workload.name not in contestant.only:
