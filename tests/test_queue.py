@@ -140,14 +140,14 @@ def test_a_setting_does_the_same(bed: Testbed) -> None:
 
 def test_whoever_is_free_takes_the_next_request(shared: Testbed) -> None:
     """All but one worker have something slow in hand."""
-    slow = in_background(*[lambda: timed(shared, sleeping(8))] * (COUNT - 1))
+    slow = in_background(*[lambda: timed(shared, sleeping(12))] * (COUNT - 1))
 
     def busy() -> int:
         table = Path(f"/proc/{shared.pid}/net/unix").read_text(errors="replace")
         return len(workers.connections(table, SHARED).accepted)
 
     wait_for(lambda: busy() == COUNT - 1, "all but one are busy")
-    for _ in range(20):
+    for _ in range(8):
         is_served(shared)
     # Nobody waited behind one of them, or they would be through.
     assert busy() >= COUNT - 1
