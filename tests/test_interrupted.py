@@ -259,32 +259,6 @@ def test_a_roll_killed_at_each_step(quick: Testbed, count: int) -> None:
 
 
 @pytest.mark.either
-def test_a_change_of_the_queue_killed_at_each_step(quick: Testbed) -> None:
-    """There and back; apply alone completes it, whichever queue was asked for last."""
-    count, shared = 2, "/run/qgis-server.sock"
-    own = [path(n) for n in range(1, count + 1)]
-    wants = quick.root / "etc/systemd/system/qgis-server.target.wants"
-    dropin = quick.root / "etc/systemd/system/qgis-server@.service.d/10-queue.conf"
-    quick.run("qgis-serverctl", "apply", "--instances", str(count))
-    commands = [("qgis-serverctl", "queue", layout) for layout in ("shared", "per-worker")]
-    for index in each_kill(quick, *commands, in_turn=True):
-        nothing_is_half_written(quick)
-        quick.run("qgis-serverctl", "apply")
-        is_shared = status(quick)["settings"]["queue"]["value"] == "shared"
-        kind = "service" if is_shared else "socket"
-        links = {f"qgis-server@{n}.{kind}" for n in range(1, count + 1)}
-        assert {link.name for link in wants.iterdir()} == links
-        assert upstream(quick) == ([shared] if is_shared else own)
-        assert sockets(quick) == ([] if is_shared else own)
-        assert dropin.exists() == is_shared
-        assert status(quick)["pending"] == []
-        assert leftovers(quick) == ""
-        nginx_is_content(quick)
-        quick.run(*commands[index])
-    is_whole(quick, count)
-
-
-@pytest.mark.either
 def test_the_site_killed_at_each_step(quick: Testbed) -> None:
     verbs = ("enable", "disable")
     welcome = quick.root / "etc/nginx/sites-enabled/default"
