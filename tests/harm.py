@@ -7,10 +7,16 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from pool import MAP, load
+from pool import MAP, load, main_pid
 from testbed import Reply, Testbed
+
+from qgis_server_systemd.qgis_serverctl import workers
+
+NOTES = "/srv/faults/requests"
+"""Where faulty_plugin notes requests that have a name."""
 
 SERVICE = MAP.partition("&SERVICE=")[0]
 IMAGE = (
@@ -24,6 +30,25 @@ FEATURES = (
 QUICK = f"{SERVICE}&SERVICE=WMS&VERSION=1.3.0&REQUEST=GetCapabilities"
 
 
+def let_go_wrong(bed: Testbed) -> None:
+    """Have workers that start from now on do harm on request."""
+    bed.put(Path(__file__).with_name("faulty_plugin"), "/usr/share/qgis/python/plugins/")
+    bed.run("install", "-d", "-m", "777", "/srv/faults")
+    bed.run("touch", NOTES)
+    bed.run("chmod", "666", NOTES)
+
+
+def noted(bed: Testbed) -> list[tuple[str, str]]:
+    """Name and worker's process of the requests that reached one, once for each time."""
+    lines = (bed.root / NOTES.lstrip("/")).read_text().splitlines()
+    return [(name, pid) for name, pid in map(str.split, lines)]
+
+
+def connections(bed: Testbed, socket: str) -> workers.Connections:
+    table = Path(f"/proc/{bed.pid}/net/unix").read_text(errors="replace")
+    return workers.connections(table, socket)
+
+
 def faulty(fault: str, name: str = "", **more: object) -> str:
     """A request that makes its worker go wrong; see faulty_plugin."""
     named = {"NAME": name} if name else {}
@@ -34,6 +59,21 @@ def faulty(fault: str, name: str = "", **more: object) -> str:
 
 def sleeping(seconds: float, name: str = "") -> str:
     return faulty("sleep", name, SECONDS=seconds)
+
+
+def holding(url: str, name: str) -> str:
+    """A request that stops its worker, until `release`."""
+    return f"{url}&FAULT=SIGSTOP&NAME={name}"
+
+
+def held(bed: Testbed, count: int) -> set[str]:
+    """The processes of the workers that are stopped, of so many instances."""
+    pids = (str(main_pid(bed, n)) for n in range(1, count + 1))
+    return {pid for pid in pids if bed.out("ps", "-o", "state=", "-p", pid) == "T"}
+
+
+def release(bed: Testbed, count: int) -> None:
+    bed.run("kill", "-CONT", *held(bed, count))
 
 
 def in_background(*calls: Callable[[], Any]) -> Callable[[], list[Any]]:

@@ -74,8 +74,13 @@ def status(bed: Testbed) -> dict[str, Any]:
 def settled(bed: Testbed) -> bool:
     """Is nothing left to apply, and no roll under way? In this order: a roll that has not
     begun yet is inactive, too."""
+    return status(bed)["pending"] == [] and has_rolled(bed)
+
+
+def has_rolled(bed: Testbed) -> bool:
+    """Is no roll under way that was handed over to its unit?"""
     unit = ("systemctl", "show", "--property=ActiveState", "--value", "qgis-server-roll")
-    return status(bed)["pending"] == [] and bed.out(*unit) == "inactive"
+    return bed.out(*unit) == "inactive"
 
 
 def sockets(bed: Testbed) -> list[str]:

@@ -6,24 +6,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from harm import in_background
-from pool import apt, ctl, load, main_pid, serving_bed, wait_for
+from harm import held, holding, in_background, let_go_wrong, noted, release
+from pool import apt, ctl, load, serving_bed, wait_for
 from serving import get_map, wfs, wms, wmts
-from test_fresh import titles
+from test_fresh import put, title_in, titles
 from testbed import Reply, Testbed
 
 from qgis_server_systemd.worker_plugin import fresh, generations
 from qgis_server_systemd.worker_plugin.generations import Generations
 
-HERE = Path(__file__).parent
 TOML = "etc/qgis-server/server.toml"
-NOTES = "srv/faults/requests"
 UNIT = "qgis-server-cache.service"
 COUNT = 2
 
@@ -36,19 +33,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(generations, "SURE", 0.3)
     file = tmp_path / "srv/a b.qgs"
     file.parent.mkdir()
-    put(file, "<qgis>1</qgis>")
+    put(file, b"<qgis>1</qgis>")
     listed = tmp_path / "workers/1" / fresh.LISTED
     listed.parent.mkdir(parents=True)
     listed.write_text(
         json.dumps([str(file), "/nowhere.qgs", f"/{file}", f"{tmp_path}/srv/../srv/a b.qgs"])
     )
     yield file
-
-
-def put(file: Path, text: str, age: float = 100) -> None:
-    file.write_text(text)
-    moment = time.time() - age
-    os.utime(file, (moment, moment))
 
 
 def watch(project: Path) -> Generations:
@@ -91,16 +82,16 @@ def test_a_project_gets_a_generation_once_it_is_sure(project: Path) -> None:
 def test_what_has_changed_has_none_until_it_is_whole_and_settled(project: Path) -> None:
     watcher = watch(project)
     first = settle(watcher, project)
-    put(project, "<qgis>22", age=0)
+    put(project, b"<qgis>22", age=0)
     watcher.look()
     assert linked(project) is None
-    put(project, "<qgis>22")
+    put(project, b"<qgis>22")
     watcher.look()
     known = watcher.known[str(project)]
     known.since -= 10
     watcher.look()
     assert (linked(project), known.whole) == (None, False)
-    put(project, "<qgis>333</qgis>", age=0)
+    put(project, b"<qgis>333</qgis>", age=0)
     watcher.look()
     watcher.known[str(project)].since -= 10
     watcher.look()
@@ -122,7 +113,7 @@ def test_what_is_gone_has_none(project: Path) -> None:
     project.unlink()
     watcher.look()
     assert linked(project) is None
-    put(project, "<qgis>1</qgis>")
+    put(project, b"<qgis>1</qgis>")
     settle(watcher, project)
 
 
@@ -158,8 +149,7 @@ CAPABILITIES = f"{WORLD}&{wms('GetCapabilities')}"
 @pytest.fixture(scope="module")
 def bed(installed: Testbed) -> Iterator[Testbed]:
     with serving_bed(installed) as testbed:
-        testbed.put(HERE / "faulty_plugin", "/usr/share/qgis/python/plugins/")
-        testbed.run("install", "-d", "-m", "777", "/srv/faults")
+        let_go_wrong(testbed)
         (testbed.root / "etc/nginx/conf.d/cache-test.conf").write_text(SITE)
         write(testbed, "Old")
         use(testbed, 'reply_cache = "50M"')
@@ -272,15 +262,15 @@ def test_requests_that_come_together_are_one(bed: Testbed) -> None:
     ready(bed)
     query = holding(CAPABILITIES, "together")
     all = in_background(*[lambda: ask(bed, query)] * 4)
-    wait_for(lambda: len(held(bed)) == 1, "a worker has it")
+    wait_for(lambda: len(held(bed, COUNT)) == 1, "a worker has it")
     waiting = f"sport = :{PORT}"
     wait_for(
         lambda: len(bed.out("ss", "-tnH", "state", "established", waiting).splitlines()) == 4,
         "the others have come",
     )
-    release(bed)
+    release(bed, COUNT)
     assert sorted(all()) == [(200, "HIT")] * 3 + [(200, "MISS")]
-    assert noted(bed, "together") == 1
+    assert reached(bed, "together") == 1
 
 
 def test_what_is_kept_is_made_anew_unless_there_is_no_worker(bed: Testbed) -> None:
@@ -290,12 +280,12 @@ def test_what_is_kept_is_made_anew_unless_there_is_no_worker(bed: Testbed) -> No
         query = f"{CAPABILITIES}&NAME=anew"
         wait_for(lambda: ask(bed, query) == (200, "STALE"), "it is too old")
         wait_for(lambda: ask(bed, query) == (200, "HIT"), "it was made anew")
-        assert noted(bed, "anew") > 1
+        assert reached(bed, "anew") > 1
         bed.run("systemctl", "stop", "qgis-server.slice")
-        before = noted(bed, "anew")
+        before = reached(bed, "anew")
         wait_for(lambda: ask(bed, query) == (200, "STALE"), "it is too old again")
         assert ask(bed, query) == (200, "STALE")
-        assert noted(bed, "anew") == before
+        assert reached(bed, "anew") == before
     finally:
         bed.run("systemctl", "start", "qgis-server.target")
         use(bed, 'reply_cache = "50M"')
@@ -330,29 +320,12 @@ def write(bed: Testbed, title: str) -> None:
 
 
 def title(reply: Reply) -> str:
-    found = re.search(rb"<Title>([^<]*)</Title>", reply.body)
-    assert found, reply.body[:300]
-    return found[1].decode()
+    return title_in(reply.body)
 
 
-def holding(query: str, name: str) -> str:
-    """A request that stops its worker, until `release`."""
-    return f"{query}&FAULT=SIGSTOP&NAME={name}"
-
-
-def held(bed: Testbed) -> set[str]:
-    workers = (str(main_pid(bed, n)) for n in range(1, COUNT + 1))
-    return {pid for pid in workers if bed.out("ps", "-o", "state=", "-p", pid) == "T"}
-
-
-def release(bed: Testbed) -> None:
-    bed.run("kill", "-CONT", *held(bed))
-
-
-def noted(bed: Testbed, name: str) -> int:
+def reached(bed: Testbed, name: str) -> int:
     """How many requests of this name have reached a worker."""
-    lines = (bed.root / NOTES).read_text().splitlines()
-    return sum(line.split()[0] == name for line in lines)
+    return sum(one == name for one, _ in noted(bed))
 
 
 def old_is_kept(bed: Testbed) -> str:
@@ -385,14 +358,14 @@ def test_a_reply_that_was_in_the_making_is_never_sent_again(bed: Testbed) -> Non
     before = old_is_kept(bed)
     query = holding(TITLE, "making")
     slow = in_background(lambda: fetch(bed, query))
-    wait_for(lambda: len(held(bed)) == 1, "a worker has it")
+    wait_for(lambda: len(held(bed, COUNT)) == 1, "a worker has it")
     write(bed, "New")
     wait_for(lambda: link(bed, PROJECT) not in (None, before), "the next generation", timeout=15)
-    release(bed)
+    release(bed, COUNT)
     assert title(slow()[0]) == "Old"
     again = in_background(lambda: fetch(bed, query))
-    wait_for(lambda: len(held(bed)) == 1, "a worker has it once more")
-    release(bed)
+    wait_for(lambda: len(held(bed, COUNT)) == 1, "a worker has it once more")
+    release(bed, COUNT)
     assert title(again()[0]) == "New"
 
 

@@ -21,7 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harm import FEATURES, faulty, in_background, sleeping, steady, timed, unharmed
+from harm import (
+    FEATURES,
+    connections,
+    faulty,
+    in_background,
+    let_go_wrong,
+    noted,
+    sleeping,
+    steady,
+    timed,
+    unharmed,
+)
 from pool import (
     MAP,
     apt,
@@ -44,7 +55,6 @@ COUNT = 3
 INSTANCES = tuple(range(1, COUNT + 1))
 TOML = "/etc/qgis-server/server.toml"
 ENV = "/etc/qgis-server/env"
-NOTES = "/srv/faults/requests"
 HERE = Path(__file__).parent
 
 
@@ -52,11 +62,8 @@ HERE = Path(__file__).parent
 def victim(installed: Testbed) -> Iterator[Testbed]:
     """A booted server whose workers have a plugin that does harm on request."""
     with serving_bed(installed) as bed:
-        bed.put(HERE / "faulty_plugin", "/usr/share/qgis/python/plugins/")
+        let_go_wrong(bed)
         bed.put(HERE / "killer.py", "/root/killer.py")
-        bed.run("install", "-d", "-m", "777", "/srv/faults")
-        bed.run("touch", NOTES)
-        bed.run("chmod", "666", NOTES)
         use(bed)
         ctl(bed, "restart")
         yield bed
@@ -93,17 +100,12 @@ def pids(bed: Testbed) -> dict[int, int]:
 
 def notes(bed: Testbed) -> list[str]:
     """The names of the requests that reached a worker, once for each time."""
-    return [line.split()[0] for line in (bed.root / NOTES.lstrip("/")).read_text().splitlines()]
-
-
-def connections(bed: Testbed, instance: int) -> workers.Connections:
-    table = Path(f"/proc/{bed.pid}/net/unix").read_text(errors="replace")
-    return workers.connections(table, path(instance))
+    return [name for name, _ in noted(bed)]
 
 
 def is_idle(bed: Testbed) -> bool:
     """Has no worker anything to do?"""
-    return all(connections(bed, n) == workers.Connections(frozenset(), 0) for n in INSTANCES)
+    return all(connections(bed, path(n)) == workers.Connections(frozenset(), 0) for n in INSTANCES)
 
 
 def now(bed: Testbed) -> str:
@@ -137,7 +139,7 @@ def cold_waits(bed: Testbed) -> Iterator[list[int]]:
         while not end.wait(0.01):
             for n in (*INSTANCES, COUNT + 1):
                 # In this order: what is seen here to wait was there before the other look.
-                if connections(bed, n).queued and not is_up(bed, n):
+                if connections(bed, path(n)).queued and not is_up(bed, n):
                     found.append(n)
 
     thread = threading.Thread(target=watch)
@@ -229,7 +231,7 @@ def test_a_stop_waits_for_a_reply_that_is_being_written(victim: Testbed) -> None
     wait_for(lambda: begun.exists() and begun.stat().st_size > 0, "the reply begins")
     victim.run("pkill", "-STOP", "--parent", master)
     try:
-        (busy,) = (n for n in INSTANCES if connections(victim, n).accepted)
+        (busy,) = (n for n in INSTANCES if connections(victim, path(n)).accepted)
         writes = f"/proc/{main_pid(victim, busy)}/wchan"
         wait_for(lambda: "sock" in victim.out("cat", writes), "the worker waits for NGINX")
         victim.run("systemctl", "restart", "--no-block", "qgis-server.target")
@@ -270,11 +272,11 @@ def test_workers_are_killed_one_after_the_other(victim: Testbed) -> None:
     assert len(result["failed"]) == result["begun"], result["failed"]
     assert result["single"]["sent"] > 0 and result["kept"]["sent"] > 0
     assert "while reading response header from upstream" in errors.read_text()[before:]
-    noted = notes(victim)
+    names = notes(victim)
     statuses = dict(line.split() for line in posts()[0].splitlines())
     assert {"200"} <= set(statuses.values()) <= {"200", "502"}
     for name, status in statuses.items():
-        assert noted.count(name) == 1 or (status == "502" and name not in noted), (name, status)
+        assert names.count(name) == 1 or (status == "502" and name not in names), (name, status)
     told = journal(victim, since, "qgis-server-monitor.service")
     assert any("its worker had ended, and is back after" in line for line in told), told
     assert sockets(victim) == [path(n) for n in INSTANCES]
@@ -289,7 +291,7 @@ def test_a_reply_that_is_cut_off_is_seen_to_be(victim: Testbed) -> None:
     replies = in_background(lambda: victim.run(*curl, url, check=False).returncode)
     begun = victim.root / "root/begun"
     wait_for(lambda: begun.exists() and begun.stat().st_size > 0, "the reply begins")
-    (busy,) = (n for n in INSTANCES if connections(victim, n).accepted)
+    (busy,) = (n for n in INSTANCES if connections(victim, path(n)).accepted)
     victim.run("kill", "-KILL", str(main_pid(victim, busy)))
     assert replies() == [18], "curl: transfer closed with outstanding read data remaining"
     wait_until_up(victim)
@@ -353,7 +355,7 @@ def test_workers_that_hang_are_killed(victim: Testbed) -> None:
 
 
 def busy(bed: Testbed) -> int:
-    return sum(bool(connections(bed, n).accepted) for n in INSTANCES)
+    return sum(bool(connections(bed, path(n)).accepted) for n in INSTANCES)
 
 
 def test_a_stopped_worker_without_a_request_is_killed_once_one_waits(victim: Testbed) -> None:

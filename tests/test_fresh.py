@@ -196,7 +196,11 @@ def title(bed: Testbed, instance: int, project: str = PROJECT) -> str:
     }
     given = shlex.join(f"{name}={value}" for name, value in variables.items())
     command = f"exec env {given} cgi-fcgi -bind -connect {path(instance)}"
-    body = cgi_body(bed.run_bytes("sh", "-c", command).stdout)
+    return title_in(cgi_body(bed.run_bytes("sh", "-c", command).stdout))
+
+
+def title_in(body: bytes) -> str:
+    """Of capabilities."""
     found = re.search(rb"<Title>([^<]*)</Title>", body)
     assert found, body[:300]
     return found[1].decode()

@@ -5,26 +5,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from harm import FEATURES, IMAGE, SERVICE, in_background, timed, unharmed
+from harm import (
+    FEATURES,
+    IMAGE,
+    SERVICE,
+    connections,
+    held,
+    holding,
+    in_background,
+    let_go_wrong,
+    noted,
+    release,
+    timed,
+    unharmed,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from pool import MAP, ctl, is_served, load, main_pid, path, serving_bed, wait_for
 from testbed import Testbed
 
-from qgis_server_systemd.qgis_serverctl import heavy, workers
+from qgis_server_systemd.qgis_serverctl import heavy
 from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import Settings
 
 SHARED = "/run/qgis-server.sock"
-HERE = Path(__file__).parent
 TOML = "etc/qgis-server/server.toml"
 HTTP = "etc/nginx/conf.d/qgis-server.conf"
 COUNT = 3
 WIDE = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=3000&HEIGHT=2")
-NOTES = "srv/faults/requests"
 
 # ---- How they are told
 
@@ -89,8 +99,7 @@ server {
 @pytest.fixture(scope="module")
 def bed(installed: Testbed) -> Iterator[Testbed]:
     with serving_bed(installed) as testbed:
-        testbed.put(HERE / "faulty_plugin", "/usr/share/qgis/python/plugins/")
-        testbed.run("install", "-d", "-m", "777", "/srv/faults")
+        let_go_wrong(testbed)
         use(testbed, "heavy_workers = 1")
         ctl(testbed, "restart")
         yield testbed
@@ -125,42 +134,21 @@ def test_the_url_tells(bed: Testbed) -> None:
 # ---- What they may have
 
 
-def connections(bed: Testbed, socket: str) -> workers.Connections:
-    table = Path(f"/proc/{bed.pid}/net/unix").read_text(errors="replace")
-    return workers.connections(table, socket)
-
-
-def holding(url: str, name: str) -> str:
-    """A request that stops its worker, until `release`."""
-    return f"{url}&FAULT=SIGSTOP&NAME={name}"
-
-
-def held(bed: Testbed) -> set[str]:
-    """The processes of the workers that are stopped."""
-    workers = (str(main_pid(bed, n)) for n in range(1, COUNT + 1))
-    return {pid for pid in workers if bed.out("ps", "-o", "state=", "-p", pid) == "T"}
-
-
-def release(bed: Testbed) -> None:
-    bed.run("kill", "-CONT", *held(bed))
-
-
 def had(bed: Testbed, name: str) -> set[str]:
     """The processes of the workers that had the requests of this name."""
-    lines = (line.split() for line in (bed.root / NOTES).read_text().splitlines())
-    return {pid for noted, pid in lines if noted == name}
+    return {pid for one, pid in noted(bed) if one == name}
 
 
 def test_they_wait_for_their_share_and_others_do_not(bed: Testbed) -> None:
     use(bed, "heavy_workers = 1")
     slow = in_background(lambda: timed(bed, holding(WIDE, "own")))
-    wait_for(lambda: len(held(bed)) == 1, "one is in hand")
+    wait_for(lambda: len(held(bed, COUNT)) == 1, "one is in hand")
     more = in_background(*[lambda: timed(bed, f"{WIDE}&NAME=own")] * 2)
     wait_for(lambda: connections(bed, path(1)).queued == 2, "two wait")
     for _ in range(10):
         is_served(bed)
     assert connections(bed, path(1)).queued == 2
-    release(bed)
+    release(bed, COUNT)
     assert [reply.status for reply, _ in slow() + more()] == [200] * 3
     assert had(bed, "own") == {str(main_pid(bed, 1))}
 
@@ -168,8 +156,8 @@ def test_they_wait_for_their_share_and_others_do_not(bed: Testbed) -> None:
 def test_a_quick_request_may_have_any_worker(bed: Testbed) -> None:
     use(bed, "heavy_workers = 1")
     slow = in_background(*[lambda: timed(bed, holding(MAP, "any"))] * COUNT)
-    wait_for(lambda: len(held(bed)) == COUNT, "each worker has one")
-    release(bed)
+    wait_for(lambda: len(held(bed, COUNT)) == COUNT, "each worker has one")
+    release(bed, COUNT)
     assert [reply.status for reply, _ in slow()] == [200] * COUNT
 
 
@@ -177,12 +165,12 @@ def test_on_the_shared_queue_what_is_too_much_is_refused(bed: Testbed) -> None:
     use(bed, "heavy_workers = 2", 'queue = "shared"')
     try:
         slow = in_background(*[lambda: timed(bed, holding(WIDE, "shared"))] * 2)
-        wait_for(lambda: len(held(bed)) == 2, "two are in hand")
+        wait_for(lambda: len(held(bed, COUNT)) == 2, "two are in hand")
         reply = bed.fetch(WIDE)
         assert (reply.status, reply.headers.get("retry-after")) == (503, "5")
         for _ in range(10):
             is_served(bed)
-        release(bed)
+        release(bed, COUNT)
         assert [reply.status for reply, _ in slow()] == [200] * 2
         is_served(bed, WIDE)
     finally:

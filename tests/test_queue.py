@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harm import FEATURES, IMAGE, faulty, in_background, sleeping, timed, unharmed
+from harm import (
+    FEATURES,
+    IMAGE,
+    connections,
+    faulty,
+    in_background,
+    let_go_wrong,
+    sleeping,
+    timed,
+    unharmed,
+)
 from pool import (
     MAP,
     apt,
@@ -27,8 +37,6 @@ from pool import (
 )
 from testbed import Testbed
 
-from qgis_server_systemd.qgis_serverctl import workers
-
 SHARED = "/run/qgis-server.sock"
 TOML = "etc/qgis-server/server.toml"
 UNITS = "etc/systemd/system"
@@ -40,8 +48,7 @@ HERE = Path(__file__).parent
 def bed(installed: Testbed) -> Iterator[Testbed]:
     """A booted server that all of these tests use one after the other."""
     with serving_bed(installed) as testbed:
-        testbed.put(HERE / "faulty_plugin", "/usr/share/qgis/python/plugins/")
-        testbed.run("install", "-d", "-m", "777", "/srv/faults")
+        let_go_wrong(testbed)
         ctl(testbed, "scale", str(COUNT))
         ctl(testbed, "restart")
         yield testbed
@@ -143,8 +150,7 @@ def test_whoever_is_free_takes_the_next_request(shared: Testbed) -> None:
     slow = in_background(*[lambda: timed(shared, sleeping(12))] * (COUNT - 1))
 
     def busy() -> int:
-        table = Path(f"/proc/{shared.pid}/net/unix").read_text(errors="replace")
-        return len(workers.connections(table, SHARED).accepted)
+        return len(connections(shared, SHARED).accepted)
 
     wait_for(lambda: busy() == COUNT - 1, "all but one are busy")
     for _ in range(8):

@@ -10,6 +10,7 @@ import pytest
 from pool import (
     ctl,
     enabled,
+    has_rolled,
     is_served,
     load,
     main_pid,
@@ -74,7 +75,6 @@ def test_what_is_changed_while_workers_restart_is_not_missed(three: Testbed) -> 
     """Neither apply nor a maintainer script leaves workers behind that don't know it."""
     env = three.root / "etc/qgis-server/env"
     text = env.read_text()
-    unit = ("show", "--property=ActiveState", "--value", "qgis-server-roll")
     changes = (
         ("qgis-serverctl", "apply"),
         ("dpkg-reconfigure", "-fnoninteractive", "qgis-server-systemd"),
@@ -90,7 +90,7 @@ def test_what_is_changed_while_workers_restart_is_not_missed(three: Testbed) -> 
             three.run(*change)
             other.stderr.read()
         assert other.returncode == 0
-        wait_for(lambda: three.out("systemctl", *unit) == "inactive", "the roll is through")
+        wait_for(lambda: has_rolled(three), "the roll is through")
         for instance, pid in pids(three).items():
             variables = three.out("cat", f"/proc/{pid}/environ").split("\0")
             assert f"QGIS_SERVER_CHANGED={number}" in variables, instance

@@ -125,7 +125,8 @@ apt-get install --yes --download-only {" ".join(DOWNLOADED)}
 apt-cache gencaches
 rm -f /etc/resolv.conf
 """
-# One package that is missing must not keep the others away. None starts by itself.
+# One package that is missing must not keep the others away; its unit is missing then, too, so
+# systemctl may complain. None starts by itself.
 PREPARE_RIVALS = f"""
 apt-get update
 for package in {" ".join(RIVALS)}; do

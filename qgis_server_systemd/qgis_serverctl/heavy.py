@@ -9,6 +9,9 @@ from .package import Package
 from .settings import Settings
 from .template import render
 
+CODED = "%(?:3[0-9]|[46][1-9A-F]|[57][0-9A])"
+"""A regular expression for a letter or digit that is written as a code, in any case."""
+
 
 def at_least(number: int) -> str:
     """A regular expression for whole numbers from `number` on, in decimal digits."""
@@ -53,8 +56,9 @@ def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> s
         "nginx-http-heavy.conf",
         {
             "pool": package.pool,
-            "var": package.pool.replace("-", "_"),
+            "var": package.nginx_variable,
             "servers": servers(package, sockets),
+            "coded": CODED,
             "pixels": at_least(settings.heavy_pixels),
             "features": at_least(settings.heavy_features),
         },

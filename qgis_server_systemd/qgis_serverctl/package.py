@@ -134,6 +134,11 @@ class Package:
         return f"{self.run}/reload.json"
 
     @property
+    def nginx_variable(self) -> str:
+        """What the names of NGINX's variables begin with."""
+        return self.pool.replace("-", "_")
+
+    @property
     def plugin(self) -> str:
         """Name of the QGIS Server plugin that each worker loads; also its Python module's."""
         return self.name.replace("-", "_")

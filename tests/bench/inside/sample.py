@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from qgis_server_systemd.qgis_serverctl import workers
+from qgis_server_systemd.qgis_serverctl.processes import memory
 
 PERIOD = 0.005
 LOOK_FOR_WORKERS = 0.25
@@ -95,11 +96,7 @@ def processes(pattern: str) -> Iterator[int]:
 
 def pss(pid: int) -> int:
     """Its proportional share of memory, in bytes."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    return int((memory(pid) or 0) * 2**20)
 
 
 def look(pids: Iterable[int], paths: Collection[str]) -> Sample:
