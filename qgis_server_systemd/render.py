@@ -5,6 +5,7 @@ import argparse
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -14,7 +15,7 @@ import jinja2
 from . import __version__, completion
 from .qgis_serverctl import cli
 from .qgis_serverctl.log import die
-from .qgis_serverctl.package import Package
+from .qgis_serverctl.package import POOL, Package
 from .qgis_serverctl.settings import MAX_INSTANCES, SETTINGS, Settings, as_toml
 from .qgis_variables import VARIABLES, Variable
 from .suites import ANY, SUITES, Suite
@@ -62,6 +63,18 @@ def environment() -> jinja2.Environment:
     return env
 
 
+def _variables(package: Package) -> tuple[Variable, ...]:
+    """Their examples name folders of the pool."""
+
+    def named(text: str) -> str:
+        return re.sub(rf"(?<=/){POOL}(?![\w-])", package.pool, text)
+
+    return tuple(
+        replace(one, default=named(one.default), help=named(one.help), example=named(one.example))
+        for one in VARIABLES
+    )
+
+
 def values(package: Package, suite: Suite = ANY) -> dict[str, object]:
     """What a template may name."""
     return {
@@ -71,7 +84,7 @@ def values(package: Package, suite: Suite = ANY) -> dict[str, object]:
         "settings": SETTINGS,
         "defaults": Settings(),
         "max_instances": MAX_INSTANCES,
-        "variables": VARIABLES,
+        "variables": _variables(package),
         "active": ACTIVE,
         "active_per_request": {"HOME": package.home},
         "completion": lambda shell: completion.script(cli.parser(package), shell),
@@ -94,6 +107,17 @@ def changelog_for(suite: Suite, changelog: str) -> str:
     return re.sub(r"\) \w+;", f"{suite.revision}) {suite.distribution};", changelog, count=1)
 
 
+def named(template: Path, package: Package) -> Path:
+    """Where a template goes: the files in debian/ are called as in the package of the usual
+    pool. Only debhelper's, which lie at the top, are called by the package itself."""
+    usual = Package()
+    names = {usual.pool: package.pool, usual.slice: package.slice}
+    if template.parent == Path():
+        names[usual.name] = package.name
+    either = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return Path(re.sub(either, lambda found: names[found[0]], str(template)))
+
+
 def render_debian(target: Path, package: Package, suite: Suite = ANY) -> None:
     """Write the complete debian/ folder of the source package to `target`.
 
@@ -110,7 +134,7 @@ def render_debian(target: Path, package: Package, suite: Suite = ANY) -> None:
             text = env.from_string(source.read_text(encoding="utf-8")).render(given)
         except (jinja2.TemplateError, UnicodeDecodeError) as error:
             die(f"debian/{name}: {error}")
-        file = target / name
+        file = target / named(name, package)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         file.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)

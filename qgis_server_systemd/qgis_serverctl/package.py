@@ -7,16 +7,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+POOL = "qgis-server"
+"""The pool that keeps the names that were published before there could be others."""
+
 
 @dataclass(frozen=True)
 class Package:
-    """The names that all others follow from."""
+    """The names that all others follow from.
+
+    name: the Debian package's; nothing on a server is called by it but what dpkg and
+        debconf keep, so that a package may take the place of one with the same pool.
+    pool: begins the names of units, files and folders; see `poolname` for its rules.
+    """
 
     name: str = "qgis-server-systemd"
-    pool: str = "qgis-server"
+    pool: str = POOL
     user: str = "qgis-server"
     mapserv: str = "/usr/lib/cgi-bin/qgis_mapserv.fcgi"
     url_prefix: str = "/qgis-server"
+    group: str = "qgis-server"
+    sockets: str = "/run"
+
+    @classmethod
+    def of(cls, pool: str) -> Self:
+        """One whose other names all follow from the pool's."""
+        return cls(name=f"{pool}-systemd", pool=pool, user=pool, group=pool, url_prefix=f"/{pool}")
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -24,6 +39,16 @@ class Package:
 
     def as_dict(self) -> dict[str, str]:
         return asdict(self)
+
+    @property
+    def stem(self) -> str:
+        """What the names of the folders begin with that the command alone writes to."""
+        return f"{self.pool}-systemd"
+
+    @property
+    def replaces(self) -> str:
+        """The package whose place this one takes; empty where it is that one."""
+        return "" if self.name == self.stem else self.stem
 
     @property
     def command(self) -> str:
@@ -52,12 +77,12 @@ class Package:
 
     @property
     def share(self) -> str:
-        return f"/usr/share/{self.name}"
+        return f"/usr/share/{self.stem}"
 
     @property
     def state(self) -> str:
         """What the helper remembers; the pool's user can't write there."""
-        return f"/var/lib/{self.name}"
+        return f"/var/lib/{self.stem}"
 
     @property
     def state_file(self) -> str:
@@ -71,7 +96,7 @@ class Package:
 
     @property
     def run(self) -> str:
-        return f"/run/{self.name}"
+        return f"/run/{self.stem}"
 
     @property
     def nginx_http(self) -> str:
@@ -135,13 +160,22 @@ class Package:
 
     @property
     def nginx_variable(self) -> str:
-        """What the names of NGINX's variables begin with."""
-        return self.pool.replace("-", "_")
+        """What the names of NGINX's variables begin with. A pool's name has no two dashes
+        in a row, so with two underscores after it no variable can be another pool's; and
+        NGINX has none of its own that begins with "q_"."""
+        word = self.pool.replace("-", "_")
+        return word if self.pool == POOL else f"q_{word}_"
+
+    @property
+    def slice(self) -> str:
+        """systemd takes a-b.slice for a part of a.slice (systemd.slice(5)), which a stop of
+        a.slice would stop as well: only a name without dashes is a slice by itself."""
+        return f"{self.pool if self.pool == POOL else self.pool.replace('-', '_')}.slice"
 
     @property
     def plugin(self) -> str:
         """Name of the QGIS Server plugin that each worker loads; also its Python module's."""
-        return self.name.replace("-", "_")
+        return self.stem.replace("-", "_")
 
     @property
     def plugins(self) -> str:
@@ -192,12 +226,12 @@ class Package:
     def socket(self, instance: int | str) -> str:
         """The path that the recipe of 2018 published, so that NGINX files made
         by hand keep working."""
-        return f"/run/{self.pool}-{instance}.sock"
+        return f"{self.sockets}/{self.pool}-{instance}.sock"
 
     @property
     def shared_socket(self) -> str:
         """Where all workers take their requests with the shared queue."""
-        return f"/run/{self.pool}.sock"
+        return f"{self.sockets}/{self.pool}.sock"
 
     @property
     def shared_unit(self) -> str:
