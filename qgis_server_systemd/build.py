@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .qgis_serverctl.log import die, note
 from .render import HERE
+from .site import load
 
 SOURCES = (
     "LICENSE",
@@ -43,16 +44,20 @@ def copy_sources(target: Path) -> None:
             shutil.copy2(source, target / name)
 
 
-def build(output: Path, suite: str | None = None) -> list[Path]:
+def build(output: Path, suite: str | None = None, site: Path | None = None) -> list[Path]:
     """Make source and binary package in a copy of the source, and move them to
-    `output` when all is done. Raises Failure, showing the end of the log."""
+    `output` when all is done. `site`: the file that describes it. Raises Failure, showing
+    the end of the log."""
+    load(site)
     check_tools()
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="qgis-server-systemd-") as folder:
         work = Path(folder) / "source"
         copy_sources(work)
         note("building source and binary package")
-        arguments = ["sdist_dsc", f"--suite={suite}"] if suite else []
+        options = {"suite": suite, "site": site and site.absolute()}
+        given = [f"--{name}={value}" for name, value in options.items() if value]
+        arguments = ["sdist_dsc", *given] if given else []
         log = Path(folder) / "log"
         with log.open("w", encoding="utf-8") as stream:
             done = subprocess.run(
@@ -87,6 +92,6 @@ def _deliver(file: Path, output: Path) -> Path:
 
 def command(args: argparse.Namespace) -> int:
     """The subcommand."""
-    for file in build(args.output, args.suite):
+    for file in build(args.output, args.suite, args.site):
         print(file)
     return 0

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import shtab
 
-from . import __version__, build, completion, render
+from . import __version__, build, completion, explain, init, render, schema, validate
 from .qgis_serverctl.log import Failure
+from .site import FILE
 from .suites import SUITES
 
 
@@ -37,10 +38,30 @@ def parser() -> argparse.ArgumentParser:
 
     for verb in verbs.choices.values():
         verb.add_argument(
+            "--site", type=Path, metavar="FILE", help="make the package that this file describes"
+        )
+        verb.add_argument(
             "--suite",
             choices=tuple(SUITES),
             help="make it for this release of Debian alone (default: one package for all)",
         )
+
+    verb = verbs.add_parser("init", help="write a site.toml with every setting, commented out")
+    verb.add_argument("file", type=Path, nargs="?", default=Path(FILE), metavar="FILE")
+    verb.set_defaults(run=init.command)
+
+    verb = verbs.add_parser("validate", help="report all mistakes in a site.toml")
+    verb.add_argument("file", type=Path, nargs="?", default=Path(FILE), metavar="FILE")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=validate.command)
+
+    verb = verbs.add_parser("explain", help="tell what a setting of site.toml means")
+    verb.add_argument("key", nargs="?", metavar="KEY", help="without it: list all of them")
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=explain.command)
+
+    verb = verbs.add_parser("schema", help="print a JSON schema of site.toml, for editors")
+    verb.set_defaults(run=schema.command)
     return completion.with_paths(root)
 
 

@@ -18,13 +18,13 @@ from .qgis_serverctl.log import die
 from .qgis_serverctl.package import POOL, Package
 from .qgis_serverctl.settings import MAX_INSTANCES, SETTINGS, Settings, as_toml
 from .qgis_variables import VARIABLES, Variable
+from .site import Site, load
 from .suites import ANY, SUITES, Suite
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = HERE.parent / "debian"
 SERVER_SIDE = HERE / "qgis_serverctl"
 PLUGIN = HERE / "worker_plugin"
-MAINTAINER = "qgis-server-systemd maintainers <maintainers@qgis-server-systemd.example>"
 
 ACTIVE = {"QGIS_SERVER_LOG_STDERR": "1", "QGIS_SERVER_LOG_LEVEL": "1"}
 """The variables that the env file sets; all others stand there commented out."""
@@ -75,12 +75,13 @@ def _variables(package: Package) -> tuple[Variable, ...]:
     )
 
 
-def values(package: Package, suite: Suite = ANY) -> dict[str, object]:
+def values(site: Site, suite: Suite = ANY) -> dict[str, object]:
     """What a template may name."""
+    package = site.package
     return {
         "package": package,
         "suite": suite,
-        "maintainer": MAINTAINER,
+        "maintainer": site.identity.maintainer,
         "settings": SETTINGS,
         "defaults": Settings(),
         "max_instances": MAX_INSTANCES,
@@ -101,10 +102,15 @@ def check_version(changelog: str) -> None:
         )
 
 
-def changelog_for(suite: Suite, changelog: str) -> str:
-    """The newest entry gets the suite's version and distribution. The file in
-    debian/ names neither, for tools to read it as it is."""
-    return re.sub(r"\) \w+;", f"{suite.revision}) {suite.distribution};", changelog, count=1)
+def changelog_for(site: Site, suite: Suite, changelog: str) -> str:
+    """The newest entry gets the site's maintainer, and the site's and the suite's version
+    and distribution. The file in debian/ names neither suite, for tools to read it as it
+    is."""
+    name, own = site.package.name, site.identity
+    changelog = re.sub(rf"^{re.escape(Package().name)} \(", f"{name} (", changelog, flags=re.M)
+    end = f"{own.version_suffix}{suite.revision}) {suite.distribution};"
+    changelog = re.sub(r"\) \w+;", end, changelog, count=1)
+    return re.sub(r"^ -- .*?  ", f" -- {own.maintainer}  ", changelog, count=1, flags=re.M)
 
 
 def named(template: Path, package: Package) -> Path:
@@ -118,14 +124,17 @@ def named(template: Path, package: Package) -> Path:
     return Path(re.sub(either, lambda found: names[found[0]], str(template)))
 
 
-def render_debian(target: Path, package: Package, suite: Suite = ANY) -> None:
-    """Write the complete debian/ folder of the source package to `target`.
+def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) -> None:
+    """Write the complete debian/ folder of the source package of a site, or of this
+    project's own package, to `target`.
 
     Its folder root/ holds each installed file under its path on the server.
     Raises Failure naming the template that can't be rendered.
     """
+    site = site or Site()
+    package = site.package
     env = environment()
-    given = values(package, suite)
+    given = values(site, suite)
     for source in sorted(TEMPLATES.rglob("*")):
         if source.is_dir():
             continue
@@ -141,7 +150,7 @@ def render_debian(target: Path, package: Package, suite: Suite = ANY) -> None:
     changelog = target / "changelog"
     text = changelog.read_text(encoding="utf-8")
     check_version(text)
-    changelog.write_text(changelog_for(suite, text), encoding="utf-8")
+    changelog.write_text(changelog_for(site, suite, text), encoding="utf-8")
     shutil.copytree(
         SERVER_SIDE,
         target / "root" / package.share.lstrip("/") / "qgis_serverctl",
@@ -160,7 +169,7 @@ def command(args: argparse.Namespace) -> int:
     beside = target.with_name(f".{target.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        render_debian(beside / "debian", Package(), SUITES[args.suite] if args.suite else ANY)
+        render_debian(beside / "debian", load(args.site), SUITES[args.suite] if args.suite else ANY)
         shutil.rmtree(target, ignore_errors=True)
         beside.rename(target)
     finally:

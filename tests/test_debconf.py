@@ -76,7 +76,7 @@ def is_served(bed: Testbed) -> bool:
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("rendered") / "debian"
-    render_debian(target, Package())
+    render_debian(target)
     return target
 
 

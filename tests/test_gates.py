@@ -141,7 +141,7 @@ def test_autopkgtest(workshop: Testbed, suite: str, sources: list[Path]) -> None
 
 
 def test_manual_pages_tell_of_each_setting_and_variable(tmp_path: Path) -> None:
-    render.render_debian(tmp_path, Package())
+    render.render_debian(tmp_path)
     settings = (tmp_path / "qgis-server-settings.5").read_text()
     for setting in SETTINGS:
         assert f"\n.B {setting.key}\n" in settings
@@ -209,7 +209,8 @@ def test_completion_in_bash(tmp_path: Path) -> None:
         [sys.executable, "-m", "qgis_server_systemd", "--print-completion", "bash"],
         capture_output=True, text=True, check=True, cwd=HERE.parent,
     )  # fmt: skip
-    assert {"build", "render"} == completed(done.stdout, "qgis-server-systemd", "")
+    verbs = {"build", "render", "init", "validate", "explain", "schema"}
+    assert verbs == completed(done.stdout, "qgis-server-systemd", "")
     assert completed(done.stdout, "qgis-server-systemd", "build", "--suite", "") == set(SUITES)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from qgis_server_systemd import poolname
+from qgis_server_systemd.identity import Identity
 from qgis_server_systemd.qgis_serverctl import nginx
 from qgis_server_systemd.qgis_serverctl.package import POOL, Package
 from qgis_server_systemd.qgis_serverctl.settings import Settings
 from qgis_server_systemd.render import render_debian
+from qgis_server_systemd.site import Site
 
 # Each is the beginning of another one.
 POOLS = (POOL, "qgis-server-city", "qgis-server-c", "acme-maps", "acme-maps-server")
@@ -26,7 +28,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for pool in POOLS:
         made[pool] = tmp_path_factory.mktemp(pool)
-        render_debian(made[pool], Package.of(pool))
+        render_debian(made[pool], Site(Identity(name=pool)))
     return made
 
 
@@ -105,7 +107,7 @@ def test_two_pools_have_no_variable_of_nginx_in_common(trees: dict[str, Path]) -
 def test_the_longest_name_gives_names_that_pcre_takes(tmp_path: Path) -> None:
     package = Package.of("a-" + "b" * (poolname.LONGEST - 2))
     assert not poolname.fault(package.pool)
-    render_debian(tmp_path, package)
+    render_debian(tmp_path, Site(Identity(name=package.pool)))
     snippet = (tmp_path / f"root{package.nginx_snippet}").read_text()
     http = nginx.http_text(package, SETTINGS, [package.socket(1), package.socket(2)])
     assert max(map(len, re.findall(r"\?<(\w+)>", snippet + http))) <= 32
