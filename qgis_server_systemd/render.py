@@ -82,7 +82,9 @@ def values(site: Site, suite: Suite = ANY) -> dict[str, object]:
         "package": package,
         "suite": suite,
         "maintainer": site.identity.maintainer,
-        "settings": SETTINGS,
+        "site": site,
+        "settings": tuple(replace(s, default=getattr(site.defaults, s.key)) for s in SETTINGS),
+        # The units have these in every package, and drop-ins what differs.
         "defaults": Settings(),
         "max_instances": MAX_INSTANCES,
         "variables": _variables(package),
@@ -126,7 +128,7 @@ def named(template: Path, package: Package) -> Path:
 
 def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) -> None:
     """Write the complete debian/ folder of the source package of a site, or of this
-    project's own package, to `target`.
+    project's own package, to `target`. A template that comes out empty makes no file.
 
     Its folder root/ holds each installed file under its path on the server.
     Raises Failure naming the template that can't be rendered.
@@ -143,6 +145,8 @@ def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) ->
             text = env.from_string(source.read_text(encoding="utf-8")).render(given)
         except (jinja2.TemplateError, UnicodeDecodeError) as error:
             die(f"debian/{name}: {error}")
+        if not text.strip():
+            continue
         file = target / named(name, package)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")

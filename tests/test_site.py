@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 from qgis_server_systemd import cli, site
 from qgis_server_systemd.init import site_toml
+from qgis_server_systemd.qgis_serverctl.host import Host
 from qgis_server_systemd.qgis_serverctl.log import Failure
 from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import SETTINGS
+from qgis_server_systemd.qgis_serverctl.survey import generated, load_settings
 from qgis_server_systemd.qgis_variables import VARIABLES
+from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.schema import site_schema
 from qgis_server_systemd.toml_lines import line_of
 
@@ -259,3 +262,28 @@ def test_the_schema_is_one_and_knows_bounds(capsys: pytest.CaptureFixture[str]) 
     for values in wrong:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(values, found)
+
+
+def test_the_settings_of_a_site_are_its_packages_defaults(write: Write, tmp_path: Path) -> None:
+    text = '[package]\nname = "acme-maps"\n[settings]\nbacklog = 9\nwarm = ["/srv/ü \\"1\\".qgz"]\n'
+    found = site.load(write(text))
+    render_debian(tmp_path / "debian", found)
+    root = tmp_path / "debian/root"
+    host = Host(Package.load(root / "usr/share/acme-maps-systemd/package.toml"), root)
+    resolved = load_settings(host)
+    assert resolved.settings.backlog == 9
+    assert resolved.settings.warm == ('/srv/ü "1".qgz',)
+    assert {key for key, place in resolved.source.items() if place == "package"} == {
+        "backlog", "warm",
+    }  # fmt: skip
+    # The units are as in every package: what differs becomes a drop-in.
+    dropins = {one.file: one.text for one in generated(host, resolved.settings)}
+    assert "\nBacklog=9\n" in (dropins[host.package.settings_dropins[0]] or "")
+    assert "Default: 9." in (root / "etc/acme-maps/server.toml").read_text()
+    (root / "etc/acme-maps/server.toml").write_text("backlog = 8\n")
+    assert load_settings(host).settings.backlog == 8
+
+
+def test_this_projects_own_package_ships_no_defaults(tmp_path: Path) -> None:
+    render_debian(tmp_path)
+    assert not (tmp_path / f"root{Package().defaults}").exists()

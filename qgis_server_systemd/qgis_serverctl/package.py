@@ -90,6 +90,11 @@ class Package:
         return f"{self.state}/state.json"
 
     @property
+    def defaults(self) -> str:
+        """The settings that the package of a site was made with; none in this project's."""
+        return f"{self.share}/defaults.toml"
+
+    @property
     def auto_settings(self) -> str:
         """What commands set, beside the administrator's server.toml."""
         return f"{self.etc}/server.auto.toml"

@@ -372,15 +372,19 @@ def read(file: Path) -> dict[str, Any]:
     return {key: parse(key, value, str(file)) for key, value in values.items()}
 
 
-def resolve(file: Path, auto: Path, given: Mapping[str, object] | None = None) -> Resolved:
+def resolve(
+    file: Path, auto: Path, given: Mapping[str, object] | None = None, shipped: Path | None = None
+) -> Resolved:
     """Settings by precedence: command line (`given`), the administrator's `file`,
-    what a command set (`auto`), the package's default."""
+    what a command set (`auto`), what the package of a site was made with (`shipped`),
+    the default."""
     values: dict[str, Any] = {}
     source = {s.key: "default" for s in SETTINGS}
-    for path in (auto, file):
+    places = [(shipped, "package")] if shipped else []
+    for path, place in (*places, (auto, str(auto)), (file, str(file))):
         for key, value in read(path).items():
             values[key] = value
-            source[key] = str(path)
+            source[key] = place
     for key, value in (given or {}).items():
         values[key] = parse(key, value, "command line")
         source[key] = "command line"
