@@ -7,10 +7,10 @@ from pathlib import Path
 
 import shtab
 
-from . import __version__, build, completion, explain, init, render, schema, validate
+from . import __version__, build, completion, explain, init, schema, tree, validate
 from .qgis_serverctl.log import Failure
 from .site import FILE
-from .suites import SUITES
+from .suites import ALL, SUITES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,17 +34,27 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--output", type=Path, default=Path("rendered"), metavar="DIR", help="default: rendered"
     )
-    verb.set_defaults(run=render.command)
+    verb.add_argument(
+        "--diff", action="store_true", help="print what the site changes, and write nothing"
+    )
+    verb.set_defaults(run=tree.command)
 
     for verb in verbs.choices.values():
         verb.add_argument(
             "--site", type=Path, metavar="FILE", help="make the package that this file describes"
         )
-        verb.add_argument(
-            "--suite",
-            choices=tuple(SUITES),
-            help="make it for this release of Debian alone (default: one package for all)",
-        )
+    verbs.choices["build"].add_argument(
+        "--suite",
+        action="append",
+        choices=(*SUITES, ALL),
+        help="make it for this release of Debian alone, may be given more than once "
+        "(default: one package for all)",
+    )
+    verbs.choices["render"].add_argument(
+        "--suite",
+        choices=tuple(SUITES),
+        help="make it for this release of Debian alone (default: one package for all)",
+    )
 
     verb = verbs.add_parser("init", help="write a site.toml with every setting, commented out")
     verb.add_argument("file", type=Path, nargs="?", default=Path(FILE), metavar="FILE")

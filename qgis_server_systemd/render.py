@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fill in the templates: what they are given, and the tree that comes out."""
 
-import argparse
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -18,8 +17,8 @@ from .qgis_serverctl.log import die
 from .qgis_serverctl.package import POOL, Package
 from .qgis_serverctl.settings import MAX_INSTANCES, SETTINGS, Settings, as_toml
 from .qgis_variables import VARIABLES, Variable
-from .site import Site, load
-from .suites import ANY, SUITES, Suite
+from .site import Site
+from .suites import ANY, Suite
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = HERE.parent / "debian"
@@ -163,20 +162,3 @@ def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) ->
     plugin = target / "root" / package.plugins.lstrip("/") / package.plugin
     shutil.copytree(PLUGIN, plugin, ignore=shutil.ignore_patterns("__pycache__"))
     (plugin / "backoff.py").rename(target / "root" / package.share.lstrip("/") / "backoff")
-
-
-def command(args: argparse.Namespace) -> int:
-    """The subcommand: write the tree beside, then put it in the place of an older one."""
-    target: Path = args.output
-    if target.exists() and not (target / "debian" / "control").is_file() and any(target.iterdir()):
-        die(f"{target}: is not empty, and holds no earlier output", hint="choose another --output")
-    beside = target.with_name(f".{target.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        render_debian(beside / "debian", load(args.site), SUITES[args.suite] if args.suite else ANY)
-        shutil.rmtree(target, ignore_errors=True)
-        beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    print(target)
-    return 0

@@ -211,7 +211,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     )  # fmt: skip
     verbs = {"build", "render", "init", "validate", "explain", "schema"}
     assert verbs == completed(done.stdout, "qgis-server-systemd", "")
-    assert completed(done.stdout, "qgis-server-systemd", "build", "--suite", "") == set(SUITES)
+    assert completed(done.stdout, "qgis-server-systemd", "build", "--suite", "") == {*SUITES, "all"}
 
 
 def test_completion_is_installed_and_loads(workshop: Testbed) -> None:
