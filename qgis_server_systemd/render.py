@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from . import __version__, completion
+from . import __version__, completion, quoting
 from .qgis_serverctl import cli
 from .qgis_serverctl.log import die
 from .qgis_serverctl.package import POOL, Package
@@ -29,22 +29,6 @@ ACTIVE = {"QGIS_SERVER_LOG_STDERR": "1", "QGIS_SERVER_LOG_LEVEL": "1"}
 """The variables that the env file sets; all others stand there commented out."""
 
 
-def _comment(text: str) -> str:
-    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
-
-
-_TROFF = str.maketrans(
-    {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
-)
-
-
-def _troff(text: str) -> str:
-    """Text of a manual page that stands there as it is. A dot at the start of a
-    line would make it a request; the quote, the other such sign, is replaced anyway."""
-    lines = text.translate(_TROFF).splitlines()
-    return "\n".join(rf"\&{line}" if line.startswith(".") else line for line in lines)
-
-
 def _groups(variables: Iterable[Variable]) -> Iterator[tuple[str, list[Variable]]]:
     for group, members in groupby(variables, key=attrgetter("group")):
         yield group, list(members)
@@ -58,7 +42,16 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"comment": _comment, "toml": as_toml, "groups": _groups, "troff": _troff}
+    env.filters |= {
+        "comment": quoting.comment,
+        "control": quoting.control,
+        "environment": quoting.environment,
+        "groups": _groups,
+        "paragraphs": quoting.paragraphs,
+        "parameter": quoting.parameter,
+        "toml": as_toml,
+        "troff": quoting.troff,
+    }
     return env
 
 
@@ -87,8 +80,8 @@ def values(site: Site, suite: Suite = ANY) -> dict[str, object]:
         "defaults": Settings(),
         "max_instances": MAX_INSTANCES,
         "variables": _variables(package),
-        "active": ACTIVE,
-        "active_per_request": {"HOME": package.home},
+        "active": {**ACTIVE, **site.environment},
+        "active_per_request": {"HOME": package.home} | site.environment_per_request,
         "completion": lambda shell: completion.script(cli.parser(package), shell),
     }
 
@@ -154,6 +147,12 @@ def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) ->
     text = changelog.read_text(encoding="utf-8")
     check_version(text)
     changelog.write_text(changelog_for(site, suite, text), encoding="utf-8")
+    copy_server_side(target, package)
+    copy_files(target, site)
+
+
+def copy_server_side(target: Path, package: Package) -> None:
+    """Put the command's modules and the plugin, which no name has to be filled into."""
     shutil.copytree(
         SERVER_SIDE,
         target / "root" / package.share.lstrip("/") / "qgis_serverctl",
@@ -162,3 +161,15 @@ def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) ->
     plugin = target / "root" / package.plugins.lstrip("/") / package.plugin
     shutil.copytree(PLUGIN, plugin, ignore=shutil.ignore_patterns("__pycache__"))
     (plugin / "backoff.py").rename(target / "root" / package.share.lstrip("/") / "backoff")
+
+
+def copy_files(target: Path, site: Site) -> None:
+    """Put the site's own files. Raises Failure where the package itself has one of that
+    name."""
+    for path, source in site.files.items():
+        file = target / "root" / path.lstrip("/")
+        if file.exists() or any(folder.is_file() for folder in file.parents):
+            die(f"files.{path}: the package itself has a file there", hint="choose another path")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, file)
+        file.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)

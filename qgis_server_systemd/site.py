@@ -86,6 +86,26 @@ class Site:
         )
 
     @property
+    def depends(self) -> tuple[str, ...]:
+        """Its dependencies, but for those that debhelper finds."""
+        own = self.identity
+        qgis = (own.qgis_package,) if own.qgis_package else ()
+        return "python3 (>= 3.11)", *qgis, "systemd (>= 252)", *own.depends
+
+    @property
+    def environment_per_request(self) -> dict[str, str]:
+        """The variables that NGINX has to send. The workers have these, too: libraries may
+        also look them up when they start."""
+        asked = {one.name for one in VARIABLES if one.per_request}
+        return {name: value for name, value in self.environment.items() if name in asked}
+
+    @property
+    def environment_of_its_own(self) -> dict[str, str]:
+        """The variables that the env file has no place for otherwise."""
+        placed = {one.name for one in VARIABLES if not one.per_request}
+        return {name: value for name, value in self.environment.items() if name not in placed}
+
+    @property
     def defaults(self) -> Settings:
         """What holds on a server whose administrator sets nothing."""
         return Settings(**self.settings)
@@ -201,15 +221,20 @@ def variable(name: str, value: object) -> str:
     return found
 
 
-def is_per_request(name: str) -> bool:
-    """Is it a variable that NGINX has to send?"""
-    return any(one.name == name and one.per_request for one in VARIABLES)
+_LEFT_OUT = re.compile(r"\.(a|la|o|so)(/|$)|/(CVS|RCS|DEADJOE|_MTN|_darcs)(/|$)")
+
+
+def _server_path(path: str) -> None:
+    """Raises ValueError for what no file of a package can be called."""
+    PATH(path)
+    if _LEFT_OUT.search(path):
+        raise ValueError("dpkg-source leaves files of such names out (dpkg-source(1), -I)")
 
 
 def _placed(target: str, source: object, beside: Path) -> Iterator[tuple[str, Path]]:
     """Each file and where it goes. Raises ValueError."""
     try:
-        PATH(target)
+        _server_path(target)
     except ValueError as error:
         raise ValueError(f"no path on a server: {error}") from error
     if not target.startswith(FOLDERS) or target.startswith("/usr/local/"):
@@ -226,7 +251,7 @@ def _placed(target: str, source: object, beside: Path) -> Iterator[tuple[str, Pa
         if file.is_file():
             inner = f"{target}/{PurePosixPath(file.relative_to(here))}"
             try:
-                PATH(inner)
+                _server_path(inner)
             except ValueError as error:
                 raise ValueError(f"{file.relative_to(here)} in it: {error}") from error
             yield inner, file

@@ -48,6 +48,10 @@ def lay_over(debian: Path, site: Site, suite: Suite) -> None:
     source = debian / "source"
     source.mkdir()
     (source / "format").write_text("3.0 (quilt)\n", encoding="ascii")
+    if site.files:
+        # dpkg-source takes no other ones that are no text.
+        listed = "".join(f"debian/root{path}\n" for path in site.files)
+        (source / "include-binaries").write_text(listed, encoding="ascii")
     # dpkg-deb takes younger files for as old as the changelog, but not older ones.
     date = changelog_date(debian / "changelog")
     # As modes of this machine's checkout would show in the source package.

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from qgis_server_systemd import cli, site
 from qgis_server_systemd.init import site_toml
+from qgis_server_systemd.qgis_serverctl import environment_file
 from qgis_server_systemd.qgis_serverctl.host import Host
 from qgis_server_systemd.qgis_serverctl.log import Failure
 from qgis_server_systemd.qgis_serverctl.package import Package
@@ -287,3 +288,109 @@ def test_the_settings_of_a_site_are_its_packages_defaults(write: Write, tmp_path
 def test_this_projects_own_package_ships_no_defaults(tmp_path: Path) -> None:
     render_debian(tmp_path)
     assert not (tmp_path / f"root{Package().defaults}").exists()
+
+
+FULL = r"""
+[package]
+binary = "acme-server"
+maintainer = "ACME Geo-Team Zürich <gis@acme.example>"
+synopsis = "maps of ACME & Co, for $5"
+description = '''
+The maps of ACME, on maps.acme.example, with ${misc:Depends} as a text.
+
+.hidden words after a very long first line that has to be broken somewhere, as each line must.
+'''
+qgis_binary = "/opt/qgis/bin/qgis_mapserv.fcgi"
+qgis_package = ""
+depends = ["postgresql-client (>= 15) | psql", "postgresql-client (>= 15) | psql"]
+user = "acme"
+group = "gis"
+sockets = "/run/acme"
+
+[nginx]
+server_names = ["maps.acme.example", "*.acme.example"]
+tls_certificate = "/etc/ssl/certs/acme.pem"
+tls_key = "/etc/ssl/private/acme.key"
+
+[environment]
+QGIS_SERVER_LOG_LEVEL = 0
+QGIS_SERVER_LOG_PROFILE = true
+GDAL_CACHEMAX = "64"
+no_proxy = 'a;} "b" \c'
+ACME_TITLE = 'Karten "für" alle: 5 \ `x` $HOME %h #1'
+
+[files]
+"/usr/share/acme/logo.png" = "logo.png"
+"/usr/bin/acme-import" = "import.sh"
+"/var/lib/qgis-server/projects" = "maps"
+"""
+
+
+@pytest.fixture
+def full(write: Write, tmp_path: Path) -> site.Site:
+    (tmp_path / "logo.png").write_bytes(b"\x89PNG\0\xff")
+    (tmp_path / "import.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "import.sh").chmod(0o755)
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/city.qgs").write_text("<qgis/>\n")
+    return site.load(write(FULL))
+
+
+def test_what_a_site_says_is_in_its_package(full: site.Site, tmp_path: Path) -> None:
+    debian = tmp_path / "debian"
+    render_debian(debian, full)
+    root = debian / "root"
+    control = (debian / "control").read_text()
+    for line in (
+        "Source: acme-server",
+        "Maintainer: ACME Geo-Team Zürich <gis@acme.example>",
+        "Depends: python3 (>= 3.11), systemd (>= 252), postgresql-client (>= 15) | psql, "
+        "${misc:Depends}, ${python3:Depends}",
+        "Provides: qgis-server-systemd (= ${binary:Version})",
+        "Conflicts: qgis-server-systemd",
+        "Replaces: qgis-server-systemd",
+        "Description: maps of ACME & Co, for ${}5",
+        " The maps of ACME, on maps.acme.example, with ${}{misc:Depends} as a text.",
+        "  .hidden words after a very long first line that has to be broken somewhere, as",
+    ):
+        assert f"\n{line}\n" in f"\n{control}", line
+    assert max(map(len, control.partition("Description")[2].splitlines())) <= 80
+    assert (debian / "acme-server.postinst").is_file()
+    unit = (root / "usr/lib/systemd/system/qgis-server@.service").read_text()
+    assert "\nUser=acme\nGroup=gis\n" in unit
+    assert "\nExecStart=/opt/qgis/bin/qgis_mapserv.fcgi\n" in unit
+    socket = (root / "usr/lib/systemd/system/qgis-server@.socket").read_text()
+    assert "\nListenStream=/run/acme/qgis-server-%i.sock\n" in socket
+    assert (debian / "acme-server.sysusers").read_text().splitlines() == [
+        "g gis -", 'u acme -:gis "QGIS Server" /var/lib/qgis-server/home',
+    ]  # fmt: skip
+    nginx = (root / "etc/nginx/sites-available/qgis-server").read_text()
+    assert nginx.count("server_name maps.acme.example *.acme.example;") == 2
+    assert "default_server" not in nginx
+    assert "    ssl_certificate /etc/ssl/certs/acme.pem;\n" in nginx
+    env, lost = environment_file.read((root / "etc/qgis-server/env").read_text())
+    assert lost == ()
+    assert env["ACME_TITLE"] == 'Karten "für" alle: 5 \\ `x` $HOME %h #1'
+    assert (env["QGIS_SERVER_LOG_LEVEL"], env["QGIS_SERVER_LOG_PROFILE"]) == ("0", "1")
+    assert env["GDAL_CACHEMAX"] == "64"
+    params = (root / "etc/qgis-server/fastcgi_params").read_text()
+    assert "\nfastcgi_param GDAL_CACHEMAX 64;\n" in params
+    assert '\nfastcgi_param no_proxy "a;} \\"b\\" \\\\c";\n' in params
+    assert (root / "usr/share/acme/logo.png").read_bytes() == b"\x89PNG\0\xff"
+    assert (root / "usr/bin/acme-import").stat().st_mode & 0o777 == 0o755
+    assert (root / "var/lib/qgis-server/projects/city.qgs").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_of_the_packages_own_is_not_replaced(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in ("/etc/qgis-server/env", "/etc/qgis-server/env/x"):
+        file = write(f'[files]\n"{path}" = "site.toml"\n')
+        assert cli.main(["validate", str(file)]) == 1
+        assert f"files.{path}: the package itself has a file there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["lib.so", "x.a/y", "CVS/y"])
+def test_a_file_that_dpkg_would_leave_out_is_refused(write: Write, name: str) -> None:
+    (line,) = said(write(f'[files]\n"/usr/share/acme/{name}" = "site.toml"\n'))
+    assert "dpkg-source leaves files of such names out" in line

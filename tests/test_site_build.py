@@ -27,6 +27,10 @@ binary = "acme-server"
 maintainer = "ACME Geo-Team Zürich <gis@acme.example>"
 version_suffix = "+acme1"
 url_prefix = "/maps"
+synopsis = "maps for ${Source} and $5"
+
+[files]
+"/usr/share/acme/logo.png" = "logo.png"
 
 [settings]
 backlog = 5
@@ -57,7 +61,9 @@ class Workshop:
             made.mkdir(exist_ok=True)
             made.chmod(0o777)
         (folder / "site.toml").write_text(SITE)
-        (folder / "site.toml").chmod(0o644)
+        (folder / "logo.png").write_bytes(b"\x89PNG\0\xff")
+        for file in folder.glob("*.*"):
+            file.chmod(0o644)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         python = [sys.executable, "-B", "-m", "qgis_server_systemd", "build"]
@@ -102,13 +108,22 @@ def test_each_suite_has_its_version(built: list[Path]) -> None:
 
 def test_what_the_package_is(built: list[Path]) -> None:
     deb = next(file for file in built if file.suffix == ".deb")
-    fields = ("Package", "Maintainer", "Provides", "Conflicts", "Replaces")
+    fields = ("Package", "Maintainer", "Provides", "Conflicts", "Replaces", "Description")
     said = subprocess.run(
         ["dpkg-deb", "--field", deb, *fields], capture_output=True, text=True, check=True
     )
-    found = dict(line.split(": ", 1) for line in said.stdout.splitlines())
+    found = dict(line.split(": ", 1) for line in said.stdout.splitlines() if line[0] != " ")
     assert found["Package"] == "acme-server"
     assert found["Maintainer"] == "ACME Geo-Team Zürich <gis@acme.example>"
+    for field in ("Conflicts", "Replaces"):
+        assert found[field] == "acme-maps-systemd"
+    assert found["Provides"].startswith("acme-maps-systemd (= ")
+    assert found["Description"] == "maps for ${Source} and $5"
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["dpkg-deb", "--extract", deb, folder], check=True)
+        logo = Path(folder, "usr/share/acme/logo.png")
+        assert logo.read_bytes() == b"\x89PNG\0\xff"
+        assert Path(folder, "usr/share/acme-maps-systemd/defaults.toml").is_file()
 
 
 def test_an_interrupted_build_leaves_nothing(workshop: Workshop, built: list[Path]) -> None:
