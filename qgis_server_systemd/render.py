@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fill in the templates: what they are given, and the tree that comes out."""
 
+import functools
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -34,8 +35,11 @@ def _groups(variables: Iterable[Variable]) -> Iterator[tuple[str, list[Variable]
         yield group, list(members)
 
 
-def environment() -> jinja2.Environment:
+@functools.cache
+def environment(folder: Path | None = None) -> jinja2.Environment:
+    """With the templates of a folder, each of which is compiled once."""
     env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder) if folder else None,
         undefined=jinja2.StrictUndefined,
         autoescape=False,
         keep_trailing_newline=True,
@@ -127,14 +131,14 @@ def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) ->
     """
     site = site or Site()
     package = site.package
-    env = environment()
+    env = environment(TEMPLATES)
     given = values(site, suite)
     for source in sorted(TEMPLATES.rglob("*")):
         if source.is_dir():
             continue
         name = source.relative_to(TEMPLATES)
         try:
-            text = env.from_string(source.read_text(encoding="utf-8")).render(given)
+            text = env.get_template(name.as_posix()).render(given)
         except (jinja2.TemplateError, UnicodeDecodeError) as error:
             die(f"debian/{name}: {error}")
         if not text.strip():

@@ -141,7 +141,7 @@ class _Reader:
         found = values.get(name, {})
         if isinstance(found, dict):
             return found
-        self.note((name,), f"{name} = {as_toml(found)} is not a table", f"write [{name}]")
+        self.note((name,), f"{name} = {_shown(found)} is not a table", f"write [{name}]")
         return {}
 
     def declared(self, values: Mapping[str, Any], table: Table) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class _Reader:
                 found[name] = variable(name, value)
             except ValueError as error:
                 path = f"environment.{_plain(name)}"
-                self.note(("environment", name), f"{path} = {as_toml(value)}: {error}")
+                self.note(("environment", name), f"{path} = {_shown(value)}: {error}")
         return found
 
     def files(self, values: Mapping[str, Any]) -> dict[str, Path]:
@@ -176,18 +176,24 @@ class _Reader:
                 found |= dict(_placed(target, source, self.file.parent))
             except ValueError as error:
                 path = f"files.{_plain(target)}"
-                self.note(("files", target), f"{path} = {as_toml(source)}: {error}")
+                self.note(("files", target), f"{path} = {_shown(source)}: {error}")
         return found
 
 
+def _shown(value: object) -> str:
+    """A value in a message: in one line that is not too long, and prints."""
+    whole = as_toml(value)
+    printed = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in whole)
+    return printed if len(printed) <= 120 else printed[:117] + "..."
+
+
 def _plain(key: str) -> str:
-    """A key of the author's own in a message of one line."""
-    return key if re.fullmatch(r"[\w/.-]{1,60}", key) else as_toml(key[:60])
+    """A key of the author's own in a message."""
+    return key if re.fullmatch(r"[A-Za-z0-9_/.-]{1,60}", key) else _shown(key)
 
 
 def _refusal(key: str, value: object, allowed: str) -> str:
-    shown = as_toml(value)
-    return f"{key} = {shown if len(shown) <= 120 else shown[:117] + '...'} is not {allowed}"
+    return f"{key} = {_shown(value)} is not {allowed}"
 
 
 def _nearest(key: str, table: Table) -> str:
@@ -216,6 +222,8 @@ def variable(name: str, value: object) -> str:
         found = text(value)
     except ValueError as error:
         raise ValueError(str(error) or "a variable is a text or a number") from error
+    if found != found.strip():
+        raise ValueError("it begins or ends with a space")
     if name in known and known[name].per_request and "$" in found:
         raise ValueError("NGINX sends this one, and would take what comes after $ for a variable")
     return found
@@ -243,7 +251,7 @@ def _placed(target: str, source: object, beside: Path) -> Iterator[tuple[str, Pa
         raise ValueError("the file here is named by a text")
     here = beside / source
     if not here.exists():
-        raise ValueError(f"there is no file {here}")
+        raise ValueError(f"there is no file {_shown(str(here))[1:-1]}")
     if not here.is_dir():
         yield target, here
         return
@@ -253,7 +261,7 @@ def _placed(target: str, source: object, beside: Path) -> Iterator[tuple[str, Pa
             try:
                 _server_path(inner)
             except ValueError as error:
-                raise ValueError(f"{file.relative_to(here)} in it: {error}") from error
+                raise ValueError(f"{_shown(str(file.relative_to(here)))} in it: {error}") from error
             yield inner, file
 
 
