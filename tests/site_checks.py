@@ -18,6 +18,7 @@ from qgis_server_systemd.identity import Identity
 from qgis_server_systemd.qgis_serverctl import environment_file, nginx, recipe
 from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.site import Site
+from qgis_server_systemd.stdeb_commands import lay_over
 from qgis_server_systemd.suites import ANY, Suite
 
 Shape = dict[str, Any]
@@ -152,3 +153,18 @@ def check(site: Site, folder: Path, suite: Suite = ANY) -> None:
     bare = Site(Identity(name=package.pool, binary=package.name), site.web)
     render_debian(plain, bare, suite)
     assert shape(debian, site) == shape(plain, bare)
+
+
+def build_quickly(site: Site, folder: Path, suite: Suite = ANY) -> Path:
+    """The binary package alone, without stdeb; returns its file."""
+    source = folder / "source"
+    (source / "debian").mkdir(parents=True)
+    lay_over(source / "debian", site, suite)
+    (source / "debian/source/format").write_text("3.0 (native)\n")
+    done = subprocess.run(
+        ["dpkg-buildpackage", "--build=binary", "-us", "-uc"],
+        cwd=source, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{site}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    (deb,) = folder.glob(f"{site.package.name}_*_all.deb")
+    return deb
