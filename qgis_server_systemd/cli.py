@@ -12,6 +12,9 @@ from .qgis_serverctl.log import Failure
 from .site import FILE
 from .suites import ALL, SUITES
 
+KEYS = "qgis_server_systemd_keys"
+"""The function that completes them."""
+
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
@@ -19,8 +22,12 @@ def parser() -> argparse.ArgumentParser:
         description="Build the Debian package that runs QGIS Server with systemd behind NGINX.",
     )
     root.add_argument("--version", action="version", version=__version__)
+    keys = " ".join(explain.names())
     shtab.add_argument_to(
-        root, "--print-completion", help="print the completion of this command for a shell"
+        root,
+        "--print-completion",
+        help="print the completion of this command for a shell",
+        preamble={"bash": f"_{KEYS}() {{ compgen -W '{keys}' -- \"$1\"; }}"},
     )
     verbs = root.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
@@ -66,7 +73,8 @@ def parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=validate.command)
 
     verb = verbs.add_parser("explain", help="tell what a setting of site.toml means")
-    verb.add_argument("key", nargs="?", metavar="KEY", help="without it: list all of them")
+    key = verb.add_argument("key", nargs="?", metavar="KEY", help="without it: list all of them")
+    key.complete = {"bash": f"_{KEYS}", "zsh": f"({keys})"}  # type: ignore[attr-defined]
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=explain.command)
 

@@ -39,13 +39,17 @@ def entries() -> Iterator[Entry]:
     yield Entry(free.name, free.help, "a path here for each path on the server", "none", "")
 
 
+def names() -> tuple[str, ...]:
+    """What `find` finds, without the names of tables."""
+    return tuple(entry.key.partition(".")[2] or entry.key for entry in entries())
+
+
 def find(key: str) -> Entry:
     """The setting of that name, with or without its table's. Raises Failure."""
     found = {entry.key: entry for entry in entries()}
     named = [entry for name, entry in found.items() if key in (name, name.partition(".")[2])]
     if not named:
-        words = [*found, *(name.partition(".")[2] for name in found)]
-        hint = nearest(key, words) if len(key) < 60 else ""
+        hint = nearest(key, (*found, *names())) if len(key) < 60 else ""
         die(f"unknown key {key}", hint=hint if hint.startswith("did") else "see: explain")
     return named[0]
 

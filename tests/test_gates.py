@@ -212,6 +212,8 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     verbs = {"build", "render", "init", "validate", "explain", "schema"}
     assert verbs == completed(done.stdout, "qgis-server-systemd", "")
     assert completed(done.stdout, "qgis-server-systemd", "build", "--suite", "") == {*SUITES, "all"}
+    assert completed(done.stdout, "qgis-server-systemd", "explain", "backl") == {"backlog"}
+    assert completed(done.stdout, "qgis-server-systemd", "validate", "pool") == {"pool.py"}
 
 
 def test_completion_is_installed_and_loads(workshop: Testbed) -> None:
