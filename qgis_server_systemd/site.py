@@ -248,8 +248,10 @@ def _placed(target: str, source: object, beside: Path) -> Iterator[tuple[str, Pa
     if not target.startswith(FOLDERS) or target.startswith("/usr/local/"):
         raise ValueError(f"a package puts files below {', '.join(FOLDERS)} alone")
     if not isinstance(source, str) or "\0" in source:
-        raise ValueError("the file here is named by a text")
+        raise ValueError("the file here is named by a path")
     here = beside / source
+    if here.resolve() == beside.resolve() or not here.resolve().is_relative_to(beside.resolve()):
+        raise ValueError("the file here is named by a path below the folder of this file")
     if not here.exists():
         raise ValueError(f"there is no file {_shown(str(here))[1:-1]}")
     if not here.is_dir():

@@ -390,6 +390,12 @@ def test_a_file_of_the_packages_own_is_not_replaced(
         assert f"files.{path}: the package itself has a file there" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("source", ["/", "..", ".", "", "maps/../../x", "/etc/passwd"])
+def test_no_file_comes_from_elsewhere(write: Write, source: str) -> None:
+    (line,) = said(write(f'[files]\n"/etc/x" = "{source}"\n'))
+    assert line.endswith("a path below the folder of this file")
+
+
 @pytest.mark.parametrize("name", ["lib.so", "x.a/y", "CVS/y"])
 def test_a_file_that_dpkg_would_leave_out_is_refused(write: Write, name: str) -> None:
     (line,) = said(write(f'[files]\n"/usr/share/acme/{name}" = "site.toml"\n'))

@@ -30,7 +30,7 @@ from qgis_server_systemd.suites import ANY, SUITES
 Values = Mapping[str, Any]
 """Values by table and key, with a dot between them."""
 
-BUILDING = 25.0
+BUILDING = 12.0
 """Seconds for which cases are built, one at least."""
 
 TOGETHER: dict[str, tuple[Values, ...]] = {
@@ -205,7 +205,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     st.sampled_from(STARTS), WORDS, st.booleans(),
 )  # fmt: skip
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @example("package.maintainer", "A", " & (B) 'C' <a@b.c>", False)
 @example("package.synopsis", "", "${misc:Depends} %i `x` \\ \" ' #", False)
