@@ -106,7 +106,16 @@ def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
         "TimeoutStopSec": (settings.stop_timeout, usual.stop_timeout),
         "MemoryMax": (settings.memory_max, usual.memory_max),
     }
-    worker = {"reload": package.reload_file, "warm": settings.warmed}
+    worker = {
+        "reload": package.reload_file,
+        "warm": settings.warmed,
+        "guard": {
+            "mode": package.map_variable,
+            "folders": (*settings.data_folders, *settings.project_folders, package.projects),
+            "projects": settings.chosen,
+            "remote": settings.remote_references,
+        },
+    }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
     return (
         plan.Generated(sockets, _dropin(host, "Socket", socket_lines), "sockets"),
