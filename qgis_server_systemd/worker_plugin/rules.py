@@ -101,6 +101,7 @@ def plain(text: str) -> str:
         inside = begin + len(opening)
         end = text.find(closing, inside) if closing else inside
         if end < 0:  # which is no XML
+            at = begin
             break
         parts.append(text[inside:end] if closing and is_content else "" if closing else "<")
         at = end + len(closing)
