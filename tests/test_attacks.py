@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import pytest
-from pool import ctl, main_pid, status, wait_for
+from pool import ctl, wait_for
 from serving import (
     ADVERTISING,
     FILTER,
@@ -22,6 +23,7 @@ from serving import (
     PROJECT_LIST,
     PROJECTS,
     SECOND,
+    Case,
     ask,
     fetch,
     get_map,
@@ -30,7 +32,7 @@ from serving import (
     wfs,
     wms,
 )
-from test_serving import listens
+from test_serving import EVIL, headers, is_not_fooled, listens, names_only, workers
 from testbed import Reply, Testbed
 
 NAMED = "/qgis/world"
@@ -362,3 +364,174 @@ def test_every_attack_is_refused_and_harms_nobody(bed: Testbed) -> None:
     assert workers(bed) == before, "a worker ended"
     for case in SERVED:
         case.check(ask(bed, case))
+
+
+@pytest.mark.parametrize("case", SERVED, ids=lambda case: case.name)
+def test_a_named_project_is_at_its_url_whatever_headers_say(bed: Testbed, case: Case) -> None:
+    reply = ask(bed, case, "http://127.0.0.1", *headers(EVIL))
+    if case in (SERVED[-2:]):
+        case.check(reply)
+        return
+    is_not_fooled(reply, case)
+    names_only(reply, "http://127.0.0.1", NAMED)
+
+
+def test_a_trusted_proxy_tells_the_url(bed: Testbed) -> None:
+    told = headers({"X-Forwarded-Host": "maps.example.org", "X-Forwarded-Proto": "https"})
+    with settings(bed, 'trusted_proxies = ["127.0.0.1"]'):
+        for case in SERVED[:-2]:
+            reply = ask(bed, case, "http://127.0.0.1", *told)
+            names_only(reply, "https://maps.example.org", NAMED)
+
+
+def test_styles_and_scripts_of_a_named_project_are_served(bed: Testbed) -> None:
+    page = fetch(bed, f"http://127.0.0.1{NAMED}/wfs3.html", "--header", "Accept: text/html")
+    links = re.findall(r"(?:href|src)=[\"']?([^\"'\s>]+\.(?:css|js))", page.body.decode())
+    local = [urljoin(f"http://127.0.0.1{NAMED}/wfs3.html", link) for link in links]
+    local = [link for link in local if link.startswith(f"http://127.0.0.1{NAMED}/")]
+    assert local, shown(page)
+    for link in local:
+        assert fetch(bed, link).status == 200, link
+
+
+def named(bed: Testbed, name: str, query: str = CAPABILITIES) -> Reply:
+    return fetch(bed, f"http://127.0.0.1/qgis/{name}?{query}")
+
+
+def by_map(bed: Testbed, project: str) -> Reply:
+    return fetch(bed, f"http://127.0.0.1{PLAIN}?MAP={quote(project)}&{CAPABILITIES}")
+
+
+def test_a_file_is_served_at_once_and_no_longer_when_it_goes(bed: Testbed) -> None:
+    assert named(bed, "new.v1_a-b").status == 404
+    bed.run("cp", f"{PROJECTS}/second.qgs", f"{PROJECTS}/new.v1_a-b.qgs")
+    assert b"<Title>Second<" in named(bed, "new.v1_a-b").body
+    bed.run("rm", f"{PROJECTS}/new.v1_a-b.qgs")
+    assert named(bed, "new.v1_a-b").status == 404
+
+
+def test_an_unknown_name_bothers_no_worker(bed: Testbed) -> None:
+    bed.run("systemctl", "stop", "qgis-server.slice")
+    try:
+        assert (named(bed, "unknown").status, named(bed, "world").status) == (404, 503)
+        assert by_map(bed, f"{PROJECTS}/world.qgz").status == 403
+    finally:
+        bed.run("systemctl", "start", "qgis-server.target")
+
+
+def test_settings_give_names_to_other_projects(bed: Testbed) -> None:
+    folders = f'project_folders = ["{PROJECTS}", "{MAPS}"]'
+    with settings(bed, f'named_projects = ["other=/{OTHER[1:]}", "World={SECOND}"]', folders):
+        assert TITLE.encode() in named(bed, "other").body, "an administrator named it"
+        assert b"<Title>Second<" in named(bed, "World").body
+        assert b"<Title>World<" in named(bed, "world").body
+    assert named(bed, "other").status == 404
+
+
+def test_map_is_a_choice_and_stays_in_the_folders(bed: Testbed) -> None:
+    with settings(bed, "map_parameter = true"), stray(bed):
+        assert b"<Title>Second<" in by_map(bed, SECOND).body
+        assert b"<Title>Second<" in by_map(bed, f"{PROJECTS}/second.qgs").body
+        for project in (
+            OTHER,
+            f"/srv/..{OTHER}",
+            f"{PROJECTS}/leak.qgs",
+            f"file://{SECOND}",
+            f"/vsisubfile/0_100,{OTHER}",
+            "http://127.0.0.1:8999/a.qgs",
+            "geopackage:/opt/outside/a.gpkg?projectName=a",
+            f"{SECOND}\0",
+            "second.qgs",
+        ):
+            reply = by_map(bed, project)
+            assert reply.status == 403, f"{project}: {shown(reply)}"
+        for attack in maps(NAMED):
+            reply = send(bed, attack)
+            assert reply.status == 403, f"{attack.name}: {shown(reply)}"
+        form = Attack("form", PLAIN, 403, f"{HOSTILE}&{CAPABILITIES}".encode(), "text/xml")
+        assert send(bed, form).status == 403
+        bed.run("ln", "-s", "/srv/maps/second.qgs", f"{PROJECTS}/own.qgs")
+        assert named(bed, "own").status == 200, "a link within the folders"
+        bed.run("rm", f"{PROJECTS}/own.qgs")
+    with settings(bed, "map_parameter = true", f'warm = ["{OTHER}"]'):
+        assert TITLE.encode() in by_map(bed, OTHER).body, "an administrator named it"
+    assert heard(bed) == ""
+
+
+def test_without_a_stray_link_the_landing_page_is_there(bed: Testbed) -> None:
+    assert fetch(bed, f"http://127.0.0.1{PLAIN}/index.json").status == 200
+
+
+def test_remote_references_are_a_choice(bed: Testbed) -> None:
+    with settings(bed, "remote_references = true"):
+        fetch(bed, f"http://127.0.0.1{NAMED}?{get_map()}&SLD={REMOTE}/chosen.sld")
+    wait_for(lambda: "/chosen.sld" in heard(bed), "it was fetched")
+    bed.run("rm", HEARD)
+
+
+def test_a_file_of_the_administrators_own_is_confined(bed: Testbed) -> None:
+    """It says nothing of MAP, as one by the published recipe."""
+    site = "/etc/nginx/conf.d/own-site.conf"
+    body_of(
+        bed,
+        site,
+        """server {
+            listen 8192;
+            location /cgi-bin/ {
+                include fastcgi_params;
+                fastcgi_pass qgis-server;
+            }
+        }""",
+    )
+    try:
+        bed.run("systemctl", "reload", "nginx")
+        wait_for(lambda: listens(bed, 8192), "NGINX listens")
+        url = f"http://127.0.0.1:8192/cgi-bin/qgis?{CAPABILITIES}&MAP="
+        assert b"<Title>Second<" in fetch(bed, url + SECOND).body
+        assert fetch(bed, url + OTHER).status == 403
+    finally:
+        bed.run("rm", site)
+        bed.run("systemctl", "reload", "nginx")
+
+
+def test_replies_of_a_named_project_are_kept(bed: Testbed) -> None:
+    world = f"{PROJECTS}/world.qgz"
+    link = f"/run/qgis-server-cache/projects{world}"
+    site = "/etc/nginx/conf.d/cache-status.conf"
+    body_of(bed, site, "add_header X-Cache $upstream_cache_status always;\n")
+    tile = get_map(WIDTH=256, HEIGHT=256)
+    try:
+        with settings(bed, 'reply_cache = "50M"', "heavy_workers = 1", f'warm = ["{world}"]'):
+            named(bed, "world")
+            wait_for(lambda: bed.run("test", "-L", link, check=False).returncode == 0, "it is kept")
+            kept = [named(bed, "world", tile).headers["x-cache"] for _ in range(2)]
+            assert kept == ["MISS", "HIT"]
+            other = named(bed, "second", get_map("land", WIDTH=256, HEIGHT=256))
+            assert other.headers["x-cache"] != "HIT"
+            # A heavy one goes by another upstream.
+            assert named(bed, "world", get_print("pdf")).status == 200
+    finally:
+        bed.run("rm", site)
+        bed.run("systemctl", "reload", "nginx")
+
+
+def test_a_worker_that_cannot_judge_serves_nothing(bed: Testbed) -> None:
+    file = "/var/lib/qgis-server-systemd/worker.json"
+    before = bed.run("cat", file).stdout
+    try:
+        body_of(bed, file, "{}")
+        assert named(bed, "world").status == 500
+        bed.run("systemctl", "kill", "--signal=KILL", "qgis-server@*.service")
+        unit = ("journalctl", "--unit=qgis-server@1", "--no-pager", "--lines=50")
+        wait_for(lambda: "requests can't be judged" in bed.out(*unit), "the worker says so")
+        assert named(bed, "world").status != 200
+    finally:
+        body_of(bed, file, before)
+    wait_for(lambda: named(bed, "world").status == 200, "it is mended")
+
+
+def test_where_a_new_administrator_looks(bed: Testbed) -> None:
+    said = ctl(bed, "site", "enable")
+    urls = re.findall(r"WMS: +http://[^/]+(/\S+)", said)
+    assert f"/qgis/second?{CAPABILITIES.replace('&VERSION=1.3.0', '')}" in urls
+    assert "MAP=" not in said
