@@ -24,8 +24,12 @@ RULES = Rules(
 )
 
 
-def refusal(path: str = "/qgis/city", body: bytes = b"", **parameters: str) -> str:
-    return RULES.refusal(parameters, body, path)
+def refusal(path: str = "/qgis/city", **parameters: str) -> str:
+    return RULES.refusal(parameters, b"", path)
+
+
+def refusal_of(parameters: dict[str, str], body: bytes = b"") -> str:
+    return RULES.refusal(parameters, body, "/qgis/city")
 
 
 @pytest.mark.parametrize(
@@ -56,8 +60,8 @@ def refusal(path: str = "/qgis/city", body: bytes = b"", **parameters: str) -> s
 )
 @pytest.mark.parametrize("name", ["EXP_FILTER", "SLD_BODY", "FILTER", "MAP0:HIGHLIGHT_SYMBOL"])
 def test_expressions_that_look_around_are_refused(name: str, value: str) -> None:
-    assert refusal(REQUEST="GetFeature", **{name: value})
-    assert refusal(REQUEST="GetPrint", **{name: value}) or name == "EXP_FILTER"
+    assert refusal_of({"REQUEST": "GetFeature", name: value})
+    assert refusal_of({"REQUEST": "GetPrint", name: value}) or name == "EXP_FILTER"
 
 
 @pytest.mark.parametrize(
@@ -90,13 +94,13 @@ def test_ordinary_expressions_are_not(value: str) -> None:
     ],
 )
 def test_references_are_a_choice(parameters: dict[str, str]) -> None:
-    assert refusal(REQUEST="GetMap", **parameters)
+    assert refusal_of({"REQUEST": "GetMap", **parameters})
     assert Rules(remote=True).refusal({"REQUEST": "GetMap", **parameters}, b"", "/") == ""
 
 
 @pytest.mark.parametrize("name", ["S%4CD", "SLD\0X", "%4DAP"])
 def test_a_name_that_is_coded_once_more_is_refused(name: str) -> None:
-    assert refusal(**{name: "a"})
+    assert refusal_of({name: "a"})
 
 
 @pytest.mark.parametrize("value", ['a"b', "a\r\nX-Accel-Redirect: /b", "a%0ab", "a\x7f"])
@@ -134,8 +138,8 @@ def test_the_values_of_a_transaction_may_be_any_text() -> None:
 
 
 def test_a_body_that_is_no_parameter_is_looked_at_as_well() -> None:
-    assert refusal(body=b"\xef\xbb\xbf <!DOCTYPE a><a/>")
-    assert refusal(body=b'{"name": "env(x) <!DOCTYPE a>"}') == ""
+    assert refusal_of({}, b"\xef\xbb\xbf <!DOCTYPE a><a/>")
+    assert refusal_of({}, b'{"name": "env(x) <!DOCTYPE a>"}') == ""
 
 
 @pytest.mark.parametrize(
