@@ -30,12 +30,12 @@ from qgis.server import (
 )
 
 from .folders import Folders
-from .rules import Rules, is_print, is_text, readings, unsafe
+from .rules import Parameters, Rules, is_print, is_text, readings, unsafe
 
 FIRST, LAST = -1_000_000, 1_000_000
 """Priorities of filters; those of others are about 0."""
 
-LANDING = ("", "/", "/index.json", "/index.html", "/map", "/project")
+LANDING = ("/", "/index.json", "/index.html", "/map", "/project")
 """Paths of the landing page, below its prefix, that tell of the projects in its folders."""
 
 
@@ -104,12 +104,13 @@ class Before(Guard):
                 return "MAP leads out of the folders of projects"
         path = handler.path()
         body = bytes(handler.data())
-        return known.rules.refusal(parameters, body, path) or self.of_landing_page(path)
+        return known.rules.refusal(parameters, body, path) or self.of_landing_page(path, parameters)
 
-    def of_landing_page(self, path: str) -> str:
+    def of_landing_page(self, path: str, parameters: Parameters) -> str:
         known = self.knowledge
         top, below = path[: len(known.landing)], path[len(known.landing) :].split("/")
-        if top != known.landing or "/".join(below[:2]) not in LANDING:
+        page = "/".join(below[:2]) or ("" if parameters.get("SERVICE") else "/")
+        if top != known.landing or page not in LANDING:
             return ""
         for folder in known.listed:
             for stray in known.folders.strays(folder):
