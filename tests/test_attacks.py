@@ -325,7 +325,7 @@ def paths() -> Iterator[Attack]:
         ("/qgis-server/", 403),
         ("/qgis-server/index.json", 403),
         ("/qgis-server/map/0123456789abcdef", 403),
-        ("/qgis/world/wfs3/static/..%2f..%2f..%2f..%2f..%2fopt%2foutside%2fsecret.txt", 403),
+        ("/qgis/world/wfs3/static/..%2f..%2fsecret.txt", 403),
     ):
         yield Attack(path, f"{path}{query if path.startswith('/qgis/') else ''}", answer)
 
