@@ -48,6 +48,8 @@ def refusal_of(parameters: dict[str, str], body: bytes = b"") -> str:
         "aggregate('other', 'max', name)",
         "@project_path LIKE '/srv%'",
         "1=1 OR @secret = 'a'",
+        "transform(@geometry, 'EPSG:4326', 'PROJ:+proj=longlat +nadgrids=/etc/passwd')",
+        "transform(@geometry, 'EPSG:4326', 'PROJ:+init=/etc/passwd:a')",
         quote("env('X')"),
         quote(quote("env('X')")),
         "<Function name='env'><Literal>X</Literal></Function>",
@@ -72,6 +74,7 @@ def test_expressions_that_look_around_are_refused(name: str, value: str) -> None
         "name = 'environment (of)' AND mail = 'a@example.org'",
         "array_filter(tags, @element > 1)",
         "countries:\"iso_a2\" = 'DE'",
+        "x(transform(@geometry, 'EPSG:4326', 'EPSG:25832')) > 500000",
         "100 % 30 = 10",
         "<Filter><PropertyIsEqualTo><PropertyName>env</PropertyName><Literal>&lt;1"
         "</Literal></PropertyIsEqualTo></Filter>",

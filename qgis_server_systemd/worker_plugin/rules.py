@@ -66,6 +66,8 @@ GRAPHIC = re.compile(
     r"<\s*(?:[^\s<>:]*:)?(?:ExternalGraphic|OnlineResource|InlineContent)\b", re.IGNORECASE
 )
 VARIABLE = re.compile(rf"(?<![\w.@-])@(?!(?:{OWN_VARIABLES})\b)[^\W\d]")
+GRID = re.compile(r"\b\w*grids\s*=|\binit\s*=\s*/", re.IGNORECASE)
+"""A file that PROJ reads when an expression transforms to a system that the request defines."""
 CALL = re.compile(r"(?<![\w$])([^\W\d]\w*)\s*(?:\(|/\*|--)")
 """The name of a function, its arguments, or a comment before them (qgsexpressionlexer.ll)."""
 FUNCTION = re.compile(r"\bname\s*=\s*[\"']\s*(\w+)")
@@ -179,7 +181,8 @@ class Rules:
             # Its values may be any text; there are no expressions but filters.
             found = named
         else:
-            found = named or self.uses(CALL, text) or bool(VARIABLE.search(text))
+            seen = VARIABLE.search(text) or GRID.search(text)
+            found = named or self.uses(CALL, text) or bool(seen)
         return f"{name} has an expression that is not for requests" if found else ""
 
     def uses(self, pattern: re.Pattern[str], text: str) -> bool:
