@@ -15,7 +15,7 @@ from .files import read_or_none, write
 from .host import STOP_TIMEOUT, Host
 from .log import Failure, die, warn
 from .package import Package
-from .settings import Settings
+from .settings import NAME, Settings
 from .template import render
 
 SERVICE = "nginx.service"
@@ -164,12 +164,42 @@ def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> s
         "project": quoted(settings.project),
         "origins": "\n".join(everyone or origins),
     }
-    parts = [render("nginx-http.conf", values)]
+    parts = [render("nginx-http.conf", values), _projects_text(package, settings)]
     if settings.heavy_workers:
         parts.append(heavy.http_text(package, settings, sockets[:share]))
     if settings.caches:
         parts.append(_cache_text(package, settings))
     return "\n".join(parts)
+
+
+def coded(word: str) -> str:
+    """A regular expression for a word of capitals, each perhaps written as a code, to be
+    matched without regard to case."""
+    return "".join(f"(?:{c}|%{ord(c):02x}|%{ord(c.lower()):02x})" for c in word)
+
+
+def _projects_text(package: Package, settings: Settings) -> str:
+    """The part at http level that tells the project of a request."""
+    var, named = package.nginx_variable, settings.named
+    allow = settings.map_parameter
+    return render(
+        "nginx-http-projects.conf",
+        {
+            "var": var,
+            "below": re.escape(package.projects_prefix),
+            "name": NAME,
+            "projects": "\n".join(
+                f"geo ${var}_named_{at} {{ default {quoted(project)}; }}"
+                for at, project in enumerate(named.values())
+            ),
+            "names": "\n".join(
+                f'    "~^{re.escape(name)}$" ${var}_named_{at};' for at, name in enumerate(named)
+            ),
+            "map": coded("MAP"),
+            "refused": "." if allow else "",
+            "mode": "allow" if allow else "refuse",
+        },
+    )
 
 
 def _cache_text(package: Package, settings: Settings) -> str:
@@ -213,7 +243,17 @@ def location_text(
         "service_file": package.service_file,
         "keep": "on" if checks_end else "off",
     }
-    parts = ["nginx-location.conf"]
+    # The first folder and .qgz win: they come last.
+    files = (
+        f"{folder.rstrip('/')}/${package.nginx_variable}_named.{end}"
+        for folder in reversed(settings.project_folders)
+        for end in ("qgs", "qgz")
+    )
+    values["files"] = "\n".join(
+        f'if (-f "{file}") {{\n    set ${package.nginx_variable}_file "{file}";\n}}'
+        for file in files
+    )
+    parts = ["nginx-location.conf", "nginx-location-projects.conf"]
     if databases:
         parts.append("nginx-location-databases.conf")
     if settings.cors_origins:

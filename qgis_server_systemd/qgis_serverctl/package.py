@@ -17,6 +17,7 @@ class Package:
     user: str = "qgis-server"
     mapserv: str = "/usr/lib/cgi-bin/qgis_mapserv.fcgi"
     url_prefix: str = "/qgis-server"
+    projects_prefix: str = "/qgis"
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -169,6 +170,12 @@ class Package:
     def nginx_variable(self) -> str:
         """What the names of NGINX's variables begin with."""
         return self.pool.replace("-", "_")
+
+    @property
+    def map_variable(self) -> str:
+        """FastCGI's: may this request name a project by MAP ("allow", "refuse")? Read by the
+        plugin of the workers."""
+        return f"{self.plugin.upper()}_MAP"
 
     @property
     def plugin(self) -> str:

@@ -46,8 +46,9 @@ def lines(package: Package, settings: Settings, *, databases: bool) -> Iterator[
 def folders(settings: Settings) -> Iterator[str]:
     """For the drop-in that takes the place of the package's, which has the default."""
     usual = Settings()
-    readable, writable = settings.data_folders, settings.writable_folders
-    if (readable, writable) == (usual.data_folders, usual.writable_folders):
+    readable = tuple(dict.fromkeys((*settings.data_folders, *settings.project_folders)))
+    writable = settings.writable_folders
+    if (readable, writable) == ((*usual.data_folders, *usual.project_folders), ()):
         return
     if any(is_in(folder, PROTECTED) for folder in (*readable, *writable)):
         yield "ProtectHome=tmpfs"
@@ -64,7 +65,14 @@ def is_in(path: str, folders: tuple[str, ...]) -> bool:
 def readable(package: Package, settings: Settings) -> tuple[str, ...]:
     """All folders of which workers see something, but for those of each worker's own."""
     own = (package.state, package.run, package.projects, package.cache, f"/run/{package.pool}")
-    return (*SYSTEM, *PRIVATE, *own, *settings.data_folders, *writable(package, settings))
+    return (
+        *SYSTEM,
+        *PRIVATE,
+        *own,
+        *settings.data_folders,
+        *settings.project_folders,
+        *writable(package, settings),
+    )
 
 
 def writable(package: Package, settings: Settings) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from .files import write
 from .log import die
+from .package import Package
 
 MAX_INSTANCES = 512
 
@@ -96,7 +97,32 @@ def _system_calls(value: object) -> tuple[str, ...]:
     return _strings(value, _system_call)
 
 
-def _flag(value: object) -> bool:
+def _plain_folders(value: object) -> tuple[str, ...]:
+    """Folders that NGINX's files name in places where it expands variables."""
+    found = _folders(value)
+    if any(set(folder) & set('$"\\') for folder in found):
+        raise ValueError
+    return found
+
+
+NAME = "[A-Za-z0-9_][A-Za-z0-9._-]*"
+"""A regular expression for the name that a project has in its URL."""
+
+
+NAMED_URL = f"{Package().projects_prefix}/NAME"
+
+
+def _named(value: object) -> tuple[str, ...]:
+    """Lines "name=project", each name once."""
+    found = _strings(value, str)
+    names = [line.partition("=")[0] for line in found]
+    if not all(re.fullmatch(NAME, name) for name in names) or len(set(names)) < len(names):
+        raise ValueError
+    _projects([line.partition("=")[2] for line in found])
+    return found
+
+
+def _switch(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError
     return value
@@ -232,7 +258,7 @@ class Settings:
         _project,
         allowed="an absolute path of a project file, a project URI, or an empty string",
         help=(
-            "The project that answers requests without a MAP parameter, such as\n"
+            "The project that answers requests which name none, such as\n"
             '"/srv/qgis/city.qgz". Empty: such requests are refused by QGIS Server.'
         ),
         example='"/srv/qgis/city.qgz"',
@@ -246,6 +272,64 @@ class Settings:
             "it takes a request. The one of the setting project always is."
         ),
         example='["/srv/qgis/city.qgz"]',
+    )
+    project_folders: tuple[str, ...] = _setting(
+        (Package().projects,),
+        _plain_folders,
+        allowed="a list of absolute paths of folders, without $, quotes and backslashes",
+        help=(
+            "A project NAME.qgz or NAME.qgs in one of these folders is served below\n"
+            f"{NAMED_URL} as soon as it is there. Names are of letters, digits, dots, _\n"
+            "and -, and begin with no dot or -. NGINX's user must be able to look into\n"
+            "the folders."
+        ),
+        example='["/var/lib/qgis-server/projects", "/srv/qgis"]',
+    )
+    named_projects: tuple[str, ...] = _setting(
+        (),
+        _named,
+        allowed='a list of "name=project", each name once',
+        help=(
+            "More projects with a name of their own, for those that are not simply files in\n"
+            f"project_folders: each is served below {NAMED_URL}. A project is an absolute\n"
+            "path or a project URI."
+        ),
+        example='["city=/srv/qgis/city.qgz", "plan=postgresql://?service=gis&schema=public&project=plan"]',
+    )
+    map_parameter: bool = _setting(
+        False,
+        _switch,
+        allowed="true or false",
+        help=(
+            f"May clients name the project of a request to {Package().url_prefix} by a parameter\n"
+            "MAP? It must be a file in data_folders, project_folders or the folder of the\n"
+            "landing page, links resolved, or one that a setting names. false: such requests\n"
+            f"are refused with status 403. Below {NAMED_URL} they always are."
+        ),
+        example="true",
+    )
+    data_folders: tuple[str, ...] = _setting(
+        ("/srv",),
+        _folders,
+        allowed=FOLDERS,
+        help=(
+            "The folders that hold projects and their data. Workers can read what is in\n"
+            "them, as far as its permissions allow, and see nothing else but the system: no\n"
+            "project outside is opened for a client."
+        ),
+        example='["/srv", "/home/gis/projects"]',
+    )
+    remote_references: bool = _setting(
+        False,
+        _switch,
+        allowed="true or false",
+        help=(
+            "May a request make QGIS Server fetch what it refers to: a style by SLD=, layers\n"
+            "of other servers by EXTERNAL_WMS:, graphics that a style names, pages in\n"
+            "prints? QGIS Server then asks any server that the machine can reach, and reads\n"
+            "files of its own, for any client. false: such requests are refused with status 403."
+        ),
+        example="true",
     )
     request_timeout: int = _setting(
         300,
@@ -360,16 +444,6 @@ class Settings:
         ),
         example="3600",
     )
-    data_folders: tuple[str, ...] = _setting(
-        ("/srv",),
-        _folders,
-        allowed=FOLDERS,
-        help=(
-            "The folders that hold projects and their data. Workers can read what is in\n"
-            "them, as far as its permissions allow, and see nothing else but the system."
-        ),
-        example='["/srv", "/home/gis/projects"]',
-    )
     writable_folders: tuple[str, ...] = _setting(
         (),
         _folders,
@@ -383,7 +457,7 @@ class Settings:
     )
     network: bool = _setting(
         True,
-        _flag,
+        _switch,
         allowed="true or false",
         help=(
             "May workers use the network? Databases over TCP and remote layers need it;\n"
@@ -464,6 +538,17 @@ class Settings:
         start may take."""
         limit = self.kill_timeout
         return limit if isinstance(limit, int) else self.request_timeout + 30
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The projects of named_projects by their names."""
+        return dict(line.split("=", 1) for line in self.named_projects)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Projects that settings name, wherever they are."""
+        named = (self.project, *self.warm, *self.named.values())
+        return tuple(dict.fromkeys(filter(None, named)))
 
     @property
     def warmed(self) -> tuple[str, ...]:

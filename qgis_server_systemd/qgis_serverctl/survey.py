@@ -112,7 +112,16 @@ def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
     sockets, shared, workers = package.settings_dropins
     backlog = [] if settings.backlog == usual.backlog else [f"Backlog={settings.backlog}"]
     confined = sandbox.lines(package, settings, databases=has_databases(host))
-    worker = {"reload": package.reload_file, "warm": settings.warmed}
+    worker = {
+        "reload": package.reload_file,
+        "warm": settings.warmed,
+        "guard": {
+            "mode": package.map_variable,
+            "folders": (*settings.data_folders, *settings.project_folders, package.projects),
+            "projects": settings.chosen,
+            "remote": settings.remote_references,
+        },
+    }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
     return (
         plan.Generated(sockets, _dropin(host, "Socket", backlog), "sockets"),
