@@ -165,11 +165,32 @@ def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> s
         "origins": "\n".join(everyone or origins),
     }
     parts = [render("nginx-http.conf", values), _projects_text(package, settings)]
+    if settings.client_rate or settings.client_connections:
+        parts.append(_clients_text(package, settings))
     if settings.heavy_workers:
         parts.append(heavy.http_text(package, settings, sockets[:share]))
     if settings.caches:
         parts.append(_cache_text(package, settings))
     return "\n".join(parts)
+
+
+def _clients_text(package: Package, settings: Settings) -> str:
+    """The part at http level that tells clients apart."""
+    pool, client = package.pool, f"${package.nginx_variable}_client"
+    zones = []
+    if rate := settings.client_rate:
+        zones.append(f"limit_req_zone {client} zone={pool}-rate:10m rate={rate}r/s;")
+    if settings.client_connections:
+        zones.append(f"limit_conn_zone {client} zone={pool}-connections:10m;")
+    return render(
+        "nginx-http-clients.conf", {"var": package.nginx_variable, "zones": "\n".join(zones)}
+    )
+
+
+def server_text(package: Package, settings: Settings) -> str:
+    """The generated file that the ready site's server includes."""
+    values = {"command": package.command, "header": settings.request_header_max.lower()}
+    return render("nginx-server.conf", values)
 
 
 def coded(word: str) -> str:
@@ -189,7 +210,7 @@ def _projects_text(package: Package, settings: Settings) -> str:
             "below": re.escape(package.projects_prefix),
             "name": NAME,
             "projects": "\n".join(
-                f"geo ${var}_named_{at} {{ default {quoted(project)}; }}"
+                f"geo ${var}_named_{at} " + "{ default " + quoted(project) + "; }"
                 for at, project in enumerate(named.values())
             ),
             "names": "\n".join(
@@ -241,6 +262,10 @@ def location_text(
         "generations": package.generations,
         "http": package.nginx_http,
         "service_file": package.service_file,
+        "body": settings.request_body_max.lower(),
+        "rate": str(settings.client_rate),
+        "burst": str(5 * settings.client_rate),
+        "connections": str(settings.client_connections),
         "keep": "on" if checks_end else "off",
     }
     # The first folder and .qgz win: they come last.
@@ -250,12 +275,16 @@ def location_text(
         for end in ("qgs", "qgz")
     )
     values["files"] = "\n".join(
-        f'if (-f "{file}") {{\n    set ${package.nginx_variable}_file "{file}";\n}}'
+        f'if (-f "{file}") ' + "{\n" + f'    set ${package.nginx_variable}_file "{file}";\n' + "}"
         for file in files
     )
     parts = ["nginx-location.conf", "nginx-location-projects.conf"]
     if databases:
         parts.append("nginx-location-databases.conf")
+    if settings.client_rate:
+        parts.append("nginx-location-rate.conf")
+    if settings.client_connections:
+        parts.append("nginx-location-connections.conf")
     if settings.cors_origins:
         parts.append("nginx-location-cors.conf")
     if settings.caches:
@@ -286,8 +315,8 @@ def _digest(host: Host) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def generated(package: Package) -> tuple[str, str]:
-    return package.nginx_http, package.nginx_location
+def generated(package: Package) -> tuple[str, str, str]:
+    return package.nginx_http, package.nginx_location, package.nginx_server
 
 
 def _loaded_mark(host: Host) -> Path:

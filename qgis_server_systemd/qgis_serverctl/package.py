@@ -85,6 +85,11 @@ class Package:
         return f"{self.state}/nginx-location.conf"
 
     @property
+    def nginx_server(self) -> str:
+        """Generated: what the settings add to the ready site's server."""
+        return f"{self.state}/nginx-server.conf"
+
+    @property
     def nginx_snippet(self) -> str:
         return f"/etc/nginx/snippets/{self.pool}.conf"
 

@@ -20,6 +20,14 @@ PROTECTED = ("/home", "/root", "/run/user")
 """What ProtectHome= hides (systemd.exec(5))."""
 
 
+VARIABLES = {
+    "WMS_MAX_WIDTH": "image_size_max",
+    "WMS_MAX_HEIGHT": "image_size_max",
+    "API_WFS3_MAX_LIMIT": "api_results_max",
+}
+"""Limits that QGIS Server knows itself: the setting of each variable."""
+
+
 def lines(package: Package, settings: Settings, *, databases: bool) -> Iterator[str]:
     """Whatever is not as the unit has it. `databases`: there is a service file."""
     usual = Settings()
@@ -28,6 +36,10 @@ def lines(package: Package, settings: Settings, *, databases: bool) -> Iterator[
         "MemoryMax": (settings.memory_max, usual.memory_max),
         "TasksMax": (settings.tasks_max, usual.tasks_max),
         "LimitNOFILE": (settings.open_files_max, usual.open_files_max),
+    }
+    values |= {
+        f"Environment=QGIS_SERVER_{name}": (getattr(settings, key), getattr(usual, key))
+        for name, key in VARIABLES.items()
     }
     for key, (value, default) in values.items():
         if value != default:

@@ -147,6 +147,12 @@ def _size(value: object) -> str:
     return value
 
 
+def _kilobytes(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,2}K", value):
+        raise ValueError
+    return value
+
+
 def _size_or_share(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]?%|100%", value):
         return value
@@ -488,6 +494,70 @@ class Settings:
         allowed="a number from 256 to 65536",
         help="How many files a worker may have open (LimitNOFILE=).",
         example="4096",
+    )
+    image_size_max: int = _setting(
+        8192,
+        _whole(256, 65536),
+        allowed="a number of pixels from 256 to 65536",
+        help=(
+            "How wide or high an image may be that a request asks for: a map, a legend, a\n"
+            "coverage. A larger one is refused."
+        ),
+        example="4096",
+    )
+    dpi_max: int = _setting(
+        600,
+        _whole(72, 2400),
+        allowed="a number from 72 to 2400",
+        help="The finest resolution of a map or print, in dots per inch.",
+        example="300",
+    )
+    api_results_max: int = _setting(
+        10000,
+        _whole(1, 1000000),
+        allowed="a number from 1 to 1000000",
+        help=(
+            "How many features a reply of the OGC API may have. WFS knows no such limit:\n"
+            "request_timeout and memory_max bound it, and heavy_workers."
+        ),
+        example="1000",
+    )
+    request_body_max: str = _setting(
+        "10M",
+        _size,
+        allowed='a size such as "10M"',
+        help="The largest body of a request: of a WFS-T transaction, or of a long filter.",
+        example='"50M"',
+    )
+    request_header_max: str = _setting(
+        "32K",
+        _kilobytes,
+        allowed='a size such as "16K"',
+        help=(
+            "The longest URL, and the longest header, in the ready site. In a server block\n"
+            "of your own it is for large_client_header_buffers to say."
+        ),
+        example='"16K"',
+    )
+    client_rate: int = _setting(
+        0,
+        _whole(0, 100000),
+        allowed="a number of requests a second up to 100000; 0 is no limit",
+        help=(
+            "How many requests a second a client may send, by its address; it may send\n"
+            "those of five seconds at once. More are refused with status 429."
+        ),
+        example="50",
+    )
+    client_connections: int = _setting(
+        0,
+        _whole(0, 10000),
+        allowed="a number up to 10000; 0 is no limit",
+        help=(
+            "How many requests of a client may be in the making at a time, by its address;\n"
+            "more are refused with status 429."
+        ),
+        example="20",
     )
     trusted_proxies: tuple[str, ...] = _setting(
         (),

@@ -120,6 +120,8 @@ def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
             "folders": (*settings.data_folders, *settings.project_folders, package.projects),
             "projects": settings.chosen,
             "remote": settings.remote_references,
+            "side": settings.image_size_max,
+            "dpi": settings.dpi_max,
         },
     }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
@@ -141,7 +143,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
             pwd.getpwnam(user)
         except KeyError:
             die(f"socket_user: there is no user {user}", hint="is NGINX installed completely?")
-    http, location = nginx.generated(host.package)
+    http, location, server = nginx.generated(host.package)
     # A file of that name may have been there before the package.
     theirs = facts.files[http] is not None and not nginx.is_generated(
         host.package, facts.files[http]
@@ -167,6 +169,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
                 checks_end=facts.nginx.checks_end,
                 databases=has_databases(host),
             ),
+            server: nginx.server_text(host.package, settings),
         },
         generated=generated(host, settings),
         notes=(f"{http} is not the package's and is left alone: give it another name",)

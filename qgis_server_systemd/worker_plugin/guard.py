@@ -61,7 +61,7 @@ class Knowledge:
             given = json.loads(self.file.read_text(encoding="utf-8"))["guard"]
             self.mode: str = given["mode"]
             self.folders = Folders((*given["folders"], *self.listed), given["projects"])
-            self.rules = Rules(self.functions, given["remote"])
+            self.rules = Rules(self.functions, given["remote"], given["side"], given["dpi"])
             self.time = changed
 
 

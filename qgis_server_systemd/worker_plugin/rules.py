@@ -55,6 +55,12 @@ WMS = frozenset(
 
 PRINTS = frozenset({"getprint", "getprintatlas"})
 
+SIDES = frozenset({"WIDTH", "HEIGHT"})
+RESOLUTIONS = frozenset({"DPI", "MAP_RESOLUTION"})
+OPTION = re.compile(r"dpi\s*:\s*([0-9]+)", re.IGNORECASE)
+"""In FORMAT_OPTIONS."""
+NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?")
+
 ENCODED = re.compile("%[0-9A-Fa-f]{2}")
 PART = re.compile(r"MAP\d+:")
 DOCTYPE = re.compile(r"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)
@@ -136,10 +142,13 @@ def is_text(request: str, name: str) -> bool:
 @dataclass(frozen=True)
 class Rules:
     """`functions`: those of expressions that a request may not use. `remote`: may it refer to
-    what QGIS Server then fetches or reads?"""
+    what QGIS Server then fetches or reads? `side`: pixels that an image may be wide or high.
+    `dpi`: dots per inch that it may have."""
 
     functions: frozenset[str] = UNSAFE_FUNCTIONS
     remote: bool = False
+    side: int = sys.maxsize
+    dpi: int = sys.maxsize
 
     def refusal(self, parameters: Parameters, body: bytes, path: str) -> str:
         """Why the request is refused; empty if it is not."""
@@ -159,6 +168,8 @@ class Rules:
         if bare == "SLD" and not self.remote:
             return "SLD refers to another place"
         for text in readings(value):
+            if reason := self.of_size(bare, text):
+                return reason
             if bare == "FILE_NAME" and re.search(r'[\x00-\x1f\x7f"]', text):
                 return "FILE_NAME is no name of a file"
             if api and "\\" in text:
@@ -170,6 +181,16 @@ class Rules:
             elif reason := self.of_text(bare, text, request):
                 return reason
         return ""
+
+    def of_size(self, name: str, value: str) -> str:
+        """WMS_MAX_WIDTH and its like are for maps and legends alone."""
+        if name in SIDES:
+            limit, found = self.side, NUMBER.findall(value)
+        elif name in RESOLUTIONS:
+            limit, found = self.dpi, NUMBER.findall(value)
+        else:
+            limit, found = self.dpi, OPTION.findall(value) if name == "FORMAT_OPTIONS" else []
+        return f"{name} is more than {limit}" if any(float(n) > limit for n in found) else ""
 
     def of_text(self, name: str, text: str, request: str) -> str:
         if DOCTYPE.search(text):
