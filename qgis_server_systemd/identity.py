@@ -234,12 +234,22 @@ class Identity:
         help='Where in URLs QGIS Server is. "auto" is /NAME.',
         example='"/maps"',
     )
+    projects_prefix: str = setting(
+        "auto",
+        WordOr("auto", Pattern(r"(/[A-Za-z0-9_-]+)+", 100, "other signs are NGINX's own")),
+        allowed='"auto" or a path of letters, digits, - and _, such as "/city"',
+        help=(
+            'What comes before the name of a project in its URL. "auto" is /NAME-projects; of\n'
+            "the default NAME it is /qgis."
+        ),
+        example='"/city"',
+    )
     sockets: str = setting(
         "/run",
-        PATH,
-        allowed="an absolute path of letters, digits and ._+@-",
+        Pattern(r"/run(/[A-Za-z0-9_+@-][A-Za-z0-9._+@-]*)*", LONGEST_PATH),
+        allowed="/run, or a folder below it, of letters, digits and ._+@-",
         help="The folder of the workers' sockets, NAME-1.sock and so on.",
-        example='"/run"',
+        example='"/run/acme"',
     )
 
 

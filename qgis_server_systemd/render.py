@@ -14,9 +14,10 @@ import jinja2
 
 from . import __version__, completion, quoting
 from .qgis_serverctl import cli
+from .qgis_serverctl.declaration import Declaration
 from .qgis_serverctl.log import die
 from .qgis_serverctl.package import POOL, Package
-from .qgis_serverctl.settings import MAX_INSTANCES, SETTINGS, Settings, as_toml
+from .qgis_serverctl.settings import MAX_INSTANCES, NAMED_URL, SETTINGS, Settings, as_toml
 from .qgis_variables import VARIABLES, Variable
 from .site import Site
 from .suites import ANY, Suite
@@ -59,15 +60,33 @@ def environment(folder: Path | None = None) -> jinja2.Environment:
     return env
 
 
+def _called(text: str, package: Package) -> str:
+    """A text of a declaration, whose examples name folders and URLs of the usual pool."""
+    text = text.replace(NAMED_URL, f"{package.projects_prefix}/NAME")
+    return re.sub(rf"(?<=/){POOL}(?![\w-])", package.pool, text)
+
+
 def _variables(package: Package) -> tuple[Variable, ...]:
-    """Their examples name folders of the pool."""
-
-    def named(text: str) -> str:
-        return re.sub(rf"(?<=/){POOL}(?![\w-])", package.pool, text)
-
     return tuple(
-        replace(one, default=named(one.default), help=named(one.help), example=named(one.example))
+        replace(
+            one,
+            default=_called(one.default, package),
+            help=_called(one.help, package),
+            example=_called(one.example, package),
+        )
         for one in VARIABLES
+    )
+
+
+def _settings(site: Site) -> tuple[Declaration, ...]:
+    return tuple(
+        replace(
+            one,
+            default=getattr(site.defaults, one.key),
+            help=_called(one.help, site.package),
+            example=_called(one.example, site.package),
+        )
+        for one in SETTINGS
     )
 
 
@@ -79,7 +98,7 @@ def values(site: Site, suite: Suite = ANY) -> dict[str, object]:
         "suite": suite,
         "maintainer": site.identity.maintainer,
         "site": site,
-        "settings": tuple(replace(s, default=getattr(site.defaults, s.key)) for s in SETTINGS),
+        "settings": _settings(site),
         # The units have these in every package, and drop-ins what differs.
         "defaults": Settings(),
         "max_instances": MAX_INSTANCES,

@@ -82,6 +82,7 @@ class Site:
             group=chosen(own.group, user),
             mapserv=own.qgis_binary,
             url_prefix=chosen(own.url_prefix, usual.url_prefix),
+            projects_prefix=chosen(own.projects_prefix, usual.projects_prefix),
             sockets=own.sockets,
         )
 
@@ -106,9 +107,22 @@ class Site:
         return {name: value for name, value in self.environment.items() if name not in placed}
 
     @property
+    def shipped(self) -> dict[str, Any]:
+        """The settings that the package has other defaults for than this project. A default
+        that names a folder of the usual pool is such a one for another pool."""
+        usual, own = f"{Package().data}/", f"{self.package.data}/"
+        moved = {
+            one.key: tuple(item.replace(usual, own) for item in one.default)
+            for one in SETTINGS
+            if isinstance(one.default, tuple) and usual != own
+        }
+        changed = {key: value for key, value in moved.items() if value != getattr(Settings, key)}
+        return changed | dict(self.settings)
+
+    @property
     def defaults(self) -> Settings:
         """What holds on a server whose administrator sets nothing."""
-        return Settings(**self.settings)
+        return Settings(**self.shipped)
 
 
 @dataclass(frozen=True)
@@ -324,6 +338,12 @@ def _contradictions(site: Site) -> Iterator[tuple[tuple[str, ...], str, str]]:
         yield key, "nginx.tls_certificate needs nginx.tls_key and nginx.server_names", ""
     if web.tls_key and not web.tls_certificate:
         yield ("nginx", "tls_key"), "nginx.tls_key needs nginx.tls_certificate", ""
+    one, two = package.url_prefix, package.projects_prefix
+    if f"{two}/".startswith(f"{one}/") or one.startswith(f"{two}/"):
+        what = (
+            f"package.url_prefix {one} and projects_prefix {two} are the same, or one in the other"
+        )
+        yield ("package", "projects_prefix"), what, ""
     limits = site.defaults
     if limits.stop_timeout <= limits.request_timeout:
         yield (

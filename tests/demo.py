@@ -48,7 +48,7 @@ def serve(suite: str, port: int, address: str, picture: Path) -> None:
             put_package(bed, package)
             bed.boot()
             say("apt install ./qgis-server-systemd_*.deb nginx")
-            install(bed, "nginx")
+            install(bed, "nginx", maps=False)
             bed.run("cp", "-r", "/srv/maps/.", PROJECTS)
             say("qgis-serverctl site enable --project /srv/maps/world.qgz")
             bed.run("qgis-serverctl", "site", "enable", "--project", "/srv/maps/world.qgz")

@@ -37,8 +37,19 @@ def put_package(bed: Testbed, package: Path) -> None:
     bed.put(package, DEB)
 
 
-def install(bed: Testbed, *more: str, package: bool = True) -> str:
-    """apt install, in a booted testbed; returns what it said."""
+def allow_map(bed: Testbed) -> None:
+    """Requests of most tests name their project by MAP, which is a choice."""
+    file = bed.root / "etc/qgis-server/server.auto.toml"
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("map_parameter = true\n")
+
+
+def install(bed: Testbed, *more: str, package: bool = True, maps: bool = True) -> str:
+    """apt install, in a booted testbed; returns what it said. `maps`: with the setting
+    map_parameter."""
+    if maps:
+        allow_map(bed)
     names = [DEB, *more] if package else list(more)
     return apt(bed, "install", "--no-install-recommends", *names)
 

@@ -59,6 +59,7 @@ class Case:
     content_type: str = ""
     accept: str = ""
     image: bool = False
+    prefix: str = PREFIX
 
     @property
     def method(self) -> str:
@@ -72,7 +73,7 @@ class Case:
     @property
     def target(self) -> str:
         """Path and query, as in the first line of the HTTP request."""
-        return f"{PREFIX}{self.path}" + (f"?{self.query_string}" if self.query_string else "")
+        return f"{self.prefix}{self.path}" + (f"?{self.query_string}" if self.query_string else "")
 
 
 # ---- Judging replies
@@ -744,13 +745,14 @@ ADVERTISING: tuple[Case, ...] = (
 )
 
 NO_PROJECT = refused(500, by="Project file error")
+OUTSIDE = refused(403, by="out of the folders")
 
 # The truncated files are made by the tests.
 BROKEN = f"{MAPS}/broken"
 
 
-def capabilities_of(name: str, project: str | None) -> Case:
-    return Case(name, wms("GetCapabilities"), NO_PROJECT, project=project)
+def capabilities_of(name: str, project: str | None, check: Check = NO_PROJECT) -> Case:
+    return Case(name, wms("GetCapabilities"), check, project=project)
 
 
 GARBAGE: tuple[Case, ...] = (
@@ -758,15 +760,15 @@ GARBAGE: tuple[Case, ...] = (
     capabilities_of("an empty MAP", ""),
     capabilities_of("an unknown MAP", f"{MAPS}/unknown.qgz"),
     capabilities_of("a folder as MAP", MAPS),
-    capabilities_of("a file that's no project as MAP", "/etc/passwd"),
+    capabilities_of("a file that's no project as MAP", "/etc/passwd", OUTSIDE),
     # QGIS 3.40 would read these until the memory is used up.
-    capabilities_of("a device without end as MAP", "/dev/zero"),
-    capabilities_of("another device without end as MAP", "/dev/full"),
+    capabilities_of("a device without end as MAP", "/dev/zero", OUTSIDE),
+    capabilities_of("another device without end as MAP", "/dev/full", OUTSIDE),
     capabilities_of("an image as MAP", f"{MAPS}/relief.tif"),
-    capabilities_of("a URL as MAP", "http://127.0.0.1:1/world.qgz"),
+    capabilities_of("a URL as MAP", "http://127.0.0.1:1/world.qgz", OUTSIDE),
     capabilities_of("a truncated .qgs", f"{BROKEN}/half.qgs"),
     capabilities_of("a truncated .qgz", f"{BROKEN}/half.qgz"),
-    capabilities_of("a MAP with a NUL", f"{WORLD}\0.png"),
+    capabilities_of("a MAP with a NUL", f"{WORLD}\0.png", OUTSIDE),
     Case(
         "a broken XML body",
         "SERVICE=WFS",
@@ -938,7 +940,7 @@ def environment(case: Case) -> dict[str, str]:
         "REQUEST_METHOD": case.method,
         "REQUEST_URI": case.target,
         "QUERY_STRING": case.query_string,
-        "SCRIPT_NAME": PREFIX,
+        "SCRIPT_NAME": case.prefix,
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": "127.0.0.1",
         "SERVER_PORT": "80",

@@ -150,7 +150,8 @@ def check(site: Site, folder: Path, suite: Suite = ANY) -> None:
     # The same package without what has values of the site's own choice.
     plain = folder / "plain"
     shutil.rmtree(plain, ignore_errors=True)
-    bare = Site(Identity(name=package.pool, binary=package.name), site.web)
+    names = Identity(name=package.pool, binary=package.name, qgis_binary=package.mapserv)
+    bare = Site(names, site.web)
     render_debian(plain, bare, suite)
     assert shape(debian, site) == shape(plain, bare)
 

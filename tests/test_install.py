@@ -38,7 +38,7 @@ HINT = "run: qgis-serverctl site enable [--project FILE]"
 
 def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
     ready.boot()
-    said = install(ready, "nginx")
+    said = install(ready, "nginx", maps=False)
     cores = cpus_of_init(ready)
     assert said.count(HINT) == 1
     assert enabled(ready) == list(range(1, cores + 1))
@@ -55,12 +55,16 @@ def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
     assert ready.fetch("http://127.0.0.1/qgis-server").status == 404
     # Asked for, a map comes in one step, and again after a reboot.
     ctl(ready, "site", "enable", "--project", "/srv/maps/world.qgz")
-    is_served(ready)
-    is_served(ready, MAP.replace("MAP=/srv/maps/world.qgz&", ""))
+    unnamed = MAP.replace("MAP=/srv/maps/world.qgz&", "")
+    is_served(ready, unnamed)
+    # So does a project that is put into the folder.
+    ready.run("cp", "--archive", "/srv/maps/.", "/var/lib/qgis-server/projects")
+    is_served(ready, unnamed.replace("/qgis-server?", "/qgis/world?"))
+    assert ready.fetch(MAP).status == 403
     assert "nothing to do" in ctl(ready, "apply")
     ready.reboot()
     assert sockets(ready) == [path(n) for n in range(1, cores + 1)]
-    is_served(ready)
+    is_served(ready, unnamed)
     assert status(ready)["pending"] == []
 
 

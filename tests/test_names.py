@@ -20,7 +20,9 @@ from qgis_server_systemd.site import Site
 # Each is the beginning of another one.
 POOLS = (POOL, "qgis-server-city", "qgis-server-c", "acme-maps", "acme-maps-server")
 LITERAL = re.compile(r"(?<!docs\.)qgis[-_]server(?!/latest)")
-SETTINGS = Settings(heavy_workers=1, reply_cache="1G", cors_origins=("*",))
+SETTINGS = Settings(
+    heavy_workers=1, reply_cache="1G", cors_origins=("*",), client_rate=9, client_connections=9
+)
 
 
 @pytest.fixture(scope="module")

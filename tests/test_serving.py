@@ -320,11 +320,11 @@ def each_origin(*origins: Origin) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("origin", origins, ids=[origin.name for origin in origins])
 
 
-def names_only(reply: Reply, origin: str) -> None:
+def names_only(reply: Reply, origin: str, prefix: str = PREFIX) -> None:
     """All URLs of the server that a reply names begin with the origin."""
     urls = own_urls(reply)
     assert urls, f"no URL in {shown(reply)}"
-    wrong = [url for url in urls if not re.match(re.escape(origin + PREFIX) + r"(?:[/?.]|$)", url)]
+    wrong = [url for url in urls if not re.match(re.escape(origin + prefix) + r"(?:[/?.]|$)", url)]
     assert not wrong, f"not at {origin}: {sorted(wrong)[:5]}"
 
 

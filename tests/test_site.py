@@ -275,8 +275,9 @@ def test_the_settings_of_a_site_are_its_packages_defaults(write: Write, tmp_path
     assert resolved.settings.backlog == 9
     assert resolved.settings.warm == ('/srv/ü "1".qgz',)
     assert {key for key, place in resolved.source.items() if place == "package"} == {
-        "backlog", "warm",
+        "backlog", "project_folders", "warm",
     }  # fmt: skip
+    assert resolved.settings.project_folders == ("/var/lib/acme-maps/projects",)
     # The units are as in every package: what differs becomes a drop-in.
     dropins = {one.file: one.text for one in generated(host, resolved.settings)}
     assert "\nBacklog=9\n" in (dropins[host.package.settings_dropins[0]] or "")

@@ -15,7 +15,7 @@ from .files import read_or_none, write
 from .host import STOP_TIMEOUT, Host
 from .log import Failure, die, warn
 from .package import Package
-from .settings import Settings
+from .settings import NAME, Settings
 from .template import render
 
 SERVICE = "nginx.service"
@@ -69,7 +69,7 @@ def gather(host: Host) -> Nginx:
         running=running,
         user=user[1] if user and installed else "www-data",
         uses=not running or _uses(host),
-        checks_end=installed and checks_end(host.command(PROGRAM, "-v").stderr),
+        checks_end=installed and checks_end(host.outside(PROGRAM, "-v").stderr),
     )
 
 
@@ -93,14 +93,14 @@ def is_set_up(host: Host) -> bool:
 def _uses(host: Host) -> bool:
     """Without such a location there is nothing to reload for, and a reload is not
     free: with buffers of their default size, Debian 12's NGINX cuts replies off."""
-    done = host.command(PROGRAM, "-T", "-q")
+    done = host.outside(PROGRAM, "-T", "-q")
     passes = rf"^[^#\n]*\bfastcgi_pass\s+({re.escape(host.package.pool)}\s*;|\S*\$)"
     return done.returncode != 0 or bool(re.search(passes, done.stdout, re.MULTILINE))
 
 
 def foreign(host: Host) -> dict[str, frozenset[int]]:
     """The instances that NGINX knows by files of the administrator's own."""
-    dump = host.command(PROGRAM, "-T", "-q").stdout
+    dump = host.outside(PROGRAM, "-T", "-q").stdout
     return foreign_upstreams.named(host.package, dump)
 
 
@@ -164,12 +164,63 @@ def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> s
         "project": quoted(settings.project),
         "origins": "\n".join(everyone or origins),
     }
-    parts = [render("nginx-http.conf", values)]
+    parts = [render("nginx-http.conf", values), _projects_text(package, settings)]
+    if settings.client_rate or settings.client_connections:
+        parts.append(_clients_text(package, settings))
     if settings.heavy_workers:
         parts.append(heavy.http_text(package, settings, sockets[:share]))
     if settings.caches:
         parts.append(_cache_text(package, settings))
     return "\n".join(parts)
+
+
+def _clients_text(package: Package, settings: Settings) -> str:
+    """The part at http level that tells clients apart."""
+    pool, client = package.pool, f"${package.nginx_variable}_client"
+    zones = []
+    if rate := settings.client_rate:
+        zones.append(f"limit_req_zone {client} zone={pool}-rate:10m rate={rate}r/s;")
+    if settings.client_connections:
+        zones.append(f"limit_conn_zone {client} zone={pool}-connections:10m;")
+    return render(
+        "nginx-http-clients.conf", {"var": package.nginx_variable, "zones": "\n".join(zones)}
+    )
+
+
+def server_text(package: Package, settings: Settings) -> str:
+    """The generated file that the ready site's server includes."""
+    values = {"command": package.command, "header": settings.request_header_max.lower()}
+    return render("nginx-server.conf", values)
+
+
+def coded(word: str) -> str:
+    """A regular expression for a word of capitals, each perhaps written as a code, to be
+    matched without regard to case."""
+    return "".join(f"(?:{c}|%{ord(c):02x}|%{ord(c.lower()):02x})" for c in word)
+
+
+def _projects_text(package: Package, settings: Settings) -> str:
+    """The part at http level that tells the project of a request."""
+    var, named = package.nginx_variable, settings.named
+    allow = settings.map_parameter
+    return render(
+        "nginx-http-projects.conf",
+        {
+            "var": var,
+            "below": re.escape(package.projects_prefix),
+            "name": NAME,
+            "projects": "\n".join(
+                f"geo ${var}_named_{at} " + "{ default " + quoted(project) + "; }"
+                for at, project in enumerate(named.values())
+            ),
+            "names": "\n".join(
+                f'    "~^{re.escape(name)}$" ${var}_named_{at};' for at, name in enumerate(named)
+            ),
+            "map": coded("MAP"),
+            "refused": "." if allow else "",
+            "mode": "allow" if allow else "refuse",
+        },
+    )
 
 
 def _cache_text(package: Package, settings: Settings) -> str:
@@ -197,8 +248,11 @@ def is_generated(package: Package, text: str | None) -> bool:
     return (text or "").startswith(f"# Written by {package.command};")
 
 
-def location_text(package: Package, settings: Settings, *, checks_end: bool) -> str:
-    """The generated file that the snippet's location includes."""
+def location_text(
+    package: Package, settings: Settings, *, checks_end: bool, databases: bool = False
+) -> str:
+    """The generated file that the snippet's location includes. `databases`: there is a
+    service file, which libpq looks up at each connection."""
     values = {
         "command": package.command,
         "pool": package.pool,
@@ -207,9 +261,30 @@ def location_text(package: Package, settings: Settings, *, checks_end: bool) -> 
         "seconds": str(settings.reply_cache_seconds),
         "generations": package.generations,
         "http": package.nginx_http,
+        "service_file": package.service_file,
+        "body": settings.request_body_max.lower(),
+        "rate": str(settings.client_rate),
+        "burst": str(5 * settings.client_rate),
+        "connections": str(settings.client_connections),
         "keep": "on" if checks_end else "off",
     }
-    parts = ["nginx-location.conf"]
+    # The first folder and .qgz win: they come last.
+    files = (
+        f"{folder.rstrip('/')}/${package.nginx_variable}_named.{end}"
+        for folder in reversed(settings.project_folders)
+        for end in ("qgs", "qgz")
+    )
+    values["files"] = "\n".join(
+        f'if (-f "{file}") ' + "{\n" + f'    set ${package.nginx_variable}_file "{file}";\n' + "}"
+        for file in files
+    )
+    parts = ["nginx-location.conf", "nginx-location-projects.conf"]
+    if databases:
+        parts.append("nginx-location-databases.conf")
+    if settings.client_rate:
+        parts.append("nginx-location-rate.conf")
+    if settings.client_connections:
+        parts.append("nginx-location-connections.conf")
     if settings.cors_origins:
         parts.append("nginx-location-cors.conf")
     if settings.caches:
@@ -222,7 +297,7 @@ def location_text(package: Package, settings: Settings, *, checks_end: bool) -> 
 
 def test(host: Host) -> str:
     """What `nginx -t` has to complain about, else an empty string."""
-    done = host.command(PROGRAM, "-t", "-q")
+    done = host.outside(PROGRAM, "-t", "-q")
     if done.returncode == 0:
         return ""
     lines = [
@@ -240,8 +315,8 @@ def _digest(host: Host) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def generated(package: Package) -> tuple[str, str]:
-    return package.nginx_http, package.nginx_location
+def generated(package: Package) -> tuple[str, str, str]:
+    return package.nginx_http, package.nginx_location, package.nginx_server
 
 
 def _loaded_mark(host: Host) -> Path:

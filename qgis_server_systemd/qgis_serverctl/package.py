@@ -27,11 +27,22 @@ class Package:
     url_prefix: str = "/qgis-server"
     group: str = "qgis-server"
     sockets: str = "/run"
+    projects_prefix: str = "/qgis"
 
     @classmethod
     def of(cls, pool: str) -> Self:
         """One whose other names all follow from the pool's."""
-        return cls(name=f"{pool}-systemd", pool=pool, user=pool, group=pool, url_prefix=f"/{pool}")
+        usual = cls()
+        if pool == usual.pool:
+            return usual
+        return cls(
+            name=f"{pool}-systemd",
+            pool=pool,
+            user=pool,
+            group=pool,
+            url_prefix=f"/{pool}",
+            projects_prefix=f"/{pool}-projects",
+        )
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -53,6 +64,14 @@ class Package:
     @property
     def command(self) -> str:
         return f"{self.pool}ctl"
+
+    @property
+    def program_folder(self) -> str:
+        """Where the program and its libraries are, if that is no part of the system, such as
+        /opt/qgis for /opt/qgis/bin/qgis_mapserv.fcgi; else empty. Workers must see it."""
+        parts = self.mapserv.split("/")
+        system = ("bin", "etc", "lib", "lib64", "sbin", "usr")
+        return "" if parts[1] in system else "/".join(parts[: min(3, len(parts) - 1)])
 
     @property
     def etc(self) -> str:
@@ -114,6 +133,11 @@ class Package:
         return f"{self.state}/nginx-location.conf"
 
     @property
+    def nginx_server(self) -> str:
+        """Generated: what the settings add to the ready site's server."""
+        return f"{self.state}/nginx-server.conf"
+
+    @property
     def nginx_snippet(self) -> str:
         return f"/etc/nginx/snippets/{self.pool}.conf"
 
@@ -144,6 +168,12 @@ class Package:
         return f"/etc/systemd/system/{self.pool}@.service.d/10-queue.conf"
 
     @property
+    def folders_dropin(self) -> str:
+        """Generated where the settings name other folders for projects and data than by
+        default: takes the place of the package's drop-in of the same name."""
+        return f"/etc/systemd/system/{self.pool}@.service.d/10-folders.conf"
+
+    @property
     def dropins(self) -> tuple[str, ...]:
         """All that are generated."""
         return (
@@ -151,7 +181,33 @@ class Package:
             self.shared_socket_dropin,
             *self.settings_dropins,
             self.queue_dropin,
+            self.folders_dropin,
         )
+
+    @property
+    def confined(self) -> str:
+        """Variable that tells the command that it runs in a unit with a sandbox."""
+        return f"{self.nginx_variable.upper()}_CONFINED"
+
+    @property
+    def root(self) -> str:
+        """What workers have as their root folder; in it are only places to mount things."""
+        return f"{self.run}/root"
+
+    @property
+    def credentials(self) -> str:
+        """Secrets of databases and of QGIS, for the workers' group to read."""
+        return f"{self.etc}/credentials"
+
+    @property
+    def service_file(self) -> str:
+        """Databases by name, with their passwords (libpq's PGSERVICEFILE)."""
+        return f"{self.credentials}/pg_service.conf"
+
+    @property
+    def master_password(self) -> str:
+        """Of QGIS's authentication database (QGIS_AUTH_PASSWORD_FILE)."""
+        return f"{self.credentials}/master-password"
 
     @property
     def worker_file(self) -> str:
@@ -176,6 +232,12 @@ class Package:
         """systemd takes a-b.slice for a part of a.slice (systemd.slice(5)), which a stop of
         a.slice would stop as well: only a name without dashes is a slice by itself."""
         return f"{self.pool if self.pool == POOL else self.pool.replace('-', '_')}.slice"
+
+    @property
+    def map_variable(self) -> str:
+        """FastCGI's: may this request name a project by MAP ("allow", "refuse")? Read by the
+        plugin of the workers."""
+        return f"{self.plugin.upper()}_MAP"
 
     @property
     def plugin(self) -> str:

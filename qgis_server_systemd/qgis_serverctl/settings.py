@@ -6,6 +6,7 @@ all come from the fields of `Settings`.
 """
 
 import ipaddress
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -18,10 +19,13 @@ from .declaration import as_toml as as_toml
 from .declaration import setting as _setting
 from .files import write
 from .log import die
+from .package import Package
 
 MAX_INSTANCES = 512
 
 QUEUES = ("per-worker", "shared")
+
+FOLDERS = "a list of absolute paths without colons, quotes and backslashes"
 
 Count = int | str
 """A number of instances, or "auto"."""
@@ -72,6 +76,58 @@ def _projects(value: object) -> tuple[str, ...]:
     return found
 
 
+def _folder(value: str) -> str:
+    """Systemd would take a colon for the end of the path."""
+    if not re.fullmatch(r'/[^\x00-\x1f\x7f:"\\]+', value) or os.path.normpath(value) != value:
+        raise ValueError
+    return value
+
+
+def _folders(value: object) -> tuple[str, ...]:
+    return _strings(value, _folder)
+
+
+def _system_call(value: str) -> str:
+    if not re.fullmatch(r"@?[a-z][a-z0-9_-]*", value):
+        raise ValueError
+    return value
+
+
+def _system_calls(value: object) -> tuple[str, ...]:
+    return _strings(value, _system_call)
+
+
+def _plain_folders(value: object) -> tuple[str, ...]:
+    """Folders that NGINX's files name in places where it expands variables."""
+    found = _folders(value)
+    if any(set(folder) & set('$"\\') for folder in found):
+        raise ValueError
+    return found
+
+
+NAME = "[A-Za-z0-9_][A-Za-z0-9._-]*"
+"""A regular expression for the name that a project has in its URL."""
+
+
+NAMED_URL = f"{Package().projects_prefix}/NAME"
+
+
+def _named(value: object) -> tuple[str, ...]:
+    """Lines "name=project", each name once."""
+    found = _strings(value, str)
+    names = [line.partition("=")[0] for line in found]
+    if not all(re.fullmatch(NAME, name) for name in names) or len(set(names)) < len(names):
+        raise ValueError
+    _projects([line.partition("=")[2] for line in found])
+    return found
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
 def _whole(least: int, most: int) -> Callable[[object], int]:
     return Whole(least, most)
 
@@ -82,6 +138,12 @@ def _auto_or(other: Callable[[object], Any]) -> Callable[[object], Any]:
 
 def _size(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,8}[MG]", value):
+        raise ValueError
+    return value
+
+
+def _kilobytes(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,2}K", value):
         raise ValueError
     return value
 
@@ -150,7 +212,7 @@ class Settings:
         _project,
         allowed="an absolute path of a project file, a project URI, or an empty string",
         help=(
-            "The project that answers requests without a MAP parameter, such as\n"
+            "The project that answers requests which name none, such as\n"
             '"/srv/qgis/city.qgz". Empty: such requests are refused by QGIS Server.'
         ),
         example='"/srv/qgis/city.qgz"',
@@ -164,6 +226,64 @@ class Settings:
             "it takes a request. The one of the setting project always is."
         ),
         example='["/srv/qgis/city.qgz"]',
+    )
+    project_folders: tuple[str, ...] = _setting(
+        (Package().projects,),
+        _plain_folders,
+        allowed="a list of absolute paths of folders, without $, quotes and backslashes",
+        help=(
+            "A project NAME.qgz or NAME.qgs in one of these folders is served below\n"
+            f"{NAMED_URL} as soon as it is there. Names are of letters, digits, dots, _\n"
+            "and -, and begin with no dot or -. NGINX's user must be able to look into\n"
+            "the folders."
+        ),
+        example='["/var/lib/qgis-server/projects", "/srv/qgis"]',
+    )
+    named_projects: tuple[str, ...] = _setting(
+        (),
+        _named,
+        allowed='a list of "name=project", each name once',
+        help=(
+            "More projects with a name of their own, for those that are not simply files in\n"
+            f"project_folders: each is served below {NAMED_URL}. A project is an absolute\n"
+            "path or a project URI."
+        ),
+        example='["city=/srv/qgis/city.qgz", "plan=postgresql://?service=gis&schema=public&project=plan"]',
+    )
+    map_parameter: bool = _setting(
+        False,
+        _switch,
+        allowed="true or false",
+        help=(
+            f"May clients name the project of a request to {Package().url_prefix} by a parameter\n"
+            "MAP? It must be a file in data_folders, project_folders or the folder of the\n"
+            "landing page, links resolved, or one that a setting names. false: such requests\n"
+            f"are refused with status 403. Below {NAMED_URL} they always are."
+        ),
+        example="true",
+    )
+    data_folders: tuple[str, ...] = _setting(
+        ("/srv",),
+        _folders,
+        allowed=FOLDERS,
+        help=(
+            "The folders that hold projects and their data. Workers can read what is in\n"
+            "them, as far as its permissions allow, and see nothing else but the system: no\n"
+            "project outside is opened for a client."
+        ),
+        example='["/srv", "/home/gis/projects"]',
+    )
+    remote_references: bool = _setting(
+        False,
+        _switch,
+        allowed="true or false",
+        help=(
+            "May a request make QGIS Server fetch what it refers to: a style by SLD=, layers\n"
+            "of other servers by EXTERNAL_WMS:, graphics that a style names, pages in\n"
+            "prints? QGIS Server then asks any server that the machine can reach, and reads\n"
+            "files of its own, for any client. false: such requests are refused with status 403."
+        ),
+        example="true",
     )
     request_timeout: int = _setting(
         300,
@@ -278,6 +398,115 @@ class Settings:
         ),
         example="3600",
     )
+    writable_folders: tuple[str, ...] = _setting(
+        (),
+        _folders,
+        allowed=FOLDERS,
+        help=(
+            "Folders that workers may also write to, as far as permissions allow: for\n"
+            "files that clients edit by WFS-T, with their folder, where SQLite puts its\n"
+            "journal."
+        ),
+        example='["/srv/qgis/editable"]',
+    )
+    network: bool = _setting(
+        True,
+        _switch,
+        allowed="true or false",
+        help=(
+            "May workers use the network? Databases over TCP and remote layers need it;\n"
+            "files and databases with a Unix socket in one of the folders do not."
+        ),
+        example="false",
+    )
+    system_calls: tuple[str, ...] = _setting(
+        (),
+        _system_calls,
+        allowed='a list of system calls and of groups of them such as "@resources"',
+        help=(
+            "System calls that workers may use beyond those of ordinary services: for a\n"
+            "plugin of QGIS Server that needs them (SystemCallFilter= in systemd.exec(5))."
+        ),
+        example='["@resources"]',
+    )
+    tasks_max: int = _setting(
+        512,
+        _whole(16, 32768),
+        allowed="a number from 16 to 32768",
+        help="How many threads and processes a worker may have (TasksMax=).",
+        example="1024",
+    )
+    open_files_max: int = _setting(
+        1024,
+        _whole(256, 65536),
+        allowed="a number from 256 to 65536",
+        help="How many files a worker may have open (LimitNOFILE=).",
+        example="4096",
+    )
+    image_size_max: int = _setting(
+        8192,
+        _whole(256, 65536),
+        allowed="a number of pixels from 256 to 65536",
+        help=(
+            "How wide or high an image may be that a request asks for: a map, a legend, a\n"
+            "coverage. A larger one is refused."
+        ),
+        example="4096",
+    )
+    dpi_max: int = _setting(
+        600,
+        _whole(72, 2400),
+        allowed="a number from 72 to 2400",
+        help="The finest resolution of a map or print, in dots per inch.",
+        example="300",
+    )
+    api_results_max: int = _setting(
+        10000,
+        _whole(1, 1000000),
+        allowed="a number from 1 to 1000000",
+        help=(
+            "How many features a reply of the OGC API may have. WFS knows no such limit:\n"
+            "request_timeout and memory_max bound it, and heavy_workers."
+        ),
+        example="1000",
+    )
+    request_body_max: str = _setting(
+        "10M",
+        _size,
+        allowed='a size such as "10M"',
+        help="The largest body of a request: of a WFS-T transaction, or of a long filter.",
+        example='"50M"',
+    )
+    request_header_max: str = _setting(
+        "32K",
+        _kilobytes,
+        allowed='a size such as "16K"',
+        help=(
+            "The longest URL, and the longest header, in the ready site. In a server block\n"
+            "of your own it is for large_client_header_buffers to say."
+        ),
+        example='"16K"',
+    )
+    client_rate: int = _setting(
+        0,
+        _whole(0, 100000),
+        allowed="a number of requests a second up to 100000; 0 is no limit",
+        help=(
+            "How many requests a second a client may send, by its address; it may send\n"
+            "those of five seconds at once. More are refused with status 429."
+        ),
+        example="50",
+    )
+    client_connections: int = _setting(
+        0,
+        _whole(0, 10000),
+        allowed="a number up to 10000; 0 is no limit",
+        help=(
+            "How many requests of a client may be in the making at a time, by its address;\n"
+            "more are refused with status 429."
+        ),
+        example="20",
+    )
     trusted_proxies: tuple[str, ...] = _setting(
         (),
         _networks,
@@ -327,6 +556,17 @@ class Settings:
         start may take."""
         limit = self.kill_timeout
         return limit if isinstance(limit, int) else self.request_timeout + 30
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The projects of named_projects by their names."""
+        return dict(line.split("=", 1) for line in self.named_projects)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Projects that settings name, wherever they are."""
+        named = (self.project, *self.warm, *self.named.values())
+        return tuple(dict.fromkeys(filter(None, named)))
 
     @property
     def warmed(self) -> tuple[str, ...]:

@@ -4,20 +4,25 @@
 import argparse
 import hashlib
 import os
+import re
 import socket
 from pathlib import Path
 
-from . import nginx
+from . import nginx, sandbox
 from .apply import reconcile
 from .files import read_or_none, write
 from .host import Forbidden, Host
 from .lock import locked
 from .log import Failure, die, note, warn
-from .settings import parse, remember
+from .settings import NAME, Settings, parse, remember
 from .survey import auto_file, is_overruled, load_settings
 
 STOCK = ("/etc/nginx/sites-enabled/default", "/etc/nginx/conf.d/default.conf")
 """The welcome pages that come with NGINX's packages (Debian, nginx.org)."""
+
+
+SHOWN = 3
+"""Projects whose URL is told."""
 
 
 def link_path(host: Host) -> Path:
@@ -114,6 +119,12 @@ def check_project(host: Host, project: str) -> str:
     readable = host.command("runuser", "-u", user, "--", "test", "-r", path)
     if not Path(path).is_file():
         die(f"--project {path}: there is no such file")
+    if not sandbox.sees(host.package, load_settings(host).settings, path):
+        die(
+            f"--project {path}: workers see nothing of this folder",
+            hint=f"add it to data_folders in {host.package.etc}/server.toml, "
+            f"then {host.package.command} apply",
+        )
     if readable.returncode != 0:
         die(
             f"--project {path}: user {user} can't read it",
@@ -197,14 +208,31 @@ def enable_wanted(host: Host, *, again: bool) -> None:
         announce(host)
 
 
+def names(host: Host, settings: Settings) -> list[str]:
+    """The names by which projects are served now."""
+    files = (
+        file
+        for folder in settings.project_folders
+        for end in ("qgs", "qgz")
+        for file in host.path(folder).glob(f"*.{end}")
+    )
+    found = {*settings.named, *(file.stem for file in files if re.fullmatch(NAME, file.stem))}
+    return sorted(found)
+
+
 def announce(host: Host) -> None:
-    base = f"http://{socket.getfqdn() or 'localhost'}{host.package.url_prefix}"
+    package, settings = host.package, load_settings(host).settings
+    server = f"http://{socket.getfqdn() or 'localhost'}"
     query = "SERVICE=WMS&REQUEST=GetCapabilities"
-    if not load_settings(host).settings.project:
-        query = f"MAP=/path/of/project.qgz&{query}"
-        note(f"projects in {host.package.projects} appear on the landing page")
-    print(f"landing page: {base}/")
-    print(f"WMS:          {base}?{query}")
+    print(f"landing page: {server}{package.url_prefix}/")
+    if settings.project:
+        print(f"WMS:          {server}{package.url_prefix}?{query}")
+    named = names(host, settings)
+    for name in named[:SHOWN]:
+        print(f"WMS:          {server}{package.projects_prefix}/{name}?{query}")
+    if not named and not settings.project and settings.project_folders:
+        print(f"WMS:          {server}{package.projects_prefix}/NAME?{query}")
+        note(f"put a project into {settings.project_folders[0]} as NAME.qgz to serve it")
 
 
 def _remove_link(host: Host, link: Path) -> None:

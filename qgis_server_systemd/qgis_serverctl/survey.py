@@ -3,10 +3,10 @@
 
 import json
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from . import cores, instances, nginx, plan, rolling, shadows
+from . import cores, instances, nginx, plan, rolling, sandbox, shadows
 from .files import read_or_none
 from .host import Host
 from .log import die, warn
@@ -89,31 +89,49 @@ def queue_dropin(host: Host, settings: Settings) -> str | None:
     return render("queue-shared.conf", {"command": package.command, "pool": package.pool})
 
 
-def _dropin(host: Host, section: str, lines: Mapping[str, tuple[object, object]]) -> str | None:
+def has_databases(host: Host) -> bool:
+    """Has the administrator put a service file for databases among the secrets?"""
+    return host.path(host.package.service_file).exists()
+
+
+def _dropin(host: Host, section: str, lines: Iterable[str]) -> str | None:
     """The units name the defaults; a drop-in has what the settings change."""
-    changed = [f"{key}={value}" for key, (value, default) in lines.items() if value != default]
+    changed = tuple(lines)
     if not changed:
         return None
     head = f"# Written by {host.package.command} from {settings_file(host)}; changes are lost."
     return "\n".join([head, f"[{section}]", *changed]) + "\n"
 
 
+def folders_dropin(host: Host, settings: Settings) -> str | None:
+    return _dropin(host, "Service", sandbox.folders(settings))
+
+
 def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
     """The files made of the settings, but for NGINX's."""
     package, usual = host.package, Settings()
     sockets, shared, workers = package.settings_dropins
-    socket_lines = {"Backlog": (settings.backlog, usual.backlog)}
-    worker_lines = {
-        "TimeoutStopSec": (settings.stop_timeout, usual.stop_timeout),
-        "MemoryMax": (settings.memory_max, usual.memory_max),
+    backlog = [] if settings.backlog == usual.backlog else [f"Backlog={settings.backlog}"]
+    confined = sandbox.lines(package, settings, databases=has_databases(host))
+    worker = {
+        "reload": package.reload_file,
+        "warm": settings.warmed,
+        "guard": {
+            "mode": package.map_variable,
+            "folders": (*settings.data_folders, *settings.project_folders, package.projects),
+            "projects": settings.chosen,
+            "remote": settings.remote_references,
+            "side": settings.image_size_max,
+            "dpi": settings.dpi_max,
+        },
     }
-    worker = {"reload": package.reload_file, "warm": settings.warmed}
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
     return (
-        plan.Generated(sockets, _dropin(host, "Socket", socket_lines), "sockets"),
-        plan.Generated(shared, _dropin(host, "Socket", socket_lines), "sockets"),
+        plan.Generated(sockets, _dropin(host, "Socket", backlog), "sockets"),
+        plan.Generated(shared, _dropin(host, "Socket", backlog), "sockets"),
         plan.Generated(package.queue_dropin, queue_dropin(host, settings), "queue"),
-        plan.Generated(workers, _dropin(host, "Service", worker_lines), "workers"),
+        plan.Generated(workers, _dropin(host, "Service", confined), "workers"),
+        plan.Generated(package.folders_dropin, folders_dropin(host, settings), "workers"),
         plan.Generated(package.worker_file, warmed, ""),
         plan.Generated(package.cache_mark, "" if settings.caches else None, ""),
     )
@@ -126,7 +144,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
             pwd.getpwnam(user)
         except KeyError:
             die(f"socket_user: there is no user {user}", hint="is NGINX installed completely?")
-    http, location = nginx.generated(host.package)
+    http, location, server = nginx.generated(host.package)
     # A file of that name may have been there before the package.
     theirs = facts.files[http] is not None and not nginx.is_generated(
         host.package, facts.files[http]
@@ -147,8 +165,12 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
         nginx_files=lambda serving: {
             **({} if theirs else {http: nginx.http_text(host.package, settings, queues(serving))}),
             location: nginx.location_text(
-                host.package, settings, checks_end=facts.nginx.checks_end
+                host.package,
+                settings,
+                checks_end=facts.nginx.checks_end,
+                databases=has_databases(host),
             ),
+            server: nginx.server_text(host.package, settings),
         },
         generated=generated(host, settings),
         notes=(f"{http} is not the package's and is left alone: give it another name",)

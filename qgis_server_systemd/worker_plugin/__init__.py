@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The QGIS Server plugin in each worker of the pool.
 
-It loads listed projects before the worker takes its first request, and throws a
-project that has changed out of QGIS Server's cache. Every QGIS Server on the machine
-finds it; without the variable that the pool's unit sets it does nothing.
+It refuses what is not for clients, loads listed projects before the worker takes its first
+request, and throws a project that has changed out of QGIS Server's cache. Every QGIS Server
+on the machine finds it; without the variable that the pool's unit sets it does nothing.
 """
 
 import json
@@ -43,6 +43,13 @@ def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
     """Called by QGIS Server once it has started, before the first request."""
     file, runtime = os.environ.get(FILE), os.environ.get("RUNTIME_DIRECTORY")
     if file and runtime:
+        try:
+            from . import guard
+
+            guard.install(iface, Path(file))
+        except Exception as error:
+            say(f"{file}: {error!r}: requests can't be judged, so this worker serves none")
+            os._exit(1)
         try:
             start(iface, Path(file), Path(runtime))
         except Exception as error:

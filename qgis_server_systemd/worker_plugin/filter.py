@@ -31,6 +31,8 @@ class Filter(QgsServerFilter):  # type: ignore[misc]
     def requestReady(self) -> None:  # noqa: N802
         try:
             iface = self.serverInterface()
+            if iface.requestHandler().exceptionRaised():
+                return
             project = iface.configFilePath()
             if project and self.fresh.is_stale(project):
                 iface.removeConfigCacheEntry(project)

@@ -18,6 +18,7 @@ from testbed import Reply, Testbed
 from .cases import FOLDER, Request
 
 ENV = "/etc/qgis-server/env"
+SETTINGS = "/etc/qgis-server/server.toml"
 PER_REQUEST = "/etc/qgis-server/fastcgi_params"
 PASSWORD = "/etc/qgis-server/auth-password"
 HOME = "/var/lib/qgis-server/home"
@@ -74,6 +75,8 @@ def corpus_bed(suite: str, package: Path) -> Iterator[Sides]:
         put_package(bed, package)
         bed.boot()
         install(bed, "nginx")
+        # Some requests name a layer of another server.
+        (bed.root / "etc/qgis-server/server.toml").write_text("remote_references = true\n")
         settle(bed)
         start_beside(bed)
         ctl(bed, "site", "enable")
@@ -93,6 +96,7 @@ def settle(bed: Testbed) -> None:
     append(
         bed, PER_REQUEST, [f"fastcgi_param {name} {value};" for name, value in LOOKED_UP.items()]
     )
+    append(bed, SETTINGS, [f'writable_folders = ["{FOLDER}/edit-a"]'])
     ctl(bed, "apply")
 
 
