@@ -212,6 +212,7 @@ def expressions() -> Iterator[Attack]:
         f"ENV/**/('SECRET_WORD') = '{SECRET}'",
         f"file_exists('{OUTSIDE}/secret.txt')",
         "@project_path LIKE '/%'",
+        "1=1 and@project_path LIKE '/%'",
         "var('project_path') LIKE '/%'",
         "eval('1=1')",
         "layer_property('countries', 'source') LIKE '/%'",
