@@ -34,8 +34,16 @@ def let_go_wrong(bed: Testbed) -> None:
     """Have workers that start from now on do harm on request."""
     bed.put(Path(__file__).with_name("faulty_plugin"), "/usr/share/qgis/python/plugins/")
     bed.run("install", "-d", "-m", "777", "/srv/faults")
+    may_write(bed, "/srv/faults")
     bed.run("touch", NOTES)
     bed.run("chmod", "666", NOTES)
+
+
+def may_write(bed: Testbed, folder: str) -> None:
+    """Let workers that start from now on write there, whatever the settings say."""
+    dropin = f"/etc/systemd/system/qgis-server@.service.d/90-{Path(folder).name}.conf"
+    bed.run("install", "-D", "/dev/stdin", dropin, input=f"[Service]\nBindPaths={folder}\n")
+    bed.run("systemctl", "daemon-reload")
 
 
 def noted(bed: Testbed) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ CHANGES = {
     "etc/nginx/snippets/qgis-server.conf": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server@.socket": "\n[Socket]\nBacklog=1000\n",
     "usr/lib/systemd/system/qgis-server@.service": "\n[Service]\nEnvironment=NEWER=1\n",
+    "usr/lib/systemd/system/qgis-server@.service.d/10-folders.conf": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server@.service.d/10-queue.conf": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server.socket": "\n[Socket]\nBacklog=1000\n",
     "usr/lib/systemd/system/qgis-server-wake.service": "\n# Newer.\n",

@@ -69,9 +69,10 @@ def test_what_both_have_changed_is_the_same(sides: Sides) -> None:
 
 
 TIGHT = """[Service]
-InaccessiblePaths=/usr/local/share/fonts /usr/share/proj /srv/corpus/data/house.svg
+InaccessiblePaths=+/usr/local/share/fonts +/usr/share/proj +/srv/corpus/data/house.svg
+InaccessiblePaths=+/srv/corpus/edit-a
+RestrictAddressFamilies=
 RestrictAddressFamilies=AF_UNIX
-ReadOnlyPaths=/srv/corpus
 """
 NOTICED = (
     "labels: fonts_own",

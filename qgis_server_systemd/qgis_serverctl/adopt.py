@@ -12,18 +12,19 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from . import adoption, definition, instances, recipe, shadows, trial
+from . import adoption, check_sandbox, definition, instances, recipe, sandbox, shadows, trial
 from .adoption import Journal
 from .apply import finish, reconcile
 from .files import read_or_none
 from .host import Host
 from .lock import locked
 from .log import Failure, die, note, warn
+from .settings import as_toml
 from .state import State
-from .survey import auto_file, is_overruled, load_settings
+from .survey import auto_file, folders_dropin, is_overruled, load_settings
 
 READ = ("QGIS_PROJECT_FILE", "QGIS_AUTH_PASSWORD_FILE", "QGIS_PLUGINPATH")
 WRITTEN = ("QGIS_AUTH_DB_DIR_PATH", "QGIS_SERVER_CACHE_DIRECTORY", "QGIS_SERVER_LOG_FILE")
@@ -49,17 +50,43 @@ def prepare(host: Host, found: shadows.Shadows) -> Journal:
         if unit.other:
             other = ", ".join(unit.other)
             warn(f"not taken over from {file}: {other} (to keep it: systemctl edit {name})")
-    return Journal(
+    journal = Journal(
         backup=f"{adoption.BACKUPS}/{package.name}/adopted-{time.strftime('%Y%m%d-%H%M%S')}",
         files=found.files,
         links=found.links,
         wanted=tuple(dict.fromkeys(map(os.path.basename, sockets))),
         dropins=dropins,
+        folders={},
         enabled=tuple(sorted(instances.enabled(host))),
         running=running,
         waiting=running,
         answer=None,
     )
+    more = folders(host, environment(host, journal))
+    if more:
+        settings = load_settings(host, more).settings
+        # The trial worker needs it, before the settings are applied.
+        dropins[package.folders_dropin] = folders_dropin(host, settings) or ""
+    return replace(journal, dropins=dropins, folders=more)
+
+
+def folders(host: Host, values: Mapping[str, str]) -> dict[str, list[str]]:
+    """The settings data_folders and writable_folders, where workers need more than they
+    would see: each with its new value."""
+    package, settings = host.package, load_settings(host).settings
+    found: dict[str, list[str]] = {}
+    for name, path in check_sandbox.named(values):
+        if check_sandbox.is_allowed(package, settings, name, path):
+            continue
+        key, folder = check_sandbox.remedy(name, path)
+        value = found.setdefault(key, list(getattr(settings, key)))
+        if os.path.isdir(folder) and not sandbox.is_in(folder, tuple(value)):
+            value.append(folder)
+    return {
+        key: value
+        for key, value in found.items()
+        if value != list(getattr(settings, key)) and not is_overruled(host, key)
+    }
 
 
 def check(host: Host, journal: Journal) -> None:
@@ -190,6 +217,8 @@ def steps(host: Host, journal: Journal) -> list[str]:
     todo = [f"back up what is touched to {journal.backup}"]
     if journal.count:
         todo.append(f"set instances = {journal.count} in {auto_file(host)}")
+    for key, value in journal.folders.items():
+        todo.append(f"set {key} = {as_toml(value)} in {auto_file(host)}")
     todo += [f"write {file}" for file in journal.dropins]
     todo += [f"enable the package's {unit}" for unit in journal.wanted]
     todo += [f"remove {file}" for file in journal.files]

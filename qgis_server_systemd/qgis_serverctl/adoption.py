@@ -25,7 +25,8 @@ class Journal:
 
     `backup`: the folder with everything as it was. `files` and `links`: the unit
     files and links that go. `wanted`: socket units to enable. `dropins`: files to
-    write, with their texts. `enabled`: instances as they were. `running`: those
+    write, with their texts. `folders`: what workers have to see, or to write to, by
+    setting. `enabled`: instances as they were. `running`: those
     with a socket that listens. `waiting`: those whose worker is still to be
     restarted. `answer`: the status with which a worker of old answered a trial
     request.
@@ -36,6 +37,7 @@ class Journal:
     links: tuple[str, ...]
     wanted: tuple[str, ...]
     dropins: dict[str, str]
+    folders: dict[str, list[str]]
     enabled: tuple[int, ...]
     running: tuple[int, ...]
     waiting: tuple[int, ...]
@@ -89,6 +91,8 @@ def change(host: Host, journal: Journal) -> None:
         # A number that had no instance counts as disabled by hand, and stays so.
         own = State.load(host)
         replace(own, enabled=own.enabled | set(range(1, journal.count + 1))).save(host)
+    for key, value in journal.folders.items():
+        remember(auto_file(host), key, tuple(value))
     for file, text in journal.dropins.items():
         write(host.path(file), text)
     kept = [link for unit in journal.wanted for link in links_of(host, unit)]

@@ -14,6 +14,8 @@ from typing import Any
 from . import (
     check_files,
     check_nginx,
+    check_sandbox,
+    check_secrets,
     check_units,
     cores,
     instances,
@@ -173,6 +175,8 @@ CHECKS: tuple[tuple[str, bool, Check], ...] = (
     ("reply cache", False, lambda host, facts: check_units.check_cache(host.package, facts)),
     ("drained instances", False, lambda host, f: check_units.check_drained(host.package, f)),
     ("projects and folders", True, check_files.check_access),
+    ("secrets", True, lambda host, _: check_secrets.check(host)),
+    ("sandbox", True, check_sandbox.check),
     ("disks", False, lambda host, _: check_files.check_disks(check_files.disks(host))),
     ("fonts", False, lambda host, _: check_files.check_fonts(host)),
     ("NGINX", False, lambda host, facts: check_nginx.check_service(host.package, facts)),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import access, environment_file, settings, survey
+from . import access, environment_file, sandbox, settings, survey
 from .access import Obstacle, Question
 from .findings import Facts, Finding, error, warning
 from .host import Host
@@ -18,9 +18,6 @@ FREE = 16
 
 FONTS = ("/usr/share/fonts", "/usr/local/share/fonts")
 """Where Debian's fontconfig looks (fonts.conf), the user's own folders aside."""
-
-PRIVATE = ("/tmp", "/var/tmp")
-"""Folders that workers have for themselves alone (PrivateTmp= in their unit)."""
 
 
 def check_settings(host: Host) -> Iterator[Finding]:
@@ -54,7 +51,7 @@ def check_projects(
     package: Package, facts: Facts, found: dict[Question, Obstacle]
 ) -> Iterator[Finding]:
     for project in projects(facts):
-        if any(Path(project).is_relative_to(folder) for folder in PRIVATE):
+        if sandbox.is_in(project, sandbox.PRIVATE):
             yield error(
                 "project-private",
                 "workers have a /tmp of their own, and can't see this project",
@@ -62,6 +59,14 @@ def check_projects(
                 f"move it and change the settings project and warm; {package.command} apply",
             )
             continue
+        if facts.settings and not sandbox.sees(package, facts.settings, project):
+            yield error(
+                "project-outside",
+                "workers see nothing of this folder",
+                project,
+                f"add the folder to data_folders in {package.etc}/server.toml; "
+                f"{package.command} apply",
+            )
         obstacle = found.get(Question(project, "r"))
         if obstacle is None:
             continue

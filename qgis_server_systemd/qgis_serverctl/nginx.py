@@ -69,7 +69,7 @@ def gather(host: Host) -> Nginx:
         running=running,
         user=user[1] if user and installed else "www-data",
         uses=not running or _uses(host),
-        checks_end=installed and checks_end(host.command(PROGRAM, "-v").stderr),
+        checks_end=installed and checks_end(host.outside(PROGRAM, "-v").stderr),
     )
 
 
@@ -93,14 +93,14 @@ def is_set_up(host: Host) -> bool:
 def _uses(host: Host) -> bool:
     """Without such a location there is nothing to reload for, and a reload is not
     free: with buffers of their default size, Debian 12's NGINX cuts replies off."""
-    done = host.command(PROGRAM, "-T", "-q")
+    done = host.outside(PROGRAM, "-T", "-q")
     passes = rf"^[^#\n]*\bfastcgi_pass\s+({re.escape(host.package.pool)}\s*;|\S*\$)"
     return done.returncode != 0 or bool(re.search(passes, done.stdout, re.MULTILINE))
 
 
 def foreign(host: Host) -> dict[str, frozenset[int]]:
     """The instances that NGINX knows by files of the administrator's own."""
-    dump = host.command(PROGRAM, "-T", "-q").stdout
+    dump = host.outside(PROGRAM, "-T", "-q").stdout
     return foreign_upstreams.named(host.package, dump)
 
 
@@ -227,8 +227,11 @@ def is_generated(package: Package, text: str | None) -> bool:
     return (text or "").startswith(f"# Written by {package.command};")
 
 
-def location_text(package: Package, settings: Settings, *, checks_end: bool) -> str:
-    """The generated file that the snippet's location includes."""
+def location_text(
+    package: Package, settings: Settings, *, checks_end: bool, databases: bool = False
+) -> str:
+    """The generated file that the snippet's location includes. `databases`: there is a
+    service file, which libpq looks up at each connection."""
     values = {
         "command": package.command,
         "pool": package.pool,
@@ -237,6 +240,7 @@ def location_text(package: Package, settings: Settings, *, checks_end: bool) -> 
         "seconds": str(settings.reply_cache_seconds),
         "generations": package.generations,
         "http": package.nginx_http,
+        "service_file": package.service_file,
         "keep": "on" if checks_end else "off",
     }
     # The first folder and .qgz win: they come last.
@@ -250,6 +254,8 @@ def location_text(package: Package, settings: Settings, *, checks_end: bool) -> 
         for file in files
     )
     parts = ["nginx-location.conf", "nginx-location-projects.conf"]
+    if databases:
+        parts.append("nginx-location-databases.conf")
     if settings.cors_origins:
         parts.append("nginx-location-cors.conf")
     if settings.caches:
@@ -262,7 +268,7 @@ def location_text(package: Package, settings: Settings, *, checks_end: bool) -> 
 
 def test(host: Host) -> str:
     """What `nginx -t` has to complain about, else an empty string."""
-    done = host.command(PROGRAM, "-t", "-q")
+    done = host.outside(PROGRAM, "-t", "-q")
     if done.returncode == 0:
         return ""
     lines = [

@@ -115,6 +115,12 @@ class Package:
         return f"/etc/systemd/system/{self.pool}@.service.d/10-queue.conf"
 
     @property
+    def folders_dropin(self) -> str:
+        """Generated where the settings name other folders for projects and data than by
+        default: takes the place of the package's drop-in of the same name."""
+        return f"/etc/systemd/system/{self.pool}@.service.d/10-folders.conf"
+
+    @property
     def dropins(self) -> tuple[str, ...]:
         """All that are generated."""
         return (
@@ -122,7 +128,33 @@ class Package:
             self.shared_socket_dropin,
             *self.settings_dropins,
             self.queue_dropin,
+            self.folders_dropin,
         )
+
+    @property
+    def confined(self) -> str:
+        """Variable that tells the command that it runs in a unit with a sandbox."""
+        return f"{self.nginx_variable.upper()}_CONFINED"
+
+    @property
+    def root(self) -> str:
+        """What workers have as their root folder; in it are only places to mount things."""
+        return f"{self.run}/root"
+
+    @property
+    def credentials(self) -> str:
+        """Secrets of databases and of QGIS, for the workers' group to read."""
+        return f"{self.etc}/credentials"
+
+    @property
+    def service_file(self) -> str:
+        """Databases by name, with their passwords (libpq's PGSERVICEFILE)."""
+        return f"{self.credentials}/pg_service.conf"
+
+    @property
+    def master_password(self) -> str:
+        """Of QGIS's authentication database (QGIS_AUTH_PASSWORD_FILE)."""
+        return f"{self.credentials}/master-password"
 
     @property
     def worker_file(self) -> str:

@@ -25,6 +25,8 @@ MAX_INSTANCES = 512
 
 QUEUES = ("per-worker", "shared")
 
+FOLDERS = "a list of absolute paths without colons, quotes and backslashes"
+
 Count = int | str
 """A number of instances, or "auto"."""
 
@@ -75,15 +77,24 @@ def _projects(value: object) -> tuple[str, ...]:
 
 
 def _folder(value: str) -> str:
-    if not value.startswith("/") or any(ord(c) < 32 or ord(c) == 127 for c in value):
-        raise ValueError
-    if value != os.path.normpath(value) or value.startswith("//"):
+    """Systemd would take a colon for the end of the path."""
+    if not re.fullmatch(r'/[^\x00-\x1f\x7f:"\\]+', value) or os.path.normpath(value) != value:
         raise ValueError
     return value
 
 
 def _folders(value: object) -> tuple[str, ...]:
     return _strings(value, _folder)
+
+
+def _system_call(value: str) -> str:
+    if not re.fullmatch(r"@?[a-z][a-z0-9_-]*", value):
+        raise ValueError
+    return value
+
+
+def _system_calls(value: object) -> tuple[str, ...]:
+    return _strings(value, _system_call)
 
 
 def _plain_folders(value: object) -> tuple[str, ...]:
@@ -300,9 +311,13 @@ class Settings:
     data_folders: tuple[str, ...] = _setting(
         ("/srv",),
         _folders,
-        allowed="a list of absolute paths of folders",
-        help="Where projects and their data are: no project outside is opened for a client.",
-        example='["/srv", "/home/gis"]',
+        allowed=FOLDERS,
+        help=(
+            "The folders that hold projects and their data. Workers can read what is in\n"
+            "them, as far as its permissions allow, and see nothing else but the system: no\n"
+            "project outside is opened for a client."
+        ),
+        example='["/srv", "/home/gis/projects"]',
     )
     remote_references: bool = _setting(
         False,
@@ -428,6 +443,51 @@ class Settings:
             "pool does not answer."
         ),
         example="3600",
+    )
+    writable_folders: tuple[str, ...] = _setting(
+        (),
+        _folders,
+        allowed=FOLDERS,
+        help=(
+            "Folders that workers may also write to, as far as permissions allow: for\n"
+            "files that clients edit by WFS-T, with their folder, where SQLite puts its\n"
+            "journal."
+        ),
+        example='["/srv/qgis/editable"]',
+    )
+    network: bool = _setting(
+        True,
+        _switch,
+        allowed="true or false",
+        help=(
+            "May workers use the network? Databases over TCP and remote layers need it;\n"
+            "files and databases with a Unix socket in one of the folders do not."
+        ),
+        example="false",
+    )
+    system_calls: tuple[str, ...] = _setting(
+        (),
+        _system_calls,
+        allowed='a list of system calls and of groups of them such as "@resources"',
+        help=(
+            "System calls that workers may use beyond those of ordinary services: for a\n"
+            "plugin of QGIS Server that needs them (SystemCallFilter= in systemd.exec(5))."
+        ),
+        example='["@resources"]',
+    )
+    tasks_max: int = _setting(
+        512,
+        _whole(16, 32768),
+        allowed="a number from 16 to 32768",
+        help="How many threads and processes a worker may have (TasksMax=).",
+        example="1024",
+    )
+    open_files_max: int = _setting(
+        1024,
+        _whole(256, 65536),
+        allowed="a number from 256 to 65536",
+        help="How many files a worker may have open (LimitNOFILE=).",
+        example="4096",
     )
     trusted_proxies: tuple[str, ...] = _setting(
         (),

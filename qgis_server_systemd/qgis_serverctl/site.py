@@ -8,7 +8,7 @@ import re
 import socket
 from pathlib import Path
 
-from . import nginx
+from . import nginx, sandbox
 from .apply import reconcile
 from .files import read_or_none, write
 from .host import Forbidden, Host
@@ -119,6 +119,12 @@ def check_project(host: Host, project: str) -> str:
     readable = host.command("runuser", "-u", user, "--", "test", "-r", path)
     if not Path(path).is_file():
         die(f"--project {path}: there is no such file")
+    if not sandbox.sees(host.package, load_settings(host).settings, path):
+        die(
+            f"--project {path}: workers see nothing of this folder",
+            hint=f"add it to data_folders in {host.package.etc}/server.toml, "
+            f"then {host.package.command} apply",
+        )
     if readable.returncode != 0:
         die(
             f"--project {path}: user {user} can't read it",

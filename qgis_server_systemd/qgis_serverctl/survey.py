@@ -3,10 +3,10 @@
 
 import json
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from . import cores, instances, nginx, plan, rolling, shadows
+from . import cores, instances, nginx, plan, rolling, sandbox, shadows
 from .files import read_or_none
 from .host import Host
 from .log import die, warn
@@ -88,24 +88,30 @@ def queue_dropin(host: Host, settings: Settings) -> str | None:
     return render("queue-shared.conf", {"command": package.command, "pool": package.pool})
 
 
-def _dropin(host: Host, section: str, lines: Mapping[str, tuple[object, object]]) -> str | None:
+def has_databases(host: Host) -> bool:
+    """Has the administrator put a service file for databases among the secrets?"""
+    return host.path(host.package.service_file).exists()
+
+
+def _dropin(host: Host, section: str, lines: Iterable[str]) -> str | None:
     """The units name the defaults; a drop-in has what the settings change."""
-    changed = [f"{key}={value}" for key, (value, default) in lines.items() if value != default]
+    changed = tuple(lines)
     if not changed:
         return None
     head = f"# Written by {host.package.command} from {settings_file(host)}; changes are lost."
     return "\n".join([head, f"[{section}]", *changed]) + "\n"
 
 
+def folders_dropin(host: Host, settings: Settings) -> str | None:
+    return _dropin(host, "Service", sandbox.folders(settings))
+
+
 def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
     """The files made of the settings, but for NGINX's."""
     package, usual = host.package, Settings()
     sockets, shared, workers = package.settings_dropins
-    socket_lines = {"Backlog": (settings.backlog, usual.backlog)}
-    worker_lines = {
-        "TimeoutStopSec": (settings.stop_timeout, usual.stop_timeout),
-        "MemoryMax": (settings.memory_max, usual.memory_max),
-    }
+    backlog = [] if settings.backlog == usual.backlog else [f"Backlog={settings.backlog}"]
+    confined = sandbox.lines(package, settings, databases=has_databases(host))
     worker = {
         "reload": package.reload_file,
         "warm": settings.warmed,
@@ -118,10 +124,11 @@ def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
     }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
     return (
-        plan.Generated(sockets, _dropin(host, "Socket", socket_lines), "sockets"),
-        plan.Generated(shared, _dropin(host, "Socket", socket_lines), "sockets"),
+        plan.Generated(sockets, _dropin(host, "Socket", backlog), "sockets"),
+        plan.Generated(shared, _dropin(host, "Socket", backlog), "sockets"),
         plan.Generated(package.queue_dropin, queue_dropin(host, settings), "queue"),
-        plan.Generated(workers, _dropin(host, "Service", worker_lines), "workers"),
+        plan.Generated(workers, _dropin(host, "Service", confined), "workers"),
+        plan.Generated(package.folders_dropin, folders_dropin(host, settings), "workers"),
         plan.Generated(package.worker_file, warmed, ""),
         plan.Generated(package.cache_mark, "" if settings.caches else None, ""),
     )
@@ -155,7 +162,10 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
         nginx_files=lambda serving: {
             **({} if theirs else {http: nginx.http_text(host.package, settings, queues(serving))}),
             location: nginx.location_text(
-                host.package, settings, checks_end=facts.nginx.checks_end
+                host.package,
+                settings,
+                checks_end=facts.nginx.checks_end,
+                databases=has_databases(host),
             ),
         },
         generated=generated(host, settings),

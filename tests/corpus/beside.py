@@ -18,6 +18,7 @@ from testbed import Reply, Testbed
 from .cases import FOLDER, Request
 
 ENV = "/etc/qgis-server/env"
+SETTINGS = "/etc/qgis-server/server.toml"
 PER_REQUEST = "/etc/qgis-server/fastcgi_params"
 PASSWORD = "/etc/qgis-server/auth-password"
 HOME = "/var/lib/qgis-server/home"
@@ -95,6 +96,7 @@ def settle(bed: Testbed) -> None:
     append(
         bed, PER_REQUEST, [f"fastcgi_param {name} {value};" for name, value in LOOKED_UP.items()]
     )
+    append(bed, SETTINGS, [f'writable_folders = ["{FOLDER}/edit-a"]'])
     ctl(bed, "apply")
 
 

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Check of the sandbox: does it keep workers from what their projects need? It goes by what
+workers have written to the journal, and by paths in their environment."""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from . import environment_file, sandbox
+from .files import read_or_none
+from .findings import Facts, Finding, error, warning
+from .host import Host
+from .package import Package
+from .settings import Settings
+
+LINES = 5000
+"""So many of the journal's last lines are looked at."""
+
+HOUR = 3600.0
+
+PATHS = (
+    "GDAL_DATA", "PGPASSFILE", "PGSERVICEFILE", "PROJ_DATA", "PROJ_LIB",
+    "QGIS_AUTH_DB_DIR_PATH", "QGIS_AUTH_PASSWORD_FILE", "QGIS_PLUGINPATH", "QGIS_PROJECT_FILE",
+    "QGIS_SERVER_CACHE_DIRECTORY", "QGIS_SERVER_LANDING_PAGE_PROJECTS_DIRECTORIES",
+    "QGIS_SERVER_LOG_FILE",
+)  # fmt: skip
+"""Variables that name files or folders; some several ones, with "||" or ":" between them."""
+
+WRITTEN = ("QGIS_AUTH_DB_DIR_PATH", "QGIS_SERVER_CACHE_DIRECTORY")
+WRITTEN_FILES = ("QGIS_SERVER_LOG_FILE",)
+"""Those that workers write to: folders, and files that they make in one."""
+
+READ_ONLY = re.compile(r"read-only file system|readonly database|read-only (?:mode|database)", re.I)
+NO_NETWORK = re.compile(
+    r"address family not supported|network is unreachable|could not create socket"
+    r"|could not translate host name|host \S+ not found|network error",
+    re.I,
+)
+DENIED = re.compile(r"operation not permitted|\bEPERM\b|bad system call|\bSIGSYS\b", re.I)
+LOST = re.compile(
+    r"no such file|not found|not exist|cannot open|can't open|unable to open|permission denied"
+    r"|not valid|invalid|error",
+    re.I,
+)
+PATH = re.compile(r"(?<![\w.:/-])/(?:[^\s'\"<>|:;,()]+)")
+
+
+def check_journal(package: Package, settings: Settings, lines: Iterable[str]) -> Iterator[Finding]:
+    """One finding of a kind and folder: the last line counts."""
+    file = f"{package.etc}/server.toml"
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for line in lines:
+        if READ_ONLY.search(line):
+            found["sandbox-read-only", ""] = line, "add the folder to writable_folders"
+        elif not settings.network and NO_NETWORK.search(line):
+            found["sandbox-network", ""] = line, "set network = true"
+        elif DENIED.search(line):
+            remedy = 'set system_calls, for instance to ["@resources"]'
+            found["sandbox-system-call", ""] = line, remedy
+        elif LOST.search(line):
+            for path in PATH.findall(line):
+                if os.path.exists(path) and not sandbox.sees(package, settings, path):
+                    folder = os.path.dirname(path)
+                    remedy = f'add "{folder}" to data_folders'
+                    found["sandbox-folder", folder] = line, remedy
+    for (id_, _), (line, remedy) in found.items():
+        said = line if len(line) <= 200 else f"{line[:200]}…"
+        yield warning(
+            id_,
+            f"the sandbox of the workers may be the cause of: {said}",
+            file,
+            f"{remedy} in {file}; {package.command} apply",
+        )
+
+
+def named(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The paths in variables, with the variable's name."""
+    for name in PATHS:
+        for path in re.split(r"\|\||:(?=/)", variables.get(name, "")):
+            if path.startswith("/"):
+                yield name, path
+
+
+def is_allowed(package: Package, settings: Settings, name: str, path: str) -> bool:
+    """May workers do with a variable's path what they do?"""
+    if name not in (*WRITTEN, *WRITTEN_FILES):
+        return sandbox.sees(package, settings, path)
+    folders = (package.cache, *sandbox.writable(package, settings))
+    return sandbox.is_in(os.path.realpath(path), folders)
+
+
+def remedy(name: str, path: str) -> tuple[str, str]:
+    """The setting and the folder to add to it."""
+    if name in WRITTEN_FILES:
+        return "writable_folders", os.path.dirname(path)
+    if name in WRITTEN:
+        return "writable_folders", path
+    return "data_folders", path if os.path.isdir(path) else os.path.dirname(path)
+
+
+def check_environment(
+    package: Package, settings: Settings, variables: Mapping[str, str]
+) -> Iterator[Finding]:
+    for name, path in named(variables):
+        if not is_allowed(package, settings, name, path):
+            key, folder = remedy(name, path)
+            yield error(
+                "sandbox-variable",
+                f"{name} names {path}, where workers may not "
+                f"{'write' if key == 'writable_folders' else 'look'}",
+                f"{package.etc}/env",
+                f'add "{folder}" to {key} in {package.etc}/server.toml; {package.command} apply',
+            )
+
+
+def check_folders(package: Package, settings: Settings) -> Iterator[Finding]:
+    """What is not there when a worker starts is not there for it later either."""
+    for folder in (*settings.data_folders, *settings.writable_folders):
+        if not Path(folder).is_dir():
+            yield warning(
+                "folder-missing",
+                "there is no such folder (settings data_folders, writable_folders)",
+                folder,
+                f"make it, then systemctl restart {package.pool}.target",
+            )
+
+
+def since(package: Package, facts: Facts) -> float:
+    """Seconds ago that the oldest worker started: what was wrong before may have been
+    mended. Without workers, an hour."""
+    units = (facts.units.get(package.service_unit(n), {}) for n in facts.serving)
+    up = [unit for unit in units if int(unit.get("MainPID") or 0)]
+    started = (int(unit.get("ExecMainStartTimestampMonotonic") or 0) / 1e6 for unit in up)
+    return time.monotonic() - min(started) if up else HOUR
+
+
+def check(host: Host, facts: Facts) -> Iterator[Finding]:
+    package, settings = host.package, facts.settings
+    if settings is None:
+        return
+    yield from check_folders(package, settings)
+    text = read_or_none(host.path(f"{package.etc}/env")) or ""
+    yield from check_environment(package, settings, environment_file.read(text)[0])
+    ask = ("journalctl", f"--unit={package.pool}@*.service", f"--lines={LINES}", "--output=cat")
+    start = f"--since=@{time.time() - since(package, facts):.0f}"
+    done = host.command(*ask, start, "--no-pager", "--quiet")
+    yield from check_journal(package, settings, done.stdout.splitlines())

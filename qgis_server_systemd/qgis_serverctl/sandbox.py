@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the settings change in the unit of the workers, and what workers then see."""
+
+import os
+from collections.abc import Iterator
+
+from .package import Package
+from .settings import Settings
+
+SYSTEM = (
+    "/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr",
+    "/run/mysqld", "/run/postgresql", "/var/cache/fontconfig",
+)  # fmt: skip
+"""What each worker sees of the system: as in its unit."""
+
+PRIVATE = ("/tmp", "/var/tmp")
+"""Folders that workers have for themselves alone (PrivateTmp= in their unit)."""
+
+PROTECTED = ("/home", "/root", "/run/user")
+"""What ProtectHome= hides (systemd.exec(5))."""
+
+
+def lines(package: Package, settings: Settings, *, databases: bool) -> Iterator[str]:
+    """Whatever is not as the unit has it. `databases`: there is a service file."""
+    usual = Settings()
+    values = {
+        "TimeoutStopSec": (settings.stop_timeout, usual.stop_timeout),
+        "MemoryMax": (settings.memory_max, usual.memory_max),
+        "TasksMax": (settings.tasks_max, usual.tasks_max),
+        "LimitNOFILE": (settings.open_files_max, usual.open_files_max),
+    }
+    for key, (value, default) in values.items():
+        if value != default:
+            yield f"{key}={value}"
+    if not settings.network:
+        yield "PrivateNetwork=yes"
+        # The first line takes back what the unit says.
+        yield from ("RestrictAddressFamilies=", "RestrictAddressFamilies=AF_UNIX")
+        yield "IPAddressDeny=any"
+    if databases:
+        yield f"Environment=PGSERVICEFILE={package.service_file}"
+    if settings.system_calls:
+        yield f"SystemCallFilter={' '.join(settings.system_calls)}"
+
+
+def folders(settings: Settings) -> Iterator[str]:
+    """For the drop-in that takes the place of the package's, which has the default."""
+    usual = Settings()
+    readable = tuple(dict.fromkeys((*settings.data_folders, *settings.project_folders)))
+    writable = settings.writable_folders
+    if (readable, writable) == ((*usual.data_folders, *usual.project_folders), ()):
+        return
+    if any(is_in(folder, PROTECTED) for folder in (*readable, *writable)):
+        yield "ProtectHome=tmpfs"
+    for key, paths in (("BindReadOnlyPaths", readable), ("BindPaths", writable)):
+        for path in paths:
+            yield f'{key}=-"{path.replace("%", "%%")}"'
+
+
+def is_in(path: str, folders: tuple[str, ...]) -> bool:
+    """Is an absolute path one of the folders, or in one?"""
+    return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
+
+
+def readable(package: Package, settings: Settings) -> tuple[str, ...]:
+    """All folders of which workers see something, but for those of each worker's own."""
+    own = (package.state, package.run, package.projects, package.cache, f"/run/{package.pool}")
+    return (
+        *SYSTEM,
+        *PRIVATE,
+        *own,
+        *settings.data_folders,
+        *settings.project_folders,
+        *writable(package, settings),
+    )
+
+
+def writable(package: Package, settings: Settings) -> tuple[str, ...]:
+    """The folders that all workers may write to, as far as permissions allow."""
+    return package.home, f"{package.data}/auth", *PRIVATE, *settings.writable_folders
+
+
+def sees(package: Package, settings: Settings, path: str) -> bool:
+    """Can workers see a file, as it is named and, if it is a link, where that leads?"""
+    folders = readable(package, settings)
+    return is_in(path, folders) and is_in(os.path.realpath(path), folders)
