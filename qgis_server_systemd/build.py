@@ -2,15 +2,23 @@
 """``build``: make the package."""
 
 import argparse
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
+from .lint import lint
 from .qgis_serverctl.log import die, note
 from .render import HERE
+from .site import load
+from .suites import chosen
 
 SOURCES = (
     "LICENSE",
@@ -43,27 +51,61 @@ def copy_sources(target: Path) -> None:
             shutil.copy2(source, target / name)
 
 
-def build(output: Path, suite: str | None = None) -> list[Path]:
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Let SIGTERM end the program as Ctrl-C does, so that nothing is left behind."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(command: list[str], cwd: Path, log: Path) -> int:
+    """Run a command in a process group of its own, which goes with us. Returns its exit
+    status."""
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # stdeb leaves a temporary folder behind.
+            env={**os.environ, "LC_ALL": "C.UTF-8", "TMPDIR": os.fspath(log.parent)},
+        )
+        try:
+            return process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+
+
+def build(output: Path, suite: str | None = None, site: Path | None = None) -> list[Path]:
     """Make source and binary package in a copy of the source, and move them to
-    `output` when all is done. Raises Failure, showing the end of the log."""
+    `output` when all is done. `site`: the file that describes it. Raises Failure, showing
+    the end of the log."""
+    load(site)
     check_tools()
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="qgis-server-systemd-") as folder:
+    with unwinding(), tempfile.TemporaryDirectory(prefix="qgis-server-systemd-") as folder:
         work = Path(folder) / "source"
         copy_sources(work)
-        note("building source and binary package")
-        arguments = ["sdist_dsc", f"--suite={suite}"] if suite else []
+        note(f"building source and binary package{f' for {suite}' if suite else ''}")
+        options = {"suite": suite, "site": site and site.absolute()}
+        given = [f"--{name}={value}" for name, value in options.items() if value]
+        arguments = ["sdist_dsc", *given] if given else []
         log = Path(folder) / "log"
-        with log.open("w", encoding="utf-8") as stream:
-            done = subprocess.run(
-                [sys.executable, "setup.py", *arguments, "bdist_deb"],
-                cwd=work,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "LC_ALL": "C.UTF-8"},
-            )
-        if done.returncode != 0:
+        if run([sys.executable, "setup.py", *arguments, "bdist_deb"], work, log) != 0:
             tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
             die(f"the build failed:\n{tail}")
         made = [
@@ -71,22 +113,23 @@ def build(output: Path, suite: str | None = None) -> list[Path]:
             for file in sorted((work / "deb_dist").iterdir())
             if file.is_file() and not file.name.endswith(("_source.changes", "_source.buildinfo"))
         ]
-        return [_deliver(file, output) for file in made]
+        for file in made:
+            if file.suffix == ".changes":
+                lint(file, suite)
+        return deliver(made, output)
 
 
-def _deliver(file: Path, output: Path) -> Path:
-    """Copy beside, then rename: the temporary folder may be another file system."""
-    beside = output / f".{file.name}.new"
-    try:
-        shutil.copyfile(file, beside)
-        return beside.replace(output / file.name)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+def deliver(files: list[Path], output: Path) -> list[Path]:
+    """Copy all of them beside, then rename: the temporary folder may be another file
+    system, and another build may have the same output folder."""
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=output) as folder:
+        beside = [Path(shutil.copyfile(file, Path(folder) / file.name)) for file in files]
+        return [file.replace(output / file.name) for file in beside]
 
 
 def command(args: argparse.Namespace) -> int:
-    """The subcommand."""
-    for file in build(args.output, args.suite):
-        print(file)
+    """The subcommand: one package after the other."""
+    for suite in chosen(args.suite):
+        for file in build(args.output, suite, args.site):
+            print(file, flush=True)
     return 0

@@ -1,48 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fill in the templates: what they are given, and the tree that comes out."""
 
-import argparse
+import functools
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
 import jinja2
 
-from . import __version__, completion
+from . import __version__, completion, quoting
 from .qgis_serverctl import cli
+from .qgis_serverctl.declaration import Declaration
 from .qgis_serverctl.log import die
-from .qgis_serverctl.package import Package
-from .qgis_serverctl.settings import MAX_INSTANCES, SETTINGS, Settings, as_toml
+from .qgis_serverctl.package import POOL, Package
+from .qgis_serverctl.settings import MAX_INSTANCES, NAMED_URL, SETTINGS, Settings, as_toml
 from .qgis_variables import VARIABLES, Variable
-from .suites import ANY, SUITES, Suite
+from .site import Site
+from .suites import ANY, Suite
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = HERE.parent / "debian"
 SERVER_SIDE = HERE / "qgis_serverctl"
 PLUGIN = HERE / "worker_plugin"
-MAINTAINER = "qgis-server-systemd maintainers <maintainers@qgis-server-systemd.example>"
 
 ACTIVE = {"QGIS_SERVER_LOG_STDERR": "1", "QGIS_SERVER_LOG_LEVEL": "1"}
 """The variables that the env file sets; all others stand there commented out."""
-
-
-def _comment(text: str) -> str:
-    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
-
-
-_TROFF = str.maketrans(
-    {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
-)
-
-
-def _troff(text: str) -> str:
-    """Text of a manual page that stands there as it is. A dot at the start of a
-    line would make it a request; the quote, the other such sign, is replaced anyway."""
-    lines = text.translate(_TROFF).splitlines()
-    return "\n".join(rf"\&{line}" if line.startswith(".") else line for line in lines)
 
 
 def _groups(variables: Iterable[Variable]) -> Iterator[tuple[str, list[Variable]]]:
@@ -50,30 +36,75 @@ def _groups(variables: Iterable[Variable]) -> Iterator[tuple[str, list[Variable]
         yield group, list(members)
 
 
-def environment() -> jinja2.Environment:
+@functools.cache
+def environment(folder: Path | None = None) -> jinja2.Environment:
+    """With the templates of a folder, each of which is compiled once."""
     env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder) if folder else None,
         undefined=jinja2.StrictUndefined,
         autoescape=False,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"comment": _comment, "toml": as_toml, "groups": _groups, "troff": _troff}
+    env.filters |= {
+        "comment": quoting.comment,
+        "control": quoting.control,
+        "environment": quoting.environment,
+        "groups": _groups,
+        "paragraphs": quoting.paragraphs,
+        "parameter": quoting.parameter,
+        "toml": as_toml,
+        "troff": quoting.troff,
+    }
     return env
 
 
-def values(package: Package, suite: Suite = ANY) -> dict[str, object]:
+def _called(text: str, package: Package) -> str:
+    """A text of a declaration, whose examples name folders and URLs of the usual pool."""
+    text = text.replace(NAMED_URL, f"{package.projects_prefix}/NAME")
+    return re.sub(rf"(?<=/){POOL}(?![\w-])", package.pool, text)
+
+
+def _variables(package: Package) -> tuple[Variable, ...]:
+    return tuple(
+        replace(
+            one,
+            default=_called(one.default, package),
+            help=_called(one.help, package),
+            example=_called(one.example, package),
+        )
+        for one in VARIABLES
+    )
+
+
+def _settings(site: Site) -> tuple[Declaration, ...]:
+    return tuple(
+        replace(
+            one,
+            default=getattr(site.defaults, one.key),
+            help=_called(one.help, site.package),
+            example=_called(one.example, site.package),
+        )
+        for one in SETTINGS
+    )
+
+
+def values(site: Site, suite: Suite = ANY) -> dict[str, object]:
     """What a template may name."""
+    package = site.package
     return {
         "package": package,
         "suite": suite,
-        "maintainer": MAINTAINER,
-        "settings": SETTINGS,
+        "maintainer": site.identity.maintainer,
+        "site": site,
+        "settings": _settings(site),
+        # The units have these in every package, and drop-ins what differs.
         "defaults": Settings(),
         "max_instances": MAX_INSTANCES,
-        "variables": VARIABLES,
-        "active": ACTIVE,
-        "active_per_request": {"HOME": package.home},
+        "variables": _variables(package),
+        "active": {**ACTIVE, **site.environment},
+        "active_per_request": {"HOME": package.home} | site.environment_per_request,
         "completion": lambda shell: completion.script(cli.parser(package), shell),
     }
 
@@ -88,36 +119,63 @@ def check_version(changelog: str) -> None:
         )
 
 
-def changelog_for(suite: Suite, changelog: str) -> str:
-    """The newest entry gets the suite's version and distribution. The file in
-    debian/ names neither, for tools to read it as it is."""
-    return re.sub(r"\) \w+;", f"{suite.revision}) {suite.distribution};", changelog, count=1)
+def changelog_for(site: Site, suite: Suite, changelog: str) -> str:
+    """The newest entry gets the site's maintainer, and the site's and the suite's version
+    and distribution. The file in debian/ names neither suite, for tools to read it as it
+    is."""
+    name, own = site.package.name, site.identity
+    changelog = re.sub(rf"^{re.escape(Package().name)} \(", f"{name} (", changelog, flags=re.M)
+    end = f"{own.version_suffix}{suite.revision}) {suite.distribution};"
+    changelog = re.sub(r"\) \w+;", end, changelog, count=1)
+    return re.sub(r"^ -- .*?  ", f" -- {own.maintainer}  ", changelog, count=1, flags=re.M)
 
 
-def render_debian(target: Path, package: Package, suite: Suite = ANY) -> None:
-    """Write the complete debian/ folder of the source package to `target`.
+def named(template: Path, package: Package) -> Path:
+    """Where a template goes: the files in debian/ are called as in the package of the usual
+    pool. Only debhelper's, which lie at the top, are called by the package itself."""
+    usual = Package()
+    names = {usual.pool: package.pool, usual.slice: package.slice}
+    if template.parent == Path():
+        names[usual.name] = package.name
+    either = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return Path(re.sub(either, lambda found: names[found[0]], str(template)))
+
+
+def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) -> None:
+    """Write the complete debian/ folder of the source package of a site, or of this
+    project's own package, to `target`. A template that comes out empty makes no file.
 
     Its folder root/ holds each installed file under its path on the server.
     Raises Failure naming the template that can't be rendered.
     """
-    env = environment()
-    given = values(package, suite)
+    site = site or Site()
+    package = site.package
+    env = environment(TEMPLATES)
+    given = values(site, suite)
     for source in sorted(TEMPLATES.rglob("*")):
         if source.is_dir():
             continue
         name = source.relative_to(TEMPLATES)
         try:
-            text = env.from_string(source.read_text(encoding="utf-8")).render(given)
+            text = env.get_template(name.as_posix()).render(given)
         except (jinja2.TemplateError, UnicodeDecodeError) as error:
             die(f"debian/{name}: {error}")
-        file = target / name
+        if not text.strip():
+            continue
+        file = target / named(name, package)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         file.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
     changelog = target / "changelog"
     text = changelog.read_text(encoding="utf-8")
     check_version(text)
-    changelog.write_text(changelog_for(suite, text), encoding="utf-8")
+    changelog.write_text(changelog_for(site, suite, text), encoding="utf-8")
+    copy_server_side(target, package)
+    copy_files(target, site)
+
+
+def copy_server_side(target: Path, package: Package) -> None:
+    """Put the command's modules and the plugin, which no name has to be filled into."""
     shutil.copytree(
         SERVER_SIDE,
         target / "root" / package.share.lstrip("/") / "qgis_serverctl",
@@ -128,18 +186,13 @@ def render_debian(target: Path, package: Package, suite: Suite = ANY) -> None:
     (plugin / "backoff.py").rename(target / "root" / package.share.lstrip("/") / "backoff")
 
 
-def command(args: argparse.Namespace) -> int:
-    """The subcommand: write the tree beside, then put it in the place of an older one."""
-    target: Path = args.output
-    if target.exists() and not (target / "debian" / "control").is_file() and any(target.iterdir()):
-        die(f"{target}: is not empty, and holds no earlier output", hint="choose another --output")
-    beside = target.with_name(f".{target.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        render_debian(beside / "debian", Package(), SUITES[args.suite] if args.suite else ANY)
-        shutil.rmtree(target, ignore_errors=True)
-        beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    print(target)
-    return 0
+def copy_files(target: Path, site: Site) -> None:
+    """Put the site's own files. Raises Failure where the package itself has one of that
+    name."""
+    for path, source in site.files.items():
+        file = target / "root" / path.lstrip("/")
+        if file.exists() or any(folder.is_file() for folder in file.parents):
+            die(f"files.{path}: the package itself has a file there", hint="choose another path")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, file)
+        file.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)

@@ -14,14 +14,14 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import stdeb.util
 from stdeb.command import bdist_deb as stock_bdist_deb
 from stdeb.command import sdist_dsc as stock_sdist_dsc
 
-from .qgis_serverctl.package import Package
 from .render import TEMPLATES, render_debian
+from .site import Site, load
 from .suites import ANY, SUITES, Suite
 
 
@@ -41,13 +41,17 @@ def changelog_date(changelog: Path) -> int:
     return int(newest(changelog, "Timestamp"))
 
 
-def lay_over(debian: Path, suite: Suite) -> None:
+def lay_over(debian: Path, site: Site, suite: Suite) -> None:
     """Replace a debian/ folder by ours."""
     shutil.rmtree(debian)
-    render_debian(debian, Package(), suite)
+    render_debian(debian, site, suite)
     source = debian / "source"
     source.mkdir()
     (source / "format").write_text("3.0 (quilt)\n", encoding="ascii")
+    if site.files:
+        # dpkg-source takes no other ones that are no text.
+        listed = "".join(f"debian/root{path}\n" for path in site.files)
+        (source / "include-binaries").write_text(listed, encoding="ascii")
     # dpkg-deb takes younger files for as old as the changelog, but not older ones.
     date = changelog_date(debian / "changelog")
     # As modes of this machine's checkout would show in the source package.
@@ -77,12 +81,12 @@ def make_reproducible(tarball: Path, date: int) -> None:
 
 
 @contextlib.contextmanager
-def our_debian(suite: Suite) -> Iterator[None]:
+def our_debian(site: Site, suite: Suite) -> Iterator[None]:
     """Let stdeb use our debian/ folder for as long as the context lasts."""
     build, version = stdeb.util.dpkg_buildpackage, stdeb.util.get_version_str
 
     def overlaid(*args: str, cwd: str) -> None:
-        lay_over(Path(cwd, "debian"), suite)
+        lay_over(Path(cwd, "debian"), site, suite)
         build(*args, cwd=cwd)
 
     # stdeb looks for the packages that its own debian/rules would need, and
@@ -97,9 +101,19 @@ def our_debian(suite: Suite) -> Iterator[None]:
 class sdist_dsc(stock_sdist_dsc.sdist_dsc):  # type: ignore[misc]  # noqa: N801
     """Make the source package."""
 
+    user_options: ClassVar = [
+        *stock_sdist_dsc.sdist_dsc.user_options,
+        ("site=", None, "make the package that this file describes"),
+    ]
     use_premade_distfile: str | None
     suite: str | None
+    site: str | None
+    source: str | None
     debian_version: str | None
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.site = None
 
     def run(self) -> None:
         # stdeb unpacks the source package, and bdist_deb packs that tree again.
@@ -110,10 +124,12 @@ class sdist_dsc(stock_sdist_dsc.sdist_dsc):  # type: ignore[misc]  # noqa: N801
             make_reproducible(Path(name), changelog_date(TEMPLATES / "changelog"))
             self.use_premade_distfile = name
         suite = SUITES[self.suite] if self.suite else ANY
-        # stdeb names the .dsc by it, and then looks for that name.
+        site = load(Path(self.site) if self.site else None)
+        # stdeb names the .dsc by these two, and then looks for that name.
+        self.source = site.package.name
         revision = newest(TEMPLATES / "changelog", "Version").rpartition("-")[2]
-        self.debian_version = revision + suite.revision
-        with our_debian(suite):
+        self.debian_version = revision + site.identity.version_suffix + suite.revision
+        with our_debian(site, suite):
             super().run()
 
 

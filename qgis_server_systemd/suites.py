@@ -23,3 +23,14 @@ SUITES = {
 }
 ANY = Suite("unstable", SUITES["bookworm"].standards_version, "")
 """One package for all of them: held to the oldest one's standards."""
+
+ALL = "all"
+"""On the command line: each of them."""
+
+
+def chosen(names: list[str] | None) -> tuple[str | None, ...]:
+    """The suites that a command line names, each once and in the order of their releases;
+    None stands for one package for all."""
+    if not names:
+        return (None,)
+    return tuple(name for name in SUITES if name in names or ALL in names)

@@ -20,7 +20,6 @@ import stdeb.util
 from qgis_server_systemd import __version__, cli, render
 from qgis_server_systemd.build import SOURCES
 from qgis_server_systemd.qgis_serverctl.log import Failure
-from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import SETTINGS
 from qgis_server_systemd.qgis_variables import VARIABLES
 
@@ -115,7 +114,7 @@ def test_render_writes_the_tree_and_replaces_only_its_own(
 
 
 def test_nothing_is_left_unfilled(tmp_path: Path) -> None:
-    render.render_debian(tmp_path, Package())
+    render.render_debian(tmp_path)
     for file in tmp_path.rglob("*"):
         if file.is_file():
             assert not re.search(r"\{\{|\{%|\}\}", file.read_text()), file
@@ -129,7 +128,7 @@ def test_an_unknown_name_in_a_template_is_an_error(
     (templates / "control").write_text("Package: {{ package.nane }}\n")
     monkeypatch.setattr(render, "TEMPLATES", templates)
     with pytest.raises(Failure, match=r"debian/control: .*nane"):
-        render.render_debian(tmp_path / "out", Package())
+        render.render_debian(tmp_path / "out")
 
 
 def test_the_changelog_must_know_the_version() -> None:
@@ -150,7 +149,7 @@ def test_a_missing_tool_is_named(
 
 
 def test_env_names_every_variable_and_sets_two(tmp_path: Path) -> None:
-    render.render_debian(tmp_path, Package())
+    render.render_debian(tmp_path)
     etc = tmp_path / "root/etc/qgis-server"
     env, request = (etc / "env").read_text(), (etc / "fastcgi_params").read_text()
     for variable in VARIABLES:
@@ -165,7 +164,7 @@ def test_env_names_every_variable_and_sets_two(tmp_path: Path) -> None:
 def test_the_settings_file_ships_with_every_key_commented_out(tmp_path: Path) -> None:
     import tomllib
 
-    render.render_debian(tmp_path, Package())
+    render.render_debian(tmp_path)
     text = (tmp_path / "root/etc/qgis-server/server.toml").read_text()
     assert tomllib.loads(text) == {}
     keys = re.findall(r"^#([a-z_]+) = ", text, re.MULTILINE)

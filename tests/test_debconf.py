@@ -13,7 +13,7 @@ from testbed import Testbed
 
 from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import MAX_INSTANCES
-from qgis_server_systemd.render import TEMPLATES, render_debian
+from qgis_server_systemd.render import render_debian
 
 NAME = "qgis-server-systemd"
 HINT = "run: qgis-serverctl site enable [--project FILE]"
@@ -76,7 +76,7 @@ def is_served(bed: Testbed) -> bool:
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("rendered") / "debian"
-    render_debian(target, Package())
+    render_debian(target)
     return target
 
 
@@ -101,8 +101,8 @@ def test_translations_are_of_the_present_questions(rendered: Path) -> None:
         assert undated[0] == undated[1], name
 
 
-def test_questions_name_what_the_package_has() -> None:
-    text = (TEMPLATES / f"{NAME}.templates").read_text()
+def test_questions_name_what_the_package_has(rendered: Path) -> None:
+    text = (rendered / f"{NAME}.templates").read_text()
     package = Package()
     assert text.count(f"1 to {MAX_INSTANCES}") == 2
     assert f" {package.url_prefix} " in text

@@ -86,6 +86,43 @@ def test_lintian(workshop: Testbed, suite: str, artifacts: list[Path]) -> None:
     assert (done.returncode, said) == (0, []), done.stdout
 
 
+SITE = """
+[package]
+name = "acme-maps"
+binary = "acme-server"
+maintainer = "ACME GIS team <gis@acme.example>"
+version_suffix = "+acme1"
+description = "The maps of ACME, as published on maps.acme.example."
+group = "gis"
+[nginx]
+server_names = ["maps.acme.example"]
+[settings]
+backlog = 5
+[environment]
+GDAL_CACHEMAX = 64
+[files]
+"/var/lib/acme-maps/projects" = "projects"
+"/usr/share/acme-maps/import.sql" = "import.sql"
+"""
+
+
+@pytest.mark.either
+def test_lintian_of_a_site(workshop: Testbed, suite: str, tmp_path: Path) -> None:
+    (tmp_path / "projects").mkdir()
+    (tmp_path / "projects/city.qgs").write_text("<qgis/>\n")
+    (tmp_path / "import.sql").write_text("SELECT 1;\n")
+    (tmp_path / "site.toml").write_text(SITE)
+    for file in build(tmp_path / "dist", suite, tmp_path / "site.toml"):
+        workshop.put(file, "/site/")
+    done = workshop.chroot(
+        "sh", "-c", "lintian -EvIL +pedantic --allow-root "
+        "--fail-on error,warning,info,pedantic,experimental /site/*.changes 2>&1",
+        check=False,
+    )  # fmt: skip
+    said = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
+    assert (done.returncode, said) == (0, []), done.stdout
+
+
 def test_maintainer_scripts_with_the_parts_of_debhelper(workshop: Testbed) -> None:
     scripts = "/build/source/debian/qgis-server-systemd/DEBIAN/p*"
     # debhelper calls functions of debconf with and without arguments.
@@ -141,7 +178,7 @@ def test_autopkgtest(workshop: Testbed, suite: str, sources: list[Path]) -> None
 
 
 def test_manual_pages_tell_of_each_setting_and_variable(tmp_path: Path) -> None:
-    render.render_debian(tmp_path, Package())
+    render.render_debian(tmp_path)
     settings = (tmp_path / "qgis-server-settings.5").read_text()
     for setting in SETTINGS:
         assert f"\n.B {setting.key}\n" in settings
@@ -209,8 +246,11 @@ def test_completion_in_bash(tmp_path: Path) -> None:
         [sys.executable, "-m", "qgis_server_systemd", "--print-completion", "bash"],
         capture_output=True, text=True, check=True, cwd=HERE.parent,
     )  # fmt: skip
-    assert {"build", "render"} == completed(done.stdout, "qgis-server-systemd", "")
-    assert completed(done.stdout, "qgis-server-systemd", "build", "--suite", "") == set(SUITES)
+    verbs = {"build", "render", "init", "validate", "explain", "schema"}
+    assert verbs == completed(done.stdout, "qgis-server-systemd", "")
+    assert completed(done.stdout, "qgis-server-systemd", "build", "--suite", "") == {*SUITES, "all"}
+    assert completed(done.stdout, "qgis-server-systemd", "explain", "backl") == {"backlog"}
+    assert completed(done.stdout, "qgis-server-systemd", "validate", "pool") == {"pool.py"}
 
 
 def test_completion_is_installed_and_loads(workshop: Testbed) -> None:

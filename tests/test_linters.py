@@ -11,7 +11,6 @@ import pytest
 from pool import put_package
 from testbed import Testbed
 
-from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.suites import ANY, SUITES, Suite
 
@@ -27,7 +26,7 @@ def clean(*command: str, cwd: Path = TOP) -> None:
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("rendered") / "debian"
-    render_debian(target, Package())
+    render_debian(target)
     return target
 
 
@@ -67,7 +66,7 @@ def test_manual_pages(rendered: Path) -> None:
 
 @pytest.mark.parametrize("of", [ANY, *SUITES.values()], ids=lambda of: of.distribution)
 def test_every_lintian_override_has_a_reason(of: Suite, tmp_path: Path) -> None:
-    render_debian(tmp_path, Package(), of)
+    render_debian(tmp_path, suite=of)
     files = [*tmp_path.glob("*lintian-overrides")]
     assert files
     for file in files:

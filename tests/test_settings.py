@@ -95,3 +95,17 @@ def test_every_example_is_a_valid_value() -> None:
     for setting in settings.SETTINGS:
         value = tomllib.loads(f"x = {setting.example}")["x"]
         setting.parse(value)
+
+
+def test_what_the_package_ships_wins_over_the_default_alone(tmp_path: Path) -> None:
+    file, auto = files(tmp_path, "backlog = 3", "instances = 3")
+    shipped = tmp_path / "defaults.toml"
+    shipped.write_text("backlog = 1\ninstances = 1\nrequest_timeout = 60\n")
+    found = settings.resolve(file, auto, {}, shipped)
+    assert (found.settings.backlog, found.source["backlog"]) == (3, str(file))
+    assert (found.settings.instances, found.source["instances"]) == (3, str(auto))
+    assert (found.settings.request_timeout, found.source["request_timeout"]) == (60, "package")
+    assert found.settings.stop_timeout == 90
+    assert found.source["memory_max"] == "default"
+    shipped.unlink()
+    assert settings.resolve(file, auto, {}, shipped).settings.request_timeout == 300

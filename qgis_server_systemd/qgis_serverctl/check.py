@@ -69,7 +69,7 @@ def memory_limit(host: Host) -> float | None:
     limits = []
     if total := processes.memory_total():
         limits.append(MEMORY_SHARE * total)
-    for folder in cores.slice_chain(f"{host.package.pool}.slice"):
+    for folder in cores.slice_chain(host.package.slice):
         try:
             text = (Path(cores.CGROUPS) / folder / "memory.max").read_text().strip()
         except OSError:

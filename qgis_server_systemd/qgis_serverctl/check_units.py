@@ -177,7 +177,7 @@ def check_memory(
                 "memory-short",
                 f"{count} workers may need {largest * count:.0f} MB if all become as large as "
                 f"the largest one, {largest:.0f} MB; they may take {limit:.0f} MB",
-                f"{package.pool}.slice",
+                package.slice,
                 f"{package.command} scale {fit}",
             )
 

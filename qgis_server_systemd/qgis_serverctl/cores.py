@@ -75,7 +75,7 @@ def detect(host: Host) -> Cores:
     affinity = len(os.sched_getaffinity(1 if host.live else 0))
     cpusets: list[int] = []
     quotas: list[float] = []
-    for folder in slice_chain(f"{host.package.pool}.slice"):
+    for folder in slice_chain(host.package.slice):
         here = Path(CGROUPS) / folder
         try:
             cpusets.append(count_list((here / "cpuset.cpus.effective").read_text()))

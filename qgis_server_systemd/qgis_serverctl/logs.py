@@ -43,7 +43,7 @@ def units(host: Host, instance: int | None) -> tuple[str, ...]:
         package.cache_unit,
         package.shared_unit,
     )
-    whole = (f"{package.pool}.slice", f"{package.pool}.target", *own)
+    whole = (package.slice, f"{package.pool}.target", *own)
     return (*whole, *(unit for n in sorted(numbers) for unit in package.units(n)))
 
 

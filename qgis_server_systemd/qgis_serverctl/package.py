@@ -7,17 +7,42 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+POOL = "qgis-server"
+"""The pool that keeps the names that were published before there could be others."""
+
 
 @dataclass(frozen=True)
 class Package:
-    """The names that all others follow from."""
+    """The names that all others follow from.
+
+    name: the Debian package's; nothing on a server is called by it but what dpkg and
+        debconf keep, so that a package may take the place of one with the same pool.
+    pool: begins the names of units, files and folders; see `poolname` for its rules.
+    """
 
     name: str = "qgis-server-systemd"
-    pool: str = "qgis-server"
+    pool: str = POOL
     user: str = "qgis-server"
     mapserv: str = "/usr/lib/cgi-bin/qgis_mapserv.fcgi"
     url_prefix: str = "/qgis-server"
+    group: str = "qgis-server"
+    sockets: str = "/run"
     projects_prefix: str = "/qgis"
+
+    @classmethod
+    def of(cls, pool: str) -> Self:
+        """One whose other names all follow from the pool's."""
+        usual = cls()
+        if pool == usual.pool:
+            return usual
+        return cls(
+            name=f"{pool}-systemd",
+            pool=pool,
+            user=pool,
+            group=pool,
+            url_prefix=f"/{pool}",
+            projects_prefix=f"/{pool}-projects",
+        )
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -27,8 +52,26 @@ class Package:
         return asdict(self)
 
     @property
+    def stem(self) -> str:
+        """What the names of the folders begin with that the command alone writes to."""
+        return f"{self.pool}-systemd"
+
+    @property
+    def replaces(self) -> str:
+        """The package whose place this one takes; empty where it is that one."""
+        return "" if self.name == self.stem else self.stem
+
+    @property
     def command(self) -> str:
         return f"{self.pool}ctl"
+
+    @property
+    def program_folder(self) -> str:
+        """Where the program and its libraries are, if that is no part of the system, such as
+        /opt/qgis for /opt/qgis/bin/qgis_mapserv.fcgi; else empty. Workers must see it."""
+        parts = self.mapserv.split("/")
+        system = ("bin", "etc", "lib", "lib64", "sbin", "usr")
+        return "" if parts[1] in system else "/".join(parts[: min(3, len(parts) - 1)])
 
     @property
     def etc(self) -> str:
@@ -53,17 +96,22 @@ class Package:
 
     @property
     def share(self) -> str:
-        return f"/usr/share/{self.name}"
+        return f"/usr/share/{self.stem}"
 
     @property
     def state(self) -> str:
         """What the helper remembers; the pool's user can't write there."""
-        return f"/var/lib/{self.name}"
+        return f"/var/lib/{self.stem}"
 
     @property
     def state_file(self) -> str:
         """Which instances the package has enabled."""
         return f"{self.state}/state.json"
+
+    @property
+    def defaults(self) -> str:
+        """The settings that the package of a site was made with; none in this project's."""
+        return f"{self.share}/defaults.toml"
 
     @property
     def auto_settings(self) -> str:
@@ -72,7 +120,7 @@ class Package:
 
     @property
     def run(self) -> str:
-        return f"/run/{self.name}"
+        return f"/run/{self.stem}"
 
     @property
     def nginx_http(self) -> str:
@@ -173,8 +221,17 @@ class Package:
 
     @property
     def nginx_variable(self) -> str:
-        """What the names of NGINX's variables begin with."""
-        return self.pool.replace("-", "_")
+        """What the names of NGINX's variables begin with. A pool's name has no two dashes
+        in a row, so with two underscores after it no variable can be another pool's; and
+        NGINX has none of its own that begins with "q_"."""
+        word = self.pool.replace("-", "_")
+        return word if self.pool == POOL else f"q_{word}_"
+
+    @property
+    def slice(self) -> str:
+        """systemd takes a-b.slice for a part of a.slice (systemd.slice(5)), which a stop of
+        a.slice would stop as well: only a name without dashes is a slice by itself."""
+        return f"{self.pool if self.pool == POOL else self.pool.replace('-', '_')}.slice"
 
     @property
     def map_variable(self) -> str:
@@ -185,7 +242,7 @@ class Package:
     @property
     def plugin(self) -> str:
         """Name of the QGIS Server plugin that each worker loads; also its Python module's."""
-        return self.name.replace("-", "_")
+        return self.stem.replace("-", "_")
 
     @property
     def plugins(self) -> str:
@@ -236,12 +293,12 @@ class Package:
     def socket(self, instance: int | str) -> str:
         """The path that the recipe of 2018 published, so that NGINX files made
         by hand keep working."""
-        return f"/run/{self.pool}-{instance}.sock"
+        return f"{self.sockets}/{self.pool}-{instance}.sock"
 
     @property
     def shared_socket(self) -> str:
         """Where all workers take their requests with the shared queue."""
-        return f"/run/{self.pool}.sock"
+        return f"{self.sockets}/{self.pool}.sock"
 
     @property
     def shared_unit(self) -> str:

@@ -79,6 +79,7 @@ def readable(package: Package, settings: Settings) -> tuple[str, ...]:
     own = (package.state, package.run, package.projects, package.cache, f"/run/{package.pool}")
     return (
         *SYSTEM,
+        *filter(None, (package.program_folder,)),
         *PRIVATE,
         *own,
         *settings.data_folders,

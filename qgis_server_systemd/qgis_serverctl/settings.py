@@ -5,10 +5,7 @@ The command line, ``server.toml`` as shipped, its validation and the manual
 all come from the fields of `Settings`.
 """
 
-import dataclasses
-import difflib
 import ipaddress
-import json
 import os
 import re
 import tomllib
@@ -17,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .declaration import Declaration, OneOf, Whole, WordOr, declarations, nearest
+from .declaration import as_toml as as_toml
+from .declaration import setting as _setting
 from .files import write
 from .log import die
 from .package import Package
@@ -129,16 +129,11 @@ def _switch(value: object) -> bool:
 
 
 def _whole(least: int, most: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError
-        return value
-
-    return parse
+    return Whole(least, most)
 
 
 def _auto_or(other: Callable[[object], Any]) -> Callable[[object], Any]:
-    return lambda value: "auto" if value == "auto" else other(value)
+    return WordOr("auto", other)
 
 
 def _size(value: object) -> str:
@@ -160,7 +155,7 @@ def _size_or_share(value: object) -> str:
 
 
 def _off_or(other: Callable[[object], Any]) -> Callable[[object], Any]:
-    return lambda value: "off" if value == "off" else other(value)
+    return WordOr("off", other)
 
 
 def _workers_or_share(value: object) -> int | str:
@@ -175,60 +170,13 @@ def megabytes(size: str) -> int:
 
 
 def _one_of(*words: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if value not in words:
-            raise ValueError
-        return str(value)
-
-    return parse
+    return OneOf(words)
 
 
 def _account(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", value):
         raise ValueError
     return value
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What there is to know of one setting; `parse` raises ValueError."""
-
-    key: str
-    default: Any
-    parse: Callable[[object], Any]
-    allowed: str
-    help: str
-    example: str
-    option: str
-
-
-def _setting(
-    default: Any,
-    parse: Callable[[object], Any],
-    *,
-    allowed: str,
-    help: str,
-    example: str = "",
-    option: str = "",
-) -> Any:
-    return dataclasses.field(
-        default=default,
-        metadata={
-            "parse": parse,
-            "allowed": allowed,
-            "help": help,
-            "example": example or as_toml(default),
-            "option": option,
-        },
-    )
-
-
-def as_toml(value: object) -> str:
-    """Write a string, number or list of strings as a TOML value."""
-    # A JSON string is a TOML basic string, but for DEL, which no setting allows.
-    return json.dumps(
-        list(value) if isinstance(value, tuple) else value, ensure_ascii=False, default=str
-    )
 
 
 @dataclass(frozen=True)
@@ -626,9 +574,7 @@ class Settings:
         return tuple(dict.fromkeys(filter(None, (self.project, *self.warm))))
 
 
-SETTINGS: tuple[Declaration, ...] = tuple(
-    Declaration(key=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(Settings)
-)
+SETTINGS: tuple[Declaration, ...] = declarations(Settings)
 _BY_KEY = {s.key: s for s in SETTINGS}
 
 
@@ -644,9 +590,7 @@ def parse(key: str, value: object, where: str) -> Any:
     """Check one value; `where` names the file or option for the message."""
     declared = _BY_KEY.get(key)
     if declared is None:
-        near = difflib.get_close_matches(key, _BY_KEY, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_BY_KEY)}"
-        die(f"{where}: unknown key {key}", hint=hint)
+        die(f"{where}: unknown key {key}", hint=nearest(key, _BY_KEY))
     try:
         return declared.parse(value)
     except ValueError:
@@ -668,15 +612,19 @@ def read(file: Path) -> dict[str, Any]:
     return {key: parse(key, value, str(file)) for key, value in values.items()}
 
 
-def resolve(file: Path, auto: Path, given: Mapping[str, object] | None = None) -> Resolved:
+def resolve(
+    file: Path, auto: Path, given: Mapping[str, object] | None = None, shipped: Path | None = None
+) -> Resolved:
     """Settings by precedence: command line (`given`), the administrator's `file`,
-    what a command set (`auto`), the package's default."""
+    what a command set (`auto`), what the package of a site was made with (`shipped`),
+    the default."""
     values: dict[str, Any] = {}
     source = {s.key: "default" for s in SETTINGS}
-    for path in (auto, file):
+    places = [(shipped, "package")] if shipped else []
+    for path, place in (*places, (auto, str(auto)), (file, str(file))):
         for key, value in read(path).items():
             values[key] = value
-            source[key] = str(path)
+            source[key] = place
     for key, value in (given or {}).items():
         values[key] = parse(key, value, "command line")
         source[key] = "command line"

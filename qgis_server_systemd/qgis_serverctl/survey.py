@@ -26,7 +26,8 @@ def auto_file(host: Host) -> Path:
 
 
 def load_settings(host: Host, given: Mapping[str, object] | None = None) -> Resolved:
-    return resolve(settings_file(host), auto_file(host), given)
+    shipped = host.path(host.package.defaults)
+    return resolve(settings_file(host), auto_file(host), given, shipped)
 
 
 def is_overruled(host: Host, key: str, *, since: str = "") -> bool:

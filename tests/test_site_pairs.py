@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Each pair of settings of a site gives a package that can be built, and no value breaks
+a file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from allpairspy import AllPairs
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+from site_checks import build_quickly, check
+from site_checks import parameters as parameters_of
+
+from qgis_server_systemd import quoting
+from qgis_server_systemd.qgis_serverctl import environment_file
+from qgis_server_systemd.qgis_serverctl.declaration import as_toml
+from qgis_server_systemd.schema import site_schema
+from qgis_server_systemd.site import TABLES, examine, load
+from qgis_server_systemd.suites import ANY, SUITES
+
+Values = Mapping[str, Any]
+"""Values by table and key, with a dot between them."""
+
+BUILDING = 12.0
+"""Seconds for which cases are built, one at least."""
+
+TOGETHER: dict[str, tuple[Values, ...]] = {
+    "nginx": (
+        {},
+        {"nginx.server_names": ["maps.acme.example", "*.acme.example"]},
+        {
+            "nginx.server_names": ["maps.acme.example"],
+            "nginx.tls_certificate": "/etc/ssl/maps.pem",
+            "nginx.tls_key": "/etc/ssl/maps.key",
+        },
+    ),
+    "times": (
+        {},
+        {"settings.request_timeout": 120},
+        {"settings.request_timeout": 120, "settings.kill_timeout": 150},
+        {"settings.kill_timeout": 400},
+    ),
+    "package.name": (
+        {},
+        {"package.name": "acme-maps"},
+        {"package.name": "qgis-server-city"},
+        {"package.name": "a-bbbbbbbbbbbbbbbbbb"},
+    ),
+    "environment": (
+        {},
+        {"environment.GDAL_CACHEMAX": 64, "environment.HOME": "/srv/a b"},
+        {"environment.QGIS_SERVER_LOG_LEVEL": 0, "environment.ACME": '"`$x`" \\ # ;'},
+    ),
+    "files": (
+        {},
+        {"files./usr/share/acme/site.toml": "site.toml", "files./etc/acme.bin": "binary"},
+    ),
+}
+"""Settings that depend on each other, and tables whose keys are free."""
+
+DECLARED = {f"{table.name}.{one.key}": one for table in TABLES for one in table.known}
+
+
+def parameters() -> list[list[Values]]:
+    """For each setting the values to try: none, and the example of its declaration."""
+    bundled = {key for cases in TOGETHER.values() for values in cases for key in values}
+    single: list[list[Values]] = [
+        [{}, {key: tomllib.loads(f"x = {one.example}")["x"]}]
+        for key, one in DECLARED.items()
+        if key not in bundled
+    ]
+    return [*map(list, TOGETHER.values()), *single]
+
+
+def cases() -> list[dict[str, Any]]:
+    """So that any two values of two settings are in one of them."""
+    return [
+        {key: value for values in row for key, value in values.items()}
+        for row in AllPairs([*parameters(), [{"suite": name} for name in (*SUITES, "")]])
+    ]
+
+
+CASES = cases()
+
+
+def text_of(case: Values) -> str:
+    """The case as a file."""
+    lines = []
+    for table in TABLES:
+        lines.append(f"[{table.name}]")
+        for key, value in case.items():
+            name, _, inner = key.partition(".")
+            if name == table.name:
+                lines.append(f"{json.dumps(inner)} = {as_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def put(case: Values, folder: Path) -> Path:
+    (folder / "binary").write_bytes(b"\0\xff")
+    file = folder / "site.toml"
+    file.write_text(text_of(case))
+    return file
+
+
+def test_every_setting_is_in_a_case() -> None:
+    assert {key for case in CASES for key in case} >= set(DECLARED)
+    assert len(CASES) < 40
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_each_pair_is_rendered(number: int, tmp_path: Path) -> None:
+    case = dict(CASES[number])
+    suite = SUITES.get(case.pop("suite"), ANY)
+    file = put(case, tmp_path)
+    jsonschema.validate(tomllib.loads(file.read_text()), site_schema())
+    check(load(file), tmp_path, suite)
+
+
+def test_cases_are_built(tmp_path: Path) -> None:
+    """As many as there is time for, those with the most settings first."""
+    start, built = time.monotonic(), 0
+    for case in sorted(CASES, key=len, reverse=True):
+        if built and time.monotonic() - start > BUILDING * built / (built + 1):
+            break
+        site = load(put(case, tmp_path))
+        deb = build_quickly(site, tmp_path / str(built), SUITES.get(case["suite"], ANY))
+        listed = subprocess.run(
+            ["dpkg-deb", "--contents", deb], capture_output=True, text=True, check=True
+        )
+        names = {line.split()[5][1:] for line in listed.stdout.splitlines()}
+        assert names >= {*site.files, f"/usr/sbin/{site.package.command}"}
+        built += 1
+    assert built
+
+
+# ---- Hostile values
+
+NASTY = (
+    "\n", "\r", "\0", "\t", "\x7f", "\x85", "\u2028", "\ufeff", '"', "'", "\\", "`", "$", "$(id)",
+    "${x}", "${misc:Depends}", "%", "%i", "%%", ";", "}", "{", "{{", "{%", "#", "#}", " ", "  ",
+    "=", "&", "|", "<", ">", "*", "[", "]", "..", "/", "/../", "-", ".", ",", "ü", "漢", "x" * 400,
+    "\n[Service]\n", "\nExecStart=/bin/x\n", '";\nreturn 200;\n"', "EOF", "\\\n", "!",
+)  # fmt: skip
+WORDS = st.one_of(
+    st.lists(st.sampled_from((*NASTY, "a", "acme", "1", "G", "/srv/x")), max_size=5).map("".join),
+    st.text(max_size=12),
+)
+PRINTED = st.text(st.characters(codec="utf-8"), max_size=40).filter(str.isprintable)
+STARTS = ("", "/", "acme-", "ACME <gis@acme.example>", "https://", "/srv/qgis/", "qgis")
+KEYS = sorted(
+    (key for key, one in DECLARED.items() if one.kind is not int),
+)
+
+
+@given(PRINTED.map(str.strip))
+@example('"\\`$')
+@example("a \\")
+def test_an_environment_file_keeps_any_value(value: str) -> None:
+    text = f"BEFORE=1\nX={quoting.environment(value)}\nAFTER=2\n"
+    expected = {"BEFORE": "1", "X": value, "AFTER": "2"}
+    assert environment_file.read(text) == (expected, ())
+
+
+@given(PRINTED)
+@example('"; return 200; "')
+@example("\\")
+@example("{}#'")
+def test_a_parameter_of_nginx_keeps_any_value(value: str) -> None:
+    assume("$" not in value)
+    assert parameters_of(f"fastcgi_param X {quoting.parameter(value)};\n") == {"X": value}
+
+
+@given(st.lists(PRINTED, max_size=6).map("\n".join))
+@example("...\n\n.\n\n.x")
+def test_a_description_has_no_line_that_means_something_else(text: str) -> None:
+    for line in quoting.paragraphs(text).splitlines():
+        assert line == " ." or (line.startswith(" ") and line.strip() and line[1] != ".")
+        assert not set("$") & set(line.replace("${}", ""))
+
+
+def is_refused(told: list[str]) -> bool:
+    """With a line that tells why."""
+    for line in told:
+        assert line.isprintable(), line
+        assert len(line) < 700
+    return bool(told)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile")
+
+
+@given(
+    st.sampled_from([*KEYS, "environment.ACME", "environment.GDAL_CACHEMAX", "files./etc/x"]),
+    st.sampled_from(STARTS), WORDS, st.booleans(),
+)  # fmt: skip
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@example("package.maintainer", "A", " & (B) 'C' <a@b.c>", False)
+@example("package.synopsis", "", "${misc:Depends} %i `x` \\ \" ' #", False)
+@example("settings.project", "/", "\" \\ ' $x ${y} %i ; } # \u2028 \x85 ü", False)
+@example("settings.warm", "/", "\" \\ ' $x ${y} %i ; } # \u2028 \x85 ü", True)
+@example("package.description", "", "a\n\n.b\n${x}\n [Unit]", False)
+@example("environment.ACME", "", "%i \" ' \\ ` $x #", False)
+@example("environment.GDAL_CACHEMAX", "", "%i \" ' \\ ` ; } #", False)
+def test_a_hostile_value_is_refused_or_kept(
+    folder: Path, key: str, start: str, value: str, in_list: bool
+) -> None:
+    """Each reader finds the value, and nothing but the value."""
+    hostile: object = [start + value] if in_list else start + value
+    try:
+        text = text_of({key: hostile})
+        tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeEncodeError):
+        return
+    file = folder / "site.toml"
+    try:
+        file.write_text(text)
+    except UnicodeEncodeError:
+        return
+    site, mistakes = examine(file)
+    if is_refused([str(one) for one in mistakes]):
+        return
+    check(site, folder)
