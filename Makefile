@@ -5,13 +5,14 @@
 PYTHON = python3
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 
-.PHONY: help deb demo test bench clean
+.PHONY: help deb demo test bench fuzz clean
 
 help:
 	@echo "make deb    build the package into dist/"
 	@echo "make demo   serve a map from a throw-away container until Ctrl-C"
 	@echo "make test   run all tests, also in booted containers (ARGS='--suite trixie -k NAME')"
 	@echo "make bench  measure it beside the other ways to run QGIS Server (ARGS='--suite trixie')"
+	@echo "make fuzz   send it generated requests, half an hour on each release (ARGS='--seconds 60 --seed 7')"
 	@echo "make clean  remove what was built here"
 
 deb:
@@ -29,6 +30,10 @@ test:
 bench:
 	@$(PYTHON) tests/prepare.py bench
 	@$(AS_ROOT) env PYTHONPATH=tests .venv/bin/python -m bench $(ARGS)
+
+fuzz:
+	@$(PYTHON) tests/prepare.py bench
+	@$(AS_ROOT) env PYTHONPATH=tests .venv/bin/python -m fuzz $(ARGS)
 
 clean:
 	rm -rf .venv build deb_dist dist rendered demo.png *.egg-info

@@ -212,6 +212,7 @@ def expressions() -> Iterator[Attack]:
         f"ENV/**/('SECRET_WORD') = '{SECRET}'",
         f"file_exists('{OUTSIDE}/secret.txt')",
         "@project_path LIKE '/%'",
+        "1=1 and@project_path LIKE '/%'",
         "var('project_path') LIKE '/%'",
         "eval('1=1')",
         "layer_property('countries', 'source') LIKE '/%'",
@@ -421,8 +422,9 @@ def test_an_unknown_name_bothers_no_worker(bed: Testbed) -> None:
 
 def test_settings_give_names_to_other_projects(bed: Testbed) -> None:
     folders = f'project_folders = ["{PROJECTS}", "{MAPS}"]'
-    with settings(bed, f'named_projects = ["other=/{OTHER[1:]}", "World={SECOND}"]', folders):
-        assert TITLE.encode() in named(bed, "other").body, "an administrator named it"
+    seen = f'data_folders = ["/srv", "{OUTSIDE}"]'
+    with settings(bed, f'named_projects = ["other={OTHER}", "World={SECOND}"]', folders, seen):
+        assert TITLE.encode() in named(bed, "other").body
         assert b"<Title>Second<" in named(bed, "World").body
         assert b"<Title>World<" in named(bed, "world").body
     assert named(bed, "other").status == 404
@@ -453,8 +455,9 @@ def test_map_is_a_choice_and_stays_in_the_folders(bed: Testbed) -> None:
         bed.run("ln", "-s", "/srv/maps/second.qgs", f"{PROJECTS}/own.qgs")
         assert named(bed, "own").status == 200, "a link within the folders"
         bed.run("rm", f"{PROJECTS}/own.qgs")
-    with settings(bed, "map_parameter = true", f'warm = ["{OTHER}"]'):
-        assert TITLE.encode() in by_map(bed, OTHER).body, "an administrator named it"
+    with settings(bed, "map_parameter = true", f'data_folders = ["{OUTSIDE}"]'):
+        assert TITLE.encode() in by_map(bed, OTHER).body
+        assert by_map(bed, SECOND).status == 403
     assert heard(bed) == ""
 
 

@@ -48,6 +48,10 @@ def refusal_of(parameters: dict[str, str], body: bytes = b"") -> str:
         "aggregate('other', 'max', name)",
         "@project_path LIKE '/srv%'",
         "1=1 OR @secret = 'a'",
+        "1=1 and@secret = 'a'",
+        "1-@secret = 1",
+        "1.and@secret = 'a'",
+        "1e5OR@secret = 'a'",
         "transform(@geometry, 'EPSG:4326', 'PROJ:+proj=longlat +nadgrids=/etc/passwd')",
         "transform(@geometry, 'EPSG:4326', 'PROJ:+init=/etc/passwd:a')",
         quote("env('X')"),
@@ -71,7 +75,7 @@ def test_expressions_that_look_around_are_refused(name: str, value: str) -> None
     [
         "upper(name) = 'BERLIN' AND scale_exp(x, 1, 2, 3, 4) > 2",
         "with_variable('a', 1, 2)",
-        "name = 'environment (of)' AND mail = 'a@example.org'",
+        "name = 'environment (of)' AND mail = 'a.b-c@example.org'",
         "array_filter(tags, @element > 1)",
         "countries:\"iso_a2\" = 'DE'",
         "x(transform(@geometry, 'EPSG:4326', 'EPSG:25832')) > 500000",
@@ -146,7 +150,8 @@ def test_a_body_that_is_no_parameter_is_looked_at_as_well() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["<!--", "<?", "<![CDATA[", "env/*", "env--", "< ", "name=", "%25", "&#", "(", "@"]
+    "part",
+    ["<!--", "<?", "<![CDATA[", "env/*", "env--", "< ", "name=", "a.", "1", "%25", "&#", "(", "@"],
 )
 def test_no_text_takes_long(part: str) -> None:
     began = time.process_time()

@@ -91,7 +91,12 @@ def queue_dropin(host: Host, settings: Settings) -> str | None:
 
 def has_databases(host: Host) -> bool:
     """Has the administrator put a service file for databases among the secrets?"""
-    return host.path(host.package.service_file).exists()
+    file = host.package.service_file
+    try:
+        return host.path(file).exists()
+    except PermissionError:
+        # For those who may not look there: as it was applied.
+        return file in (read_or_none(host.path(host.package.nginx_location)) or "")
 
 
 def _dropin(host: Host, section: str, lines: Iterable[str]) -> str | None:

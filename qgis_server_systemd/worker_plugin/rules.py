@@ -71,7 +71,12 @@ MARKUP = (("<!--", "-->", False), ("<?", "?>", False), ("<![CDATA[", "]]>", True
 GRAPHIC = re.compile(
     r"<\s*(?:[^\s<>:]*:)?(?:ExternalGraphic|OnlineResource|InlineContent)\b", re.IGNORECASE
 )
-VARIABLE = re.compile(rf"(?<![\w.@-])@(?!(?:{OWN_VARIABLES})\b)[^\W\d]")
+WORDS = "and|or|not|is|in|i?like|between|case|when|then|else"
+VARIABLE = re.compile(
+    rf"(?<![\w.])(?:[\d.][\w.]*|{WORDS})?@(?!(?:{OWN_VARIABLES})\b)[^\W\d]", re.IGNORECASE
+)
+"""A variable, which may come right after a number or one of these words; not the end of a mail
+address."""
 GRID = re.compile(r"\b\w*grids\s*=|\binit\s*=\s*/", re.IGNORECASE)
 """A file that PROJ reads when an expression transforms to a system that the request defines."""
 CALL = re.compile(r"(?<![\w$])([^\W\d]\w*)\s*(?:\(|/\*|--)")

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""make fuzz: generated requests for as long as one likes.
+
+    python -m fuzz --suite trixie --seconds 3600 --seed 7
+    python -m fuzz --show 7 1234      prints request 1234 of seed 7
+
+Prints the seed and how many requests came to what; ends with status 1 if one was told what it
+must not, or the pool stays down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from pool import install, put_package
+from testbed import SUITES, Testbed
+
+from qgis_server_systemd.build import build
+
+from .making import make
+from .running import describe, run, target_bed
+
+
+def say(text: str) -> None:
+    print(f"fuzz: {text}", flush=True)
+
+
+def fuzz(suite: str, seconds: float, seed: int) -> bool:
+    with tempfile.TemporaryDirectory(prefix="qgis-server-systemd-fuzz-") as folder:
+        package = next(file for file in build(Path(folder)) if file.suffix == ".deb")
+        say(f"{suite}, seed {seed}, {seconds:.0f} s")
+        with Testbed(suite) as installed:
+            put_package(installed, package)
+            installed.boot()
+            install(installed, "nginx", maps=False)
+            installed.shutdown()
+            with target_bed(installed) as bed:
+                outcome = run(bed, seed, seconds, say)
+                restarts = bed.out("systemctl", "show", "--property=NRestarts", "qgis-server@*")
+    for made in outcome.told:
+        say(f"TOLD what it must not: {describe(made)}")
+    say(f"{suite}: {outcome.sent.total()} requests: {dict(outcome.sent)}; {restarts.split()}")
+    return not outcome.told
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
+    parser.add_argument("--suite", choices=SUITES, action="append")
+    parser.add_argument("--seconds", type=float, default=1800)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--show", type=int, nargs=2, metavar=("SEED", "NUMBER"))
+    args = parser.parse_args()
+    if args.show:
+        sys.stdout.buffer.write(make(*args.show).raw)
+        return 0
+    results = [fuzz(suite, args.seconds, args.seed) for suite in args.suite or SUITES]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

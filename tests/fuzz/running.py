@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sends generated requests to a server of its own, and looks at what comes back."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from pool import ctl, wait_for
+from testbed import Testbed
+
+from .making import OTHER, OUTSIDE, SECRET_FILE, Made, make
+
+CANARY = b"canary-7d1f"
+"""In all that must not be told."""
+
+TOLD = (CANARY, b"root:x:0:0:", b"evil.example")
+PROJECTS = "/var/lib/qgis-server/projects"
+TIMEOUT = 60.0
+CLIENTS = 4
+SETTINGS = "instances = 2\nrequest_timeout = 20\n"
+UP = (
+    "http://127.0.0.1/qgis/world?SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=countries&STYLES="
+    "&CRS=EPSG:4326&BBOX=-60,-120,60,120&WIDTH=64&HEIGHT=32&FORMAT=image/png"
+)
+ENVIRONMENT = f"[Service]\nEnvironment=SECRET_WORD={CANARY.decode()}\n"
+
+
+@dataclass
+class Outcome:
+    """`sent`: requests by the status of their reply; "none" where there was none. `told`:
+    requests whose reply had what must not be told."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    told: list[Made] = field(default_factory=list)
+
+
+@contextmanager
+def target_bed(installed: Testbed) -> Iterator[Testbed]:
+    """A server as after README's way; besides, secrets outside of its folders."""
+    with Testbed(installed.suite, like=installed) as bed:
+        bed.boot()
+        bed.run("rm", "--force", "/etc/qgis-server/server.auto.toml")
+        bed.run("tee", "/etc/qgis-server/server.toml", input=SETTINGS)
+        bed.run("mkdir", OUTSIDE)
+        bed.run("cp", "--archive", "/srv/maps/.", PROJECTS)
+        bed.run("cp", "/srv/maps/world_map.gpkg", OUTSIDE)
+        bed.run("tee", SECRET_FILE, input=CANARY.decode())
+        text = bed.out("cat", "/srv/maps/second.qgs").replace(">Second<", f">{CANARY.decode()}<")
+        bed.run("tee", OTHER, input=text)
+        dropin = "/etc/systemd/system/qgis-server@.service.d/90-secret.conf"
+        bed.run("install", "-D", "/dev/stdin", dropin, input=ENVIRONMENT)
+        bed.run("systemctl", "daemon-reload")
+        ctl(bed, "site", "enable")
+        ctl(bed, "restart")
+        yield bed
+
+
+def send(port: int, made: Made) -> bytes:
+    """The whole reply, empty if the connection was only closed."""
+    parts = []
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as to:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            to.sendall(made.raw)
+            to.shutdown(socket.SHUT_WR) if made.number % 10 == 0 else None
+        with suppress(ConnectionResetError):
+            while part := to.recv(65536):
+                parts.append(part)
+    return b"".join(parts)
+
+
+def is_up(bed: Testbed) -> bool:
+    return bed.fetch(UP, "--max-time", "60").body[:4] == b"\x89PNG"
+
+
+def run(
+    bed: Testbed, seed: int, seconds: float, say: Callable[[str], None], first: int = 0
+) -> Outcome:
+    """Send requests for so long. Raises AssertionError if the pool does not serve after it."""
+    port, outcome, numbers = bed.forward(), Outcome(), itertools.count(first)
+    end, lock = time.monotonic() + seconds, threading.Lock()
+
+    def client() -> None:
+        while time.monotonic() < end:
+            with lock:
+                made = make(seed, next(numbers))
+            try:
+                reply = send(port, made)
+                status = reply[9:12].decode("ascii", "replace") or "none"
+            except TimeoutError:
+                reply, status = b"", "timeout"
+            with lock:
+                outcome.sent[status] += 1
+                # What a request itself said may come back; not so what it did not know.
+                if any(word in reply and word not in made.raw for word in TOLD):
+                    outcome.told.append(made)
+                if outcome.sent.total() % 1000 == 0:
+                    say(f"{outcome.sent.total()} requests: {dict(outcome.sent)}")
+
+    threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_for(lambda: is_up(bed), "the pool serves", 120)
+    return outcome
+
+
+def describe(made: Made) -> str:
+    return f"seed {made.seed}, number {made.number}:\n{made.raw!r}"
