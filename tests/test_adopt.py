@@ -298,7 +298,12 @@ def test_more_of_the_environment_is_kept_and_the_rest_is_told(ready: Testbed) ->
         "EnvironmentFile=-/etc/qgis/more\nNice=5\n"
     )
     by_hand(ready, 2, service=SERVICE.replace("[Service]\n", f"[Service]\n{more}"))
-    put(ready, "/etc/qgis/more", "QGIS_SERVER_WMS_MAX_WIDTH=1234\n")
+    # Where the sandbox shows nothing unless it is told to.
+    ready.run("mkdir", "--mode=755", "/home/gis")
+    ready.run("cp", "-r", "/srv/maps", "/home/gis/maps")
+    project = "/home/gis/maps/world.qgz"
+    more = f"QGIS_SERVER_WMS_MAX_WIDTH=1234\nQGIS_PROJECT_FILE={project}\n"
+    put(ready, "/etc/qgis/more", more)
     install(ready)
     ready.run("systemctl", "disable", "qgis-server@1.socket")
     said = ctl(ready, "adopt")
@@ -307,7 +312,11 @@ def test_more_of_the_environment_is_kept_and_the_rest_is_told(ready: Testbed) ->
         variables = ready.out("cat", f"/proc/{main_pid(ready, n)}/environ").split("\0")
         assert {"QGIS_SERVER_WMS_MAX_WIDTH=1234", "LC_ALL=C.UTF-8"} < {*variables}
         assert "QGIS_SERVER_SHOW_GROUP_SEPARATOR=1" in variables
-        assert "QGIS_PROJECT_FILE=/srv/maps/world.qgz" in variables
+        assert f"QGIS_PROJECT_FILE={project}" in variables
+    assert 'data_folders = ["/srv", "/home/gis/maps"]' in text(
+        ready, "/etc/qgis-server/server.auto.toml"
+    )
+    is_served(ready, MAP)
     # What was disabled stays so.
     assert enabled(ready) == [2]
     assert "disabled by hand: instance 1" in ctl(ready, "apply")

@@ -16,6 +16,7 @@ from testbed import Testbed
 SETTINGS = "/etc/qgis-server/server.toml"
 AUTO = "/etc/qgis-server/server.auto.toml"
 ENV = "/etc/qgis-server/env"
+SERVER = "http://127.0.0.1/qgis-server"
 BROKEN = '/bin/sh -c "echo broken; exit 3"'
 DROPIN = "/etc/systemd/system/qgis-server@1.{kind}.d/own.conf"
 
@@ -69,7 +70,17 @@ def setting(text: str) -> str:
     return f"echo '{text}' >>{SETTINGS}; qgis-serverctl apply"
 
 
-RESTORED = f"sed -i '/^project/d; /^instan/d; /^warm/d' {SETTINGS}; qgis-serverctl apply"
+RESTORED = (
+    f"sed -i '/^project/d; /^instan/d; /^warm/d; /_folders/d' {SETTINGS}; qgis-serverctl apply"
+)
+CREDENTIALS = "/etc/qgis-server/credentials"
+AWAY = f"{SERVER}?MAP=/srv/maps/away.qgs&SERVICE=WMS&REQUEST=GetCapabilities"
+EDIT = f"{SERVER}?MAP=/srv/edit/world.qgz&SERVICE=WFS&VERSION=1.1.0&REQUEST=Transaction"
+DELETE = (
+    '<Transaction service="WFS" version="1.1.0" xmlns="http://www.opengis.net/wfs"><Delete '
+    'typeName="countries"><Filter xmlns="http://www.opengis.net/ogc"><FeatureId '
+    'fid="countries.1"/></Filter></Delete></Transaction>'
+)
 
 CASES = (
     Case(
@@ -176,6 +187,46 @@ CASES = (
         "monitor-down", "warning",
         "systemctl stop qgis-server-monitor; rm /run/qgis-server-systemd/monitor.json",
         "qgis-server-monitor.service",
+    ),
+    Case(
+        "project-outside", "error",
+        f"install -D -m 644 /srv/maps/world.qgz /opt/p.qgz; {setting('project = \"/opt/p.qgz\"')}",
+        "/opt/p.qgz", mends=setting('data_folders = ["/srv", "/opt"]'), after=RESTORED,
+    ),
+    Case(
+        "folder-missing", "warning", setting('data_folders = ["/srv", "/data"]'), "/data",
+        mends="mkdir /data && qgis-serverctl restart", after=f"{RESTORED}; rmdir /data",
+    ),
+    Case(
+        "sandbox-variable", "error", f"mkdir /data; echo QGIS_PLUGINPATH=/data >>{ENV}", ENV,
+        mends=f"sed -i /^QGIS_PLUGINPATH/d {ENV}; rmdir /data; qgis-serverctl apply",
+        says="where workers may not look",
+    ),
+    Case(
+        "sandbox-folder", "warning",
+        "cp /srv/maps/world_map.gpkg /opt; sed s,./world_map.gpkg,/opt/world_map.gpkg, "
+        f"/srv/maps/second.qgs >/srv/maps/away.qgs; curl --silent '{AWAY}'", SETTINGS,
+        mends=setting('data_folders = ["/srv", "/opt"]') + f"; curl --silent '{AWAY}'",
+        after=f"{RESTORED}; rm /srv/maps/away.qgs /opt/world_map.gpkg",
+        says="Cannot open /opt/world_map.gpkg",
+    ),
+    Case(
+        "sandbox-read-only", "warning",
+        f"cp -r /srv/maps /srv/edit; chown -R qgis-server /srv/edit; curl --silent '{EDIT}' "
+        f"--header 'Content-Type: text/xml' --data '{DELETE}'", SETTINGS,
+        mends=setting('writable_folders = ["/srv/edit"]'), after=f"{RESTORED}; rm -r /srv/edit",
+    ),
+    Case(
+        "secret-in-environment", "warning", f"echo PGPASSWORD=secret >>{ENV}", ENV,
+        mends=f"sed -i /^PGPASSWORD/d {ENV}; qgis-serverctl apply",
+    ),
+    Case(
+        "secret-exposed", "error", f"install -m 644 /dev/null {CREDENTIALS}/other",
+        f"{CREDENTIALS}/other", after=f"rm {CREDENTIALS}/other",
+    ),
+    Case(
+        "secret-unreadable", "error", f"install -m 600 /dev/null {CREDENTIALS}/master-password",
+        f"{CREDENTIALS}/master-password", after=f"rm {CREDENTIALS}/master-password",
     ),
     Case(
         "pending", "warning", f"echo 'instances = 3' >>{SETTINGS}", SETTINGS, after=RESTORED

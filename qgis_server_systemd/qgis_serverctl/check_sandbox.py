@@ -32,7 +32,12 @@ WRITTEN = ("QGIS_AUTH_DB_DIR_PATH", "QGIS_SERVER_CACHE_DIRECTORY")
 WRITTEN_FILES = ("QGIS_SERVER_LOG_FILE",)
 """Those that workers write to: folders, and files that they make in one."""
 
-READ_ONLY = re.compile(r"read-only file system|readonly database|read-only (?:mode|database)", re.I)
+READ_ONLY = re.compile(
+    r"read-only file system|readonly database|read-only (?:mode|database)"
+    # All that QGIS 3.40 says.
+    r"|no capabilities to do wfs changes",
+    re.I,
+)
 NO_NETWORK = re.compile(
     r"address family not supported|network is unreachable|could not create socket"
     r"|could not translate host name|host \S+ not found|network error",
@@ -60,7 +65,7 @@ def check_journal(package: Package, settings: Settings, lines: Iterable[str]) ->
             remedy = 'set system_calls, for instance to ["@resources"]'
             found["sandbox-system-call", ""] = line, remedy
         elif LOST.search(line):
-            for path in PATH.findall(line):
+            for path in (word.rstrip(".") for word in PATH.findall(line)):
                 if os.path.exists(path) and not sandbox.sees(package, settings, path):
                     folder = os.path.dirname(path)
                     remedy = f'add "{folder}" to data_folders'
