@@ -340,9 +340,7 @@ def _contradictions(site: Site) -> Iterator[tuple[tuple[str, ...], str, str]]:
         yield ("nginx", "tls_key"), "nginx.tls_key needs nginx.tls_certificate", ""
     one, two = package.url_prefix, package.projects_prefix
     if f"{two}/".startswith(f"{one}/") or one.startswith(f"{two}/"):
-        what = (
-            f"package.url_prefix {one} and projects_prefix {two} are the same, or one in the other"
-        )
+        what = f"package.url_prefix {one} and package.projects_prefix {two} are not apart"
         yield ("package", "projects_prefix"), what, ""
     limits = site.defaults
     if limits.stop_timeout <= limits.request_timeout:

@@ -156,6 +156,11 @@ QGIS_SERVER_CACHE_SIZE = "a\\nb"
         ("[package\n", "site.toml:1: Expected ']'"),
         ('[package]\nname = "a', "site.toml:2: Unterminated string"),
         ("package = 3", "site.toml:1: package = 3 is not a table (write [package])"),
+        ("[package]\nsockets = '/srv/run'", "is not /run, or a folder below it"),
+        (
+            "[package]\nurl_prefix = '/qgis'",
+            "package.url_prefix /qgis and package.projects_prefix /qgis are not apart",
+        ),
         ("[nginx]\ntls_key = '/k'", "site.toml:2: nginx.tls_key needs nginx.tls_certificate"),
         ("[nginx]\ntls_certificate = '/c'", "needs nginx.tls_key and nginx.server_names"),
         ("[settings]\nkill_timeout = 9", "kill_timeout = 9 is not above request_timeout = 300"),
@@ -360,6 +365,8 @@ def test_what_a_site_says_is_in_its_package(full: site.Site, tmp_path: Path) -> 
     unit = (root / "usr/lib/systemd/system/qgis-server@.service").read_text()
     assert "\nUser=acme\nGroup=gis\n" in unit
     assert "\nExecStart=/opt/qgis/bin/qgis_mapserv.fcgi\n" in unit
+    # Else the workers would not see it.
+    assert "\nBindReadOnlyPaths=-/opt/qgis\n" in unit
     socket = (root / "usr/lib/systemd/system/qgis-server@.socket").read_text()
     assert "\nListenStream=/run/acme/qgis-server-%i.sock\n" in socket
     assert (debian / "acme-server.sysusers").read_text().splitlines() == [

@@ -197,7 +197,8 @@ def test_the_diff_shows_the_site_alone(
     out = capsys.readouterr().out
     assert "# pool: qgis-server -> acme-maps\n" in out
     assert "\n+# Allowed: a number from 1 to 4096. Default: 5.\n" in out
-    assert "\n--- /dev/null\n+++ debian/root/usr/share/acme-maps-systemd/defaults.toml\n" in out
+    assert "\n+++ debian/root/usr/share/acme-maps-systemd/defaults.toml\n" in out
+    assert "\n+backlog = 5\n" in out
     # What is merely called otherwise is not listed again.
     assert "acme-maps-wake.service" not in out
     assert not Path("rendered").exists()

@@ -23,6 +23,7 @@ group = "gis"
 [settings]
 instances = 1
 backlog = 7
+map_parameter = true
 [files]
 "/usr/lib/city/qgis_mapserv.fcgi" = "program"
 """

@@ -53,7 +53,7 @@ def check_credentials(host: Host) -> Iterator[Finding]:
                 "secret-exposed",
                 "others than root and the workers may read or change it",
                 str(file),
-                f"chown root:{package.user} {file} && chmod {own} {file}",
+                f"chown root:{package.group} {file} && chmod {own} {file}",
             )
     wanted = [package.service_file, package.master_password]
     questions = [Question(str(path), "r") for path in map(host.path, wanted) if path.exists()]
@@ -62,7 +62,7 @@ def check_credentials(host: Host) -> Iterator[Finding]:
             "secret-unreadable",
             "workers can't read it",
             question.path,
-            f"chgrp {package.user} {Path(question.path)} && chmod 640 {question.path}",
+            f"chgrp {package.group} {Path(question.path)} && chmod 640 {question.path}",
         )
 
 
