@@ -461,6 +461,13 @@ def test_map_is_a_choice_and_stays_in_the_folders(bed: Testbed) -> None:
     assert heard(bed) == ""
 
 
+def test_a_folder_that_is_taken_back_is_gone_from_running_workers(bed: Testbed) -> None:
+    with settings(bed, "map_parameter = true", f'data_folders = ["/srv", "{OUTSIDE}"]'):
+        assert TITLE.encode() in by_map(bed, OTHER).body
+        before = workers(bed)
+    assert not set(before) & set(workers(bed))
+
+
 def test_without_a_stray_link_the_landing_page_is_there(bed: Testbed) -> None:
     assert fetch(bed, f"http://127.0.0.1{PLAIN}/index.json").status == 200
 

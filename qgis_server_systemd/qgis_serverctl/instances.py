@@ -152,6 +152,12 @@ def definition_files(host: Host, unit: Mapping[str, str]) -> list[str]:
     return [file for file in found if file and file not in handed_over]
 
 
+def definition_folders(host: Host) -> list[str]:
+    """Where a drop-in that is no longer there has left its trace."""
+    folders = (host.path(file).parent for file in host.package.dropins)
+    return sorted({str(each if each.exists() else each.parent) for each in folders})
+
+
 def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
     """Look at all enabled or loaded instances and at `candidates`."""
     pool = host.package.pool
@@ -160,6 +166,7 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
     up = {name: unit for name, unit in shown.items() if unit.get("ActiveState") == "active"}
     known = definition.load(host) if up else {}
     definitions, outdated = {}, set()
+    folders = definition_folders(host)
     for name, unit in shown.items():
         files = definition_files(host, unit)
         now = definition.digest(files)
@@ -167,7 +174,7 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
         # One that systemd or the administrator started is not on record, but its
         # definition is unchanged if a sibling was started by the same.
         by = known.get(name, now if now in known.values() else None)
-        changed = definition.newest_change(files)
+        changed = definition.newest_change([*files, *folders])
         # What does not run yet will start by the definition as it is now.
         if name in up and definition.is_outdated(started, changed, now, by):
             outdated.add(name)
