@@ -73,6 +73,8 @@ class ListOf:
 
 def _name(value: object) -> str:
     found = text(value)
+    if not re.fullmatch(poolname.SHAPE, found):
+        raise ValueError
     if fault := poolname.fault(found):
         raise ValueError(f"it {fault}")
     return found
