@@ -27,6 +27,8 @@ from pool import (
 )
 from testbed import Testbed
 
+pytestmark = pytest.mark.either
+
 SOCKET = """\
 [Unit]
 Description=QGIS Server Listen Socket (instance %i)
@@ -216,7 +218,6 @@ def test_a_package_that_goes_again_leaves_it_as_it_was(handmade: Testbed) -> Non
     is_served(handmade)
 
 
-@pytest.mark.either
 @pytest.mark.parametrize(
     "where", ["/etc/nginx/sites-available/qgis-server", "/etc/nginx/conf.d/qgis-server.conf"]
 )
@@ -290,7 +291,6 @@ def test_adopting_loses_no_request(ready: Testbed, count: int) -> None:
     nginx_is_content(ready)
 
 
-@pytest.mark.either
 def test_more_of_the_environment_is_kept_and_the_rest_is_told(ready: Testbed) -> None:
     ready.boot()
     more = (
@@ -328,7 +328,6 @@ def other_socket(bed: Testbed) -> None:
     bed.run("systemctl", "start", f"qgis-server@{COUNT}.socket")
 
 
-@pytest.mark.either
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -358,7 +357,6 @@ BROKEN_SECOND = (
 )
 
 
-@pytest.mark.either
 @pytest.mark.parametrize(
     ("broken", "unit", "restarted"),
     [(BROKEN_TRIAL, "qgis-server@adopt", 0), (BROKEN_SECOND, "qgis-server@2", 2)],
@@ -389,7 +387,6 @@ def test_everything_is_put_back_if_a_worker_does_not_come_up(
     assert SHADOWED in ctl(handmade, "apply")
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("moment", ["enable", "restart"])
 def test_cut_off_a_second_run_finishes(handmade: Testbed, moment: str) -> None:
     """Killed after the files have changed, or while workers are being restarted."""
@@ -417,7 +414,6 @@ def test_cut_off_a_second_run_finishes(handmade: Testbed, moment: str) -> None:
     assert (backup / f"{UNITS[1:]}/qgis-server@.service").read_text() == SERVICE
 
 
-@pytest.mark.either
 def test_a_copy_of_a_unit_is_no_foreign_pool(server: Testbed) -> None:
     """What systemctl edit --full makes: it is told, and the pool is managed on."""
     unit = text(server, "/usr/lib/systemd/system/qgis-server@.service")
@@ -434,7 +430,6 @@ def test_a_copy_of_a_unit_is_no_foreign_pool(server: Testbed) -> None:
     )
 
 
-@pytest.mark.either
 def test_in_an_image_that_is_not_booted(suite: str, at_rest: Testbed) -> None:
     with Testbed(suite, like=at_rest) as bed:
         done = bed.chroot("apt-get", "--yes", "install", DEB, env=OFFLINE)

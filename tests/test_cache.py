@@ -20,6 +20,8 @@ from testbed import Reply, Testbed
 from qgis_server_systemd.worker_plugin import fresh, generations
 from qgis_server_systemd.worker_plugin.generations import Generations
 
+pytestmark = pytest.mark.either
+
 TOML = "etc/qgis-server/server.toml"
 UNIT = "qgis-server-cache.service"
 COUNT = 2

@@ -15,6 +15,8 @@ from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import MAX_INSTANCES
 from qgis_server_systemd.render import render_debian
 
+pytestmark = pytest.mark.either
+
 NAME = "qgis-server-systemd"
 HINT = "run: qgis-serverctl site enable [--project FILE]"
 CAPABILITIES = (
@@ -155,7 +157,6 @@ def test_a_preseeded_server_serves_at_once(ready: Testbed) -> None:
     assert status(ready)["nginx"]["site"] is None
 
 
-@pytest.mark.either
 def test_the_site_waits_for_nginx(ready: Testbed) -> None:
     ready.boot()
     preseed(ready, "site", "true")
@@ -179,7 +180,6 @@ def test_the_site_waits_until_nginx_is_set_up(ready: Testbed) -> None:
     nginx_is_content(ready)
 
 
-@pytest.mark.either
 def test_an_image_gets_the_site_too(ready: Testbed) -> None:
     line = f"{NAME} {NAME}/site boolean true"
     ready.chroot("sh", "-c", f"echo {line} | debconf-set-selections")
@@ -188,7 +188,6 @@ def test_an_image_gets_the_site_too(ready: Testbed) -> None:
     assert is_served(ready)
 
 
-@pytest.mark.either
 def test_the_site_stays_wanted_while_another_is_in_its_place(ready: Testbed) -> None:
     ready.boot()
     install(ready, "nginx", package=False)
@@ -204,7 +203,6 @@ def test_the_site_stays_wanted_while_another_is_in_its_place(ready: Testbed) -> 
     assert is_served(ready)
 
 
-@pytest.mark.either
 def test_an_invalid_number_is_told_and_not_used(ready: Testbed) -> None:
     ready.boot()
     for answer in ("lots", "0", "513", "-1", "99999999999999999999"):
@@ -220,7 +218,6 @@ def test_an_invalid_number_is_told_and_not_used(ready: Testbed) -> None:
 # ---- Answers and what the administrator did since
 
 
-@pytest.mark.either
 def test_an_answer_is_followed_once(server: Testbed, newer_package: Path) -> None:
     preseed(server, "instances", "3")
     apt(server, "install", "--reinstall", DEB)
@@ -247,7 +244,6 @@ def test_an_answer_is_followed_once(server: Testbed, newer_package: Path) -> Non
     assert known(server)["instances"] == "1"
 
 
-@pytest.mark.either
 def test_the_settings_file_wins_over_any_answer(server: Testbed) -> None:
     settings = server.root / "etc/qgis-server/server.toml"
     text = settings.read_text() + "instances = 1\n"
@@ -265,7 +261,6 @@ def test_the_settings_file_wins_over_any_answer(server: Testbed) -> None:
     assert settings.read_text() == text
 
 
-@pytest.mark.either
 def test_a_site_of_the_administrator_is_left_alone(server: Testbed) -> None:
     ctl(server, "site", "enable")
     apt(server, "install", "--reinstall", DEB)
@@ -290,7 +285,6 @@ def test_a_site_of_the_administrator_is_left_alone(server: Testbed) -> None:
     nginx_is_content(server)
 
 
-@pytest.mark.either
 def test_settings_with_a_mistake_stop_no_question(server: Testbed) -> None:
     server.run("sh", "-c", "echo 'instanzes = 1' >>/etc/qgis-server/server.toml")
     preseed(server, "instances", "3")
@@ -305,7 +299,6 @@ def test_settings_with_a_mistake_stop_no_question(server: Testbed) -> None:
 # ---- Somebody answers
 
 
-@pytest.mark.either
 def test_questions_in_french_on_a_terminal(server: Testbed) -> None:
     module = server.root / "root/perl/Text/Iconv.pm"
     module.parent.mkdir(parents=True)
@@ -319,7 +312,6 @@ def test_questions_in_french_on_a_terminal(server: Testbed) -> None:
     assert is_served(server)
 
 
-@pytest.mark.either
 def test_an_old_answer_given_anew_counts(server: Testbed) -> None:
     preseed(server, "instances", "3")
     reconfigure(server)
@@ -334,7 +326,6 @@ def test_an_old_answer_given_anew_counts(server: Testbed) -> None:
     assert sockets(server) == [path(n) for n in range(1, cores + 1)]
 
 
-@pytest.mark.either
 def test_questions_while_installing(ready: Testbed) -> None:
     ready.boot()
     said = on_a_terminal(ready, f"dpkg --install {DEB}", "2", "yes", DEBIAN_PRIORITY="low")

@@ -182,6 +182,7 @@ def reexec(bed: Testbed) -> None:
         bed.run("systemctl", "daemon-reexec")
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("work", [restart, scale])
 def test_what_the_package_does_costs_no_request_and_none_waits_for_a_cold_worker(
     victim: Testbed, work: Callable[[Testbed], None]
@@ -205,6 +206,7 @@ def test_a_reload_beside_costs_no_request(victim: Testbed, work: Callable[[Testb
     assert pids(victim) == before
 
 
+@pytest.mark.either
 def test_a_restart_of_all_at_once_costs_no_request(victim: Testbed) -> None:
     """Requests wait meanwhile, as the look at cold workers notices."""
     use(victim)
@@ -217,6 +219,7 @@ def test_a_restart_of_all_at_once_costs_no_request(victim: Testbed) -> None:
     assert not set(before.values()) & set(pids(victim).values())
 
 
+@pytest.mark.either
 def test_a_stop_waits_for_a_reply_that_is_being_written(victim: Testbed) -> None:
     """NGINX is stopped meanwhile, so that the worker can't write on."""
     use(victim)
@@ -311,6 +314,7 @@ def test_a_request_that_crashes_its_worker_ends_two_at_most(victim: Testbed) -> 
     unharmed(result)
 
 
+@pytest.mark.either
 def test_a_post_that_crashes_its_worker_ends_one(victim: Testbed) -> None:
     use(victim)
     before = pids(victim)
@@ -392,6 +396,7 @@ def test_saturation_kills_nobody(victim: Testbed) -> None:
     assert len(result["failed"]) < result["sent"]
 
 
+@pytest.mark.either
 def test_without_the_monitor_no_request_fails(victim: Testbed) -> None:
     use(victim)
     unit = "qgis-server-monitor.service"
@@ -411,6 +416,7 @@ def test_without_the_monitor_no_request_fails(victim: Testbed) -> None:
 # ---- A worker that leaks
 
 
+@pytest.mark.either
 def test_a_worker_that_leaks_is_restarted_between_requests(victim: Testbed) -> None:
     use(victim, memory_recycle='"500M"')
     before, since = pids(victim), now(victim)
@@ -470,6 +476,7 @@ BEGINNINGS = (
 )
 
 
+@pytest.mark.either
 def test_slow_clients_hold_no_worker(victim: Testbed) -> None:
     """They connect and send nothing, a part of the headers, or a part of a body."""
     use(victim)
@@ -488,6 +495,7 @@ def test_slow_clients_hold_no_worker(victim: Testbed) -> None:
         slow.stdin.close()
 
 
+@pytest.mark.either
 def test_a_client_that_hangs_up_holds_a_worker_for_its_own_request_alone(victim: Testbed) -> None:
     use(victim)
     wait_for(lambda: is_idle(victim), "nothing is left to do")
@@ -552,6 +560,7 @@ def gaps(bed: Testbed, instance: int, since: str) -> list[float]:
     return [late - early for early, late in itertools.pairwise(times)]
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("fault", [display, library, environment])
 def test_what_keeps_workers_from_starting_makes_requests_wait(
     victim: Testbed, fault: Callable[[Testbed], Callable[[], None]]
@@ -587,6 +596,7 @@ def test_what_keeps_workers_from_starting_makes_requests_wait(
 # ---- Packages; these leave another version behind
 
 
+@pytest.mark.either
 def test_a_reinstallation_and_an_upgrade_cost_no_request(
     victim: Testbed, newer_package: Path
 ) -> None:

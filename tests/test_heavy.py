@@ -30,6 +30,8 @@ from qgis_server_systemd.qgis_serverctl import heavy
 from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import Settings
 
+pytestmark = pytest.mark.either
+
 SHARED = "/run/qgis-server.sock"
 TOML = "etc/qgis-server/server.toml"
 HTTP = "etc/nginx/conf.d/qgis-server.conf"

@@ -29,6 +29,8 @@ from pool import (
 from steps import kill_at, prepare
 from testbed import SUITES, Testbed
 
+pytestmark = pytest.mark.either
+
 NAME = "qgis-server-systemd"
 NEWER = "/root/newer.deb"
 STATE = "var/lib/qgis-server-systemd/state.json"
@@ -215,7 +217,6 @@ def test_upgrade_killed_at_each_step(quick: Testbed) -> None:
         assert "MAX_THREADS=2" in (quick.root / "etc/qgis-server/env").read_text()
 
 
-@pytest.mark.either
 def test_remove_killed_at_each_step(quick: Testbed) -> None:
     """Thought better of it: the package is installed again."""
     cores = cpus_of_init(quick)
@@ -225,7 +226,6 @@ def test_remove_killed_at_each_step(quick: Testbed) -> None:
         is_whole(quick, cores)
 
 
-@pytest.mark.either
 def test_apply_killed_at_each_step(quick: Testbed) -> None:
     """Growing and shrinking; then apply alone mends, as it does at the next boot."""
     cores = cpus_of_init(quick)
@@ -240,7 +240,6 @@ def test_apply_killed_at_each_step(quick: Testbed) -> None:
     is_whole(quick, cores)
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("count", [1, 2], ids=["spare", "sibling"])
 def test_a_roll_killed_at_each_step(quick: Testbed, count: int) -> None:
     """New definitions of sockets and workers; apply brings them up one after another."""
@@ -258,7 +257,6 @@ def test_a_roll_killed_at_each_step(quick: Testbed, count: int) -> None:
         is_whole(quick, count)
 
 
-@pytest.mark.either
 def test_the_site_killed_at_each_step(quick: Testbed) -> None:
     verbs = ("enable", "disable")
     welcome = quick.root / "etc/nginx/sites-enabled/default"
@@ -294,7 +292,6 @@ def fill(bed: Testbed, folder: str) -> None:
     bed.run("sh", "-c", script, folder)
 
 
-@pytest.mark.either
 def test_a_full_disk(quick: Testbed) -> None:
     for name in ("/var/lib/qgis-server-systemd", "/run/qgis-server-systemd", "/etc/qgis-server"):
         print(name)
@@ -323,7 +320,6 @@ def is_full(bed: Testbed, folder: str) -> None:
     is_whole(bed, cores)
 
 
-@pytest.mark.either
 def test_etc_is_read_only(quick: Testbed) -> None:
     cores = cpus_of_init(quick)
     quick.run("qgis-serverctl", "apply", "--instances", str(cores))
@@ -359,7 +355,6 @@ def stub(bed: Testbed, verb: str, what: str) -> None:
     file.chmod(0o755)
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("how", ["fails", "hangs"])
 def test_systemctl_lets_down(quick: Testbed, how: str) -> None:
     # Patience costs a test only time.
@@ -393,7 +388,6 @@ def lets_down(bed: Testbed, verb: str, how: str) -> None:
     is_whole(bed, counts[1])
 
 
-@pytest.mark.either
 def test_systemd_itself_hangs(quick: Testbed) -> None:
     """dpkg goes on after a bounded time, and says what is left to do."""
     cores = cpus_of_init(quick)

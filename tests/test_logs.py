@@ -6,8 +6,11 @@ from __future__ import annotations
 import re
 import shlex
 
+import pytest
 from pool import MAP, ctl, is_served, wait_for
 from testbed import Testbed
+
+pytestmark = pytest.mark.either
 
 BAD = MAP.replace("world.qgz", "nonsense.qgs")
 

@@ -37,6 +37,8 @@ from pool import (
 )
 from testbed import Testbed
 
+pytestmark = pytest.mark.either
+
 SHARED = "/run/qgis-server.sock"
 TOML = "etc/qgis-server/server.toml"
 UNITS = "etc/systemd/system"

@@ -22,6 +22,8 @@ from pool import (
 )
 from testbed import Testbed
 
+pytestmark = pytest.mark.either
+
 WORLD = "/srv/maps/world.qgz"
 SETTINGS = "etc/qgis-server/server.toml"
 ROLLING = "/run/qgis-server-systemd/rolling.json"

@@ -25,6 +25,8 @@ from pool import (
 )
 from testbed import Testbed
 
+pytestmark = pytest.mark.either
+
 NEWER = "/root/newer.deb"
 SLOW = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=9000&HEIGHT=9000").replace(
     "LAYERS=countries", "LAYERS=countries,states_provinces,countries,states_provinces"
@@ -67,7 +69,6 @@ def test_everything_changes_and_no_request_fails(
     assert "# Newer." in (server.root / "etc/nginx/snippets/qgis-server.conf").read_text()
 
 
-@pytest.mark.either
 def test_a_reinstall_that_changes_nothing_restarts_nothing(server: Testbed) -> None:
     before = [main_pid(server, n) for n in (1, 2)]
     apt(server, "install", "--reinstall", "/root/package.deb")
@@ -114,7 +115,6 @@ def test_a_changed_environment_is_applied_one_worker_after_the_other(server: Tes
     assert "nothing to do" in ctl(server, "apply")
 
 
-@pytest.mark.either
 def test_a_roll_stops_where_a_worker_does_not_come_up(server: Testbed) -> None:
     ctl(server, "apply", "--instances", "3")
     before = {n: main_pid(server, n) for n in (1, 2, 3)}
