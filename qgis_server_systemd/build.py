@@ -121,10 +121,12 @@ def build(output: Path, suite: str | None = None, site: Path | None = None) -> l
 
 def deliver(files: list[Path], output: Path) -> list[Path]:
     """Copy all of them beside, then rename: the temporary folder may be another file
-    system, and another build may have the same output folder."""
+    system, and another build may have the same output folder. The .changes, which names
+    the others, comes last."""
     with tempfile.TemporaryDirectory(prefix=".new-", dir=output) as folder:
         beside = [Path(shutil.copyfile(file, Path(folder) / file.name)) for file in files]
-        return [file.replace(output / file.name) for file in beside]
+        last = sorted(beside, key=lambda file: file.suffix == ".changes")
+        return [file.replace(output / file.name) for file in last]
 
 
 def command(args: argparse.Namespace) -> int:

@@ -73,6 +73,8 @@ class ListOf:
 
 def _name(value: object) -> str:
     found = text(value)
+    if not re.fullmatch(poolname.SHAPE, found):
+        raise ValueError
     if fault := poolname.fault(found):
         raise ValueError(f"it {fault}")
     return found
@@ -121,6 +123,7 @@ HOST = Pattern(
     r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", 253,
     "other letters are written as in DNS: xn--…",
 )  # fmt: skip
+PREFIX = WordOr("auto", Pattern(r"(/[A-Za-z0-9_-]+)+", 100, "other signs are NGINX's own"))
 _ACCOUNT = Pattern(r"(?!root$)[a-z_][a-z0-9_-]{0,30}", 31)
 
 
@@ -229,14 +232,14 @@ class Identity:
     )
     url_prefix: str = setting(
         "auto",
-        WordOr("auto", Pattern(r"(/[A-Za-z0-9_-]+)+", 100, "other signs are NGINX's own")),
+        PREFIX,
         allowed='"auto" or a path of letters, digits, - and _, such as "/maps"',
         help='Where in URLs QGIS Server is. "auto" is /NAME.',
         example='"/maps"',
     )
     projects_prefix: str = setting(
         "auto",
-        WordOr("auto", Pattern(r"(/[A-Za-z0-9_-]+)+", 100, "other signs are NGINX's own")),
+        PREFIX,
         allowed='"auto" or a path of letters, digits, - and _, such as "/city"',
         help=(
             'What comes before the name of a project in its URL. "auto" is /NAME-projects; of\n'

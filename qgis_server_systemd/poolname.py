@@ -21,10 +21,14 @@ FOREIGN = ("debian", "systemd", "www")
 """First words of users, units and folders of Debian's own, such as www-data."""
 
 
+SHAPE = r"[a-z][a-z0-9]*(-[a-z0-9]+)+"
+"""A regular expression for two words or more."""
+
+
 def fault(name: str) -> str:
     """Why a pool can't be called so; empty if it can."""
     words = name.split("-")
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)+", name):
+    if not re.fullmatch(SHAPE, name):
         return "is not two or more words of small letters and digits with dashes between them"
     if len(name) > LONGEST:
         return f"has more than {LONGEST} letters"

@@ -15,7 +15,8 @@ from typing import Any
 import crossplane
 
 from qgis_server_systemd.identity import Identity
-from qgis_server_systemd.qgis_serverctl import environment_file, nginx, recipe
+from qgis_server_systemd.qgis_serverctl import environment_file, nginx, recipe, survey
+from qgis_server_systemd.qgis_serverctl.host import Host
 from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.site import Site
 from qgis_server_systemd.stdeb_commands import lay_over
@@ -102,6 +103,19 @@ def scripts(debian: Path, site: Site) -> list[Path]:
     return [debian / f"{site.package.name}.{end}" for end in ends]
 
 
+def with_dropins(debian: Path, site: Site) -> Path:
+    """A folder with the units as they are on a server: with what the settings change."""
+    copies = debian.parent / "units"
+    shutil.rmtree(copies, ignore_errors=True)
+    shutil.copytree(debian / "root/usr/lib/systemd/system", copies)
+    for made in survey.generated(Host(site.package, debian / "root"), site.defaults):
+        dropin = Path(made.file)
+        if made.text is not None and dropin.suffix == ".conf":
+            (copies / dropin.parent.name).mkdir(exist_ok=True)
+            (copies / dropin.parent.name / dropin.name).write_text(made.text)
+    return copies
+
+
 def complaints(debian: Path, site: Site) -> list[str]:
     """What programs say of the files that they read."""
     said = []
@@ -109,7 +123,8 @@ def complaints(debian: Path, site: Site) -> list[str]:
         done = subprocess.run(["sh", "-n", script], capture_output=True, text=True)
         said += done.stderr.splitlines()
     if shutil.which("systemd-analyze"):
-        files = [str(unit) for unit in units(debian / "root") if unit.suffix != ".conf"]
+        copies = with_dropins(debian, site)
+        files = [str(unit) for unit in sorted(copies.iterdir()) if unit.is_file()]
         done = subprocess.run(
             ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *files],
             capture_output=True, text=True,
@@ -140,6 +155,8 @@ def check(site: Site, folder: Path, suite: Suite = ANY) -> None:
     assert told["0.Maintainer"] == site.identity.maintainer
     synopsis, _, _ = told["1.Description"].partition("\n")
     assert synopsis.replace("${}", "$") == site.identity.synopsis
+    directives(nginx.location_text(package, site.defaults, checks_end=True))
+    directives(nginx.server_text(package, site.defaults))
     (project,) = (
         block["block"]
         for block in directives(generated(site))

@@ -17,14 +17,15 @@ import pytest
 from allpairspy import AllPairs
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from site_checks import build_quickly, check
+from site_checks import build_quickly, check, complaints
 from site_checks import parameters as parameters_of
 
 from qgis_server_systemd import quoting
 from qgis_server_systemd.qgis_serverctl import environment_file
 from qgis_server_systemd.qgis_serverctl.declaration import as_toml
+from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.schema import site_schema
-from qgis_server_systemd.site import TABLES, examine, load
+from qgis_server_systemd.site import TABLES, Site, examine, load
 from qgis_server_systemd.suites import ANY, SUITES
 
 Values = Mapping[str, Any]
@@ -140,6 +141,17 @@ def test_cases_are_built(tmp_path: Path) -> None:
         assert names >= {*site.files, f"/usr/sbin/{site.package.command}"}
         built += 1
     assert built
+
+
+def test_a_mistake_in_what_settings_change_in_units_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "qgis_server_systemd.qgis_serverctl.sandbox.lines", lambda *_, **__: ["X=1"]
+    )
+    render_debian(tmp_path / "debian")
+    (said,) = complaints(tmp_path / "debian", Site())
+    assert "10-settings.conf:3: Unknown key" in said
 
 
 # ---- Hostile values
