@@ -316,7 +316,7 @@ def test_more_of_the_environment_is_kept_and_the_rest_is_told(ready: Testbed) ->
     assert 'data_folders = ["/srv", "/home/gis/maps"]' in text(
         ready, "/etc/qgis-server/server.auto.toml"
     )
-    is_served(ready, MAP)
+    is_served(ready)
     # What was disabled stays so.
     assert enabled(ready) == [2]
     assert "disabled by hand: instance 1" in ctl(ready, "apply")

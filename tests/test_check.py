@@ -73,6 +73,7 @@ def setting(text: str) -> str:
 RESTORED = (
     f"sed -i '/^project/d; /^instan/d; /^warm/d; /_folders/d' {SETTINGS}; qgis-serverctl apply"
 )
+AWAY_TOO = '"/opt/p.qgz"'
 CREDENTIALS = "/etc/qgis-server/credentials"
 AWAY = f"{SERVER}?MAP=/srv/maps/away.qgs&SERVICE=WMS&REQUEST=GetCapabilities"
 EDIT = f"{SERVER}?MAP=/srv/edit/world.qgz&SERVICE=WFS&VERSION=1.1.0&REQUEST=Transaction"
@@ -190,7 +191,7 @@ CASES = (
     ),
     Case(
         "project-outside", "error",
-        f"install -D -m 644 /srv/maps/world.qgz /opt/p.qgz; {setting('project = \"/opt/p.qgz\"')}",
+        "install -D -m 644 /srv/maps/world.qgz /opt/p.qgz; " + setting(f"project = {AWAY_TOO}"),
         "/opt/p.qgz", mends=setting('data_folders = ["/srv", "/opt"]'), after=RESTORED,
     ),
     Case(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -102,19 +101,14 @@ def test_a_body_and_a_header_have_a_length(bed: Testbed) -> None:
 
 def test_a_client_has_a_rate_of_its_own(bed: Testbed) -> None:
     url = f"{WORLD}&SERVICE=WMS&REQUEST=GetCapabilities"
-    several = "http://127.0.0.1/qgis-server?SERVICE=x&N=[1-40]"
-    said = bed.out(
-        "curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}\\n",
-        "--header", "X-Forwarded-For: 192.0.2.206", several,
-    )  # fmt: skip
-    found = Counter(said.split())
-    assert found["429"] > 20, found
-    assert found.total() - found["429"] >= 10, "what comes within five seconds may come at once"
-    assert ask(bed, url, client="192.0.2.206").status == 429
+    # Only the entry that the proxy itself wrote counts: these are one client.
+    several = f"{BASE}?SERVICE=x&N=[1-20]"
+    first, second = ("X-Forwarded-For: 192.0.2.1, 192.0.2.206", "X-Forwarded-For: 192.0.2.206")
+    how = ("--silent", "--output", "/dev/null", "--write-out", "%{http_code}\\n", "--header")
+    said = bed.out("curl", *how, first, several, "--next", *how, second, several).split()
+    assert said[:10].count("429") == 0, "what comes within five seconds may come at once"
+    assert said[20:].count("429") > 10, said
     assert ask(bed, url, client="192.0.2.207").status == 200
-    # Only the proxy's own entry counts.
-    forged = ("--header", "X-Forwarded-For: 192.0.2.208, 192.0.2.206")
-    assert bed.fetch(url, *forged).status == 429
 
 
 def test_a_client_has_so_many_requests_in_the_making(bed: Testbed) -> None:
