@@ -24,7 +24,7 @@ from .lock import locked
 from .log import Failure, die, note, warn
 from .settings import as_toml
 from .state import State
-from .survey import auto_file, folders_dropin, is_overruled, load_settings
+from .survey import auto_file, generated, is_overruled, load_settings
 
 READ = ("QGIS_PROJECT_FILE", "QGIS_AUTH_PASSWORD_FILE", "QGIS_PLUGINPATH")
 WRITTEN = ("QGIS_AUTH_DB_DIR_PATH", "QGIS_SERVER_CACHE_DIRECTORY", "QGIS_SERVER_LOG_FILE")
@@ -63,10 +63,11 @@ def prepare(host: Host, found: shadows.Shadows) -> Journal:
         answer=None,
     )
     more = folders(host, environment(host, journal))
-    if more:
-        settings = load_settings(host, more).settings
-        # The trial worker needs it, before the settings are applied.
-        dropins[package.folders_dropin] = folders_dropin(host, settings) or ""
+    # The trial worker needs these, before the settings are applied.
+    needed = (package.folders_dropin, package.worker_file)
+    for made in generated(host, load_settings(host, more).settings):
+        if made.file in needed and made.text is not None:
+            dropins[made.file] = made.text
     return replace(journal, dropins=dropins, folders=more)
 
 

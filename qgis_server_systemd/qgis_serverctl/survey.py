@@ -108,10 +108,6 @@ def _dropin(host: Host, section: str, lines: Iterable[str]) -> str | None:
     return "\n".join([head, f"[{section}]", *changed]) + "\n"
 
 
-def folders_dropin(host: Host, settings: Settings) -> str | None:
-    return _dropin(host, "Service", sandbox.folders(settings))
-
-
 def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
     """The files made of the settings, but for NGINX's."""
     package, usual = host.package, Settings()
@@ -136,7 +132,9 @@ def generated(host: Host, settings: Settings) -> tuple[plan.Generated, ...]:
         plan.Generated(shared, _dropin(host, "Socket", backlog), "sockets"),
         plan.Generated(package.queue_dropin, queue_dropin(host, settings), "queue"),
         plan.Generated(workers, _dropin(host, "Service", confined), "workers"),
-        plan.Generated(package.folders_dropin, folders_dropin(host, settings), "workers"),
+        plan.Generated(
+            package.folders_dropin, _dropin(host, "Service", sandbox.folders(settings)), "workers"
+        ),
         plan.Generated(package.worker_file, warmed, ""),
         plan.Generated(package.cache_mark, "" if settings.caches else None, ""),
     )
