@@ -56,7 +56,11 @@ def main() -> int:
     if args.show:
         sys.stdout.buffer.write(make(*args.show).raw)
         return 0
-    results = [fuzz(suite, args.seconds, args.seed) for suite in args.suite or SUITES]
+    try:
+        results = [fuzz(suite, args.seconds, args.seed) for suite in args.suite or SUITES]
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
     return 0 if all(results) else 1
 
 
