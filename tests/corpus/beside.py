@@ -96,6 +96,9 @@ def settle(bed: Testbed) -> None:
     append(
         bed, PER_REQUEST, [f"fastcgi_param {name} {value};" for name, value in LOOKED_UP.items()]
     )
+    # A client may name by MAP what a setting names.
+    stored = "postgresql:?service=corpus&schema=public&project=stored"
+    append(bed, SETTINGS, [f'named_projects = ["stored={stored}"]'])
     append(bed, SETTINGS, [f'writable_folders = ["{FOLDER}/edit-a"]'])
     ctl(bed, "apply")
 
