@@ -333,6 +333,10 @@ def reached(bed: Testbed, name: str) -> int:
 def old_is_kept(bed: Testbed) -> str:
     """By NGINX, and loaded by each worker. Returns the generation."""
     former = link(bed, PROJECT)
+    if titles(bed, PROJECT) == {"Old"}:
+        # Else nothing tells whether a worker has the new file, or the same of before.
+        write(bed, "Former")
+        wait_for(lambda: titles(bed, PROJECT) == {"Former"}, "every worker has it", timeout=15)
     write(bed, "Old")
     wait_for(lambda: titles(bed, PROJECT) == {"Old"}, "every worker has it", timeout=15)
     wait_for(lambda: link(bed, PROJECT) not in (None, former), "it is kept", timeout=15)
