@@ -137,15 +137,14 @@ def wanted(
 
 
 def make_indices(
-    state: Path, former: Path, suite: str, packages: list[Offer], called: Settings
+    state: Path, formers: list[Path], suite: str, packages: list[Offer], called: Settings
 ) -> None:
     """By apt-ftparchive, which exits with 0 also where it has left something out."""
     dists = state / "dists" / suite
     for folder in (*(f"binary-{each}" for each in ARCHITECTURES), "source"):
         (dists / "main" / folder).mkdir(parents=True)
-        by_hash = former / "dists" / suite / "main" / folder / "by-hash"
-        if by_hash.is_dir():
-            shutil.copytree(by_hash, dists / "main" / folder / "by-hash")
+    for former in formers:
+        keep_by_hash(former / "dists" / suite, dists)
     with tempfile.TemporaryDirectory(prefix="qgis-server-systemd-") as work:
         for name, is_source in (("binaries", False), ("sources", True)):
             listed = sorted(o.path for o in packages if (o.architecture == "source") == is_source)
@@ -153,13 +152,24 @@ def make_indices(
         conf = environment(HERE / "templates").get_template("apt-ftparchive.conf")
         file = Path(work, "conf")
         text = conf.render(
-            state=state, work=work, suite=suite, settings=called, states=KEPT_STATES,
+            state=state, work=work, suite=suite, settings=called,
             architectures=ARCHITECTURES,
         )  # fmt: skip
         file.write_text(text, "utf-8")
         ftparchive("generate", os.fspath(file), cwd=state)
         release = ftparchive("-c", os.fspath(file), "release", f"dists/{suite}", cwd=state)
         (dists / "Release").write_text(release, "utf-8")
+
+
+def keep_by_hash(former: Path, dists: Path) -> None:
+    """For clients that have read the former Release."""
+    release = former / "Release"
+    named = re.findall(r"^ (\w+) ", release.read_text("utf-8"), re.M) if release.exists() else []
+    for file in former.glob("main/*/by-hash/SHA256/*"):
+        if file.name in named:
+            to = dists / file.relative_to(former)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, to)
 
 
 def ftparchive(*arguments: str, cwd: Path) -> str:
@@ -177,8 +187,8 @@ def make_state(
     repository: Repository, hold: dict[str, list[Offer]], keys: list[str], called: Settings
 ) -> Path:
     """All that is made from the packages, beside the current state. Raises Failure."""
-    number = repository.number()
-    state, former = repository.state(number + 1), repository.state(number)
+    state = repository.state(repository.number() + 1)
+    formers = repository.kept()[1 - KEPT_STATES :]
     state.mkdir()
     (state / "pool").symlink_to("../../pool")
     public = state / f"{called.name}.asc"
@@ -186,7 +196,7 @@ def make_state(
     env = environment(HERE / "templates")
     for suite, packages in hold.items():
         note(f"indexing and signing {suite}")
-        make_indices(state, former, suite, packages, called)
+        make_indices(state, formers, suite, packages, called)
         signing.sign(state / "dists" / suite / "Release", keys, public)
         sources = env.get_template("repository.sources").render(settings=called, suite=suite)
         (state / f"{called.name}-{suite}.sources").write_text(sources, "utf-8")
