@@ -4,8 +4,10 @@ refused, or cut off at any rename."""
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
+import html
 import json
 import os
 import re
@@ -16,6 +18,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pool import (
+    allow_map,
+    ctl,
+    install,
+    is_served,
+    load,
+    main_pid,
+    nginx_is_content,
+    settled,
+    wait_for,
+)
+from testbed import Testbed
 
 from qgis_server_systemd import cli, publish
 from qgis_server_systemd.repository import KEPT_STATES
@@ -411,3 +425,82 @@ def test_the_second_one_waits(shop: Shop, tmp_path: Path) -> None:
     out, err = second.communicate(timeout=60)
     assert second.returncode == 0, out + err
     assert shop.versions("trixie") == ["1.0", "2.0"]
+
+
+# ---- apt on a server
+
+
+def apt(bed: Testbed, *words: str) -> str:
+    """As an administrator does it, but that a warning is an error."""
+    done = bed.run("apt-get", "--yes", "--error-on=any", *words, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert not re.search(r"^[WEN]: ", said, re.M), said
+    return said
+
+
+def apt_refuses(bed: Testbed, reason: str, *words: str) -> None:
+    done = bed.run("apt-get", "--yes", "--error-on=any", *words, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0, said
+    assert re.search(reason, said), said
+
+
+def expired(shop: Shop) -> None:
+    args = cli.parser().parse_args(shop.arguments())
+    given = argparse.Namespace(**{**vars(args), "valid_days": -1})
+    publish.publish(shop.repo, ("bookworm", "trixie"), [shop.key], [], given)
+
+
+def test_a_server_takes_packages_from_it(
+    bed: Testbed, artifacts: list[Path], newer_package: Path, keys: tuple[str, str]
+) -> None:
+    bed.boot()
+    install(bed, "nginx", package=False)
+    shop = Shop(bed.root / "srv", keys[0])
+    url = "http://127.0.0.1:8099"
+    shop.publish(next(file for file in artifacts if file.suffix == ".changes"), url=url)
+    (bed.root / "etc/nginx/conf.d/apt.conf").write_text(
+        "server { listen 127.0.0.1:8099; root /srv/repo; index index.html; }\n"
+    )
+    nginx_is_content(bed)
+    bed.run("systemctl", "reload", "nginx")
+    # There is no network: of Debian's own packages nothing more is needed.
+    bed.run("sh", "-c", "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*")
+    allow_map(bed)
+
+    page = bed.fetch(f"{url}/").body.decode()
+    (printed,) = re.findall(r'<pre id="lines">(.*?)</pre>', page, re.S)
+    lines = html.unescape(printed).strip().splitlines()
+    assert len(lines) == 3
+    done = bed.run("bash", "-ec", "\n".join(lines))
+    assert not re.search(r"^[WEN]: ", done.stdout + done.stderr, re.M), done.stdout + done.stderr
+    apt(bed, "install", "qgis-server-systemd")
+    ctl(bed, "site", "enable")
+    is_served(bed)
+
+    # An upgrade under load.
+    shop.publish(newer_package, url=url)
+    before = main_pid(bed, 1)
+    with load(bed, clients=2) as result:
+        apt(bed, "update")
+        assert "0.1.0-2" in apt(bed, "upgrade")
+        wait_for(lambda: settled(bed), "the roll is through", timeout=180)
+    assert result["failed"] == []
+    assert result["sent"] > 0
+    assert main_pid(bed, 1) != before
+    is_served(bed)
+
+    # Whatever is not what was signed is refused.
+    (deb,) = shop.repo.glob("pool/main/q/*/*-2_all.deb")
+    good = deb.read_bytes()
+    deb.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    apt_refuses(bed, "Hash Sum mismatch", "download", "qgis-server-systemd")
+    deb.write_bytes(good)
+    apt(bed, "download", "qgis-server-systemd")
+    Shop(shop.folder, keys[1]).publish(url=url)
+    apt_refuses(bed, "NO_PUBKEY|[Mm]issing key", "update")
+    expired(shop)
+    apt_refuses(bed, "is expired", "update")
+    shop.publish("--valid-days", "7", url=url)
+    apt(bed, "update")
