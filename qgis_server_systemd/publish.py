@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
@@ -187,6 +188,7 @@ def make_state(
     repository: Repository, hold: dict[str, list[Offer]], keys: list[str], called: Settings
 ) -> Path:
     """All that is made from the packages, beside the current state. Raises Failure."""
+    another_second(repository.state(repository.number()))
     state = repository.state(repository.number() + 1)
     formers = repository.kept()[1 - KEPT_STATES :]
     state.mkdir()
@@ -210,6 +212,14 @@ def make_state(
         if left_out := {offer.path for offer in packages} - indexed[suite].keys():
             die(f"apt-ftparchive left out {', '.join(sorted(left_out))}", hint="build them again")
     return state
+
+
+def another_second(former: Path) -> None:
+    """HTTP tells files apart by their seconds: who has read the former InRelease would get
+    "not modified" for one of the same second."""
+    newest = max((file.stat().st_mtime for file in former.glob("dists/*/InRelease")), default=0)
+    while int(time.time()) == int(newest):
+        time.sleep(0.1)
 
 
 def lines(called: Settings) -> str:
