@@ -136,9 +136,9 @@ def placed(files: list[Path], suites: tuple[str, ...]) -> dict[str, dict[str, Of
                 refuse(part, at[part.path].file)
         fitting = [suite for suite in suites if offer.fits(suite)]
         if not fitting:
+            said = f" for {offer.distribution}" if offer.distribution else ""
             die(
-                f"{offer.parts[0].file}: version {offer.version} of {offer.distribution or 'it'}"
-                f" is not for {', '.join(suites)}",
+                f"{offer.parts[0].file}: {offer.version}{said} is not for {', '.join(suites)}",
                 hint="name its suite with --suite, or build it for this one",
             )
         for suite in fitting:

@@ -41,10 +41,14 @@ NEEDED = {
 ORIGIN = "qgis-server-systemd"
 
 
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("a number from 1 on")
+def number(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"a number from {least} on")
     return int(text)
+
+
+def positive(text: str) -> int:
+    return number(text, 1)
 
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:
@@ -60,8 +64,8 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     add("--url", help="where clients get it; needed at first, as with the next three")
     add("--origin", help=f"who publishes (default: {ORIGIN})")
     add("--label", help="what it is called (default: the origin)")
-    add("--valid-days", type=positive, metavar="N",
-        help="clients refuse what was signed longer ago (default: no limit)")
+    add("--valid-days", type=number, metavar="N",
+        help="clients refuse what was signed longer ago (default: 0, no limit)")
     add("--keep", type=positive, metavar="N",
         help="remove all but so many versions of each package (default: keep all)")
     add("--print-commands", action="store_true",
@@ -259,6 +263,8 @@ def publish(
             repository.sweep()
             try:
                 hold = wanted(repository, given, args.keep)
+                if not hold:
+                    die(f"{folder}: there is nothing to sign", hint="name .changes files")
                 for offer in (offer for some in given.values() for offer in some.values()):
                     repository.check(offer)
                 for offer in (offer for some in given.values() for offer in some.values()):

@@ -193,4 +193,5 @@ class Repository:
         os.replace(beside, file)
 
     def _sync(self) -> None:
-        subprocess.run(["sync", "--file-system", self.folder], check=True)
+        if subprocess.run(["sync", "--file-system", self.folder]).returncode != 0:
+            die(f"{self.folder}: can't be brought to the disk")

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,8 +287,9 @@ def refused(shop: Shop, capsys: pytest.CaptureFixture[str], *given: str | Path) 
 def test_refusals(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = pack(tmp_path, "1.0~deb12u1")
     said = refused(shop, capsys, "--suite", "trixie", good)
-    assert "version 1.0~deb12u1 of it is not for trixie (name its suite" in said
+    assert ": 1.0~deb12u1 is not for trixie (name its suite" in said
     assert "is not for" in refused(shop, capsys, pack(tmp_path, "1.0~deb11u1"))
+    assert "there is nothing to sign" in refused(shop, capsys)
     shop.publish(good)
     assert "same version and other bytes" in refused(
         shop, capsys, pack(tmp_path, "1.0~deb12u1", "y")
@@ -299,7 +301,9 @@ def test_refusals(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert f"{bad}: " in refused(shop, capsys, bad)
     newer = pack(tmp_path, "2.0")
     listing = changes(tmp_path, "trixie", newer)
-    assert "is not for bookworm" in refused(shop, capsys, "--suite", "bookworm", listing)
+    assert "2.0 for trixie is not for bookworm" in refused(
+        shop, capsys, "--suite", "bookworm", listing
+    )
     newer.write_bytes(b"changed")
     assert "is not what acme_trixie.changes lists" in refused(shop, capsys, listing)
     newer.unlink()
@@ -409,6 +413,52 @@ def test_killed_before_there_is_any(shop: Shop, tmp_path: Path) -> None:
     assert at > 5
     assert shop.is_whole()
     assert not [*shop.repo.rglob("*.new")]
+
+
+def test_who_reads_meanwhile_finds_all_that_is_named(shop: Shop, tmp_path: Path) -> None:
+    shop.publish(pack(tmp_path, "1.0"))
+    suite, done, problems, count = shop.repo / "dists/trixie", threading.Event(), [], 0
+    newer = [pack(tmp_path, f"1.{n}") for n in range(1, 5)]
+
+    def read() -> None:
+        nonlocal count
+        while not done.is_set():
+            index: Path | None = None
+            for digest, name in re.findall(
+                r"^ ([0-9a-f]{64}) +\d+ (main/binary-amd64/.*)$",
+                (suite / "InRelease").read_text(),
+                re.M,
+            ):
+                index = (suite / name).parent / "by-hash/SHA256" / digest
+                try:
+                    text = index.read_bytes()
+                    if name.endswith("Packages"):
+                        for path in re.findall(r"^Filename: (.*)$", text.decode(), re.M):
+                            (shop.repo / path).read_bytes()
+                except OSError as error:
+                    problems.append(str(error))
+            count += 1
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for file in newer:
+        shop.publish(file, "--keep", "1")
+    done.set()
+    thread.join()
+    assert problems == []
+    assert count > 10
+
+
+def test_a_package_of_one_architecture(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.publish(pack(tmp_path, "1.0", architecture="arm64"))
+    assert shop.versions("trixie", "arm64") == ["1.0"]
+    assert shop.versions("trixie") == []
+    unknown = pack(tmp_path, "2.0", architecture="m68k")
+    assert "left out pool/main/a/acme-maps/acme-maps-systemd_2.0_m68k.deb" in refused(
+        shop, capsys, unknown
+    )
 
 
 def test_the_second_one_waits(shop: Shop, tmp_path: Path) -> None:
