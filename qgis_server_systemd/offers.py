@@ -84,16 +84,20 @@ def _deb(file: Path, distribution: str) -> Offer:
     return Offer((part,), name, version, architecture, distribution)
 
 
-def _listed(file: Path, listed: list[dict[str, str]]) -> list[Path]:
+def _listed(file: Path, fields: Changes | Dsc) -> list[Path]:
     """The files that a .changes or .dsc lists; they must be what it says."""
     found = []
-    for entry in listed:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", entry["name"]):
-            die(f"{file}: lists {entry['name']!r}", hint="no Debian package has such a file")
-        part = file.parent / entry["name"]
+    try:
+        named = [(entry["name"], entry["sha256"]) for entry in fields.get("Checksums-Sha256", [])]
+    except (KeyError, TypeError):
+        named = []
+    for name, digest in named:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", name):
+            die(f"{file}: lists {name!r}", hint="no Debian package has such a file")
+        part = file.parent / name
         if not part.is_file():
             die(f"{part}: is missing", hint=f"{file.name} lists it: give the build's whole output")
-        if sha256(part) != entry["sha256"]:
+        if sha256(part) != digest:
             die(f"{part}: is not what {file.name} lists", hint="build the package again")
         found.append(part)
     if not found:
@@ -102,11 +106,18 @@ def _listed(file: Path, listed: list[dict[str, str]]) -> list[Path]:
 
 
 def _dsc(file: Path, distribution: str) -> Offer:
-    fields = Dsc(file.read_bytes())
+    fields = Dsc(_text(file))
     source, version = _word(file, "Source", fields.get("Source", "")), fields.get("Version", "")
-    files = [file, *_listed(file, fields.get("Checksums-Sha256", []))]
+    files = [file, *_listed(file, fields)]
     parts = tuple(Part(each, f"{folder(source)}/{each.name}", sha256(each)) for each in files)
     return Offer(parts, source, version, "source", distribution)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        die(f"{file}: is no text in UTF-8", hint="build the package again")
 
 
 def read(file: Path, distribution: str = "") -> list[Offer]:
@@ -119,10 +130,10 @@ def read(file: Path, distribution: str = "") -> list[Offer]:
         return [_dsc(file, distribution)]
     if file.suffix != ".changes":
         die(f"{file}: is no package", hint="give .changes, .deb or .dsc files")
-    fields = Changes(file.read_bytes())
-    parts = _listed(file, fields.get("Checksums-Sha256", []))
+    fields = Changes(_text(file))
     named = fields.get("Distribution", "")
-    return [o for part in parts if part.suffix in (".deb", ".dsc") for o in read(part, named)]
+    parts = [part for part in _listed(file, fields) if part.suffix in (".deb", ".dsc")]
+    return [offer for part in parts for offer in read(part, named)]
 
 
 def placed(files: list[Path], suites: tuple[str, ...]) -> dict[str, dict[str, Offer]]:

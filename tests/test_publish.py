@@ -33,7 +33,8 @@ from pool import (
 )
 from testbed import Testbed
 
-from qgis_server_systemd import cli, publish
+from qgis_server_systemd import cli, offers, publish
+from qgis_server_systemd.qgis_serverctl.log import Failure
 from qgis_server_systemd.repository import KEPT_STATES
 
 TOP = Path(__file__).resolve().parents[1]
@@ -324,6 +325,19 @@ def test_refusals(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         shop, capsys, "--keep", "1", "--suite", "bookworm", old
     )
     assert shop.is_whole()
+
+
+@pytest.mark.parametrize("ending", [".changes", ".dsc", ".deb", ".txt"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe", b"Source: a\nChecksums-Sha256:\n abc\n", b"Checksums-Sha256: x y z\n"],
+    ids=["empty", "no text", "cut off", "on one line"],
+)
+def test_no_packages(ending: str, content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / f"file{ending}"
+    file.write_bytes(content)
+    with pytest.raises(Failure, match=re.escape(f"{file}: ")):
+        offers.placed([file], ("trixie",))
 
 
 def test_a_folder_with_something_else_is_left_alone(
