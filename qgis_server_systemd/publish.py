@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from debian.debian_support import Version
 
@@ -39,6 +38,7 @@ NEEDED = {
     "sync": "coreutils",
 }
 ORIGIN = "qgis-server-systemd"
+URL = r"https?://(\w[\w.-]*|\[[0-9A-Fa-f:]+\])(:\d+)?(/[\w.~%+-]+)*"
 
 
 def number(text: str, least: int = 0) -> int:
@@ -101,8 +101,7 @@ def settings(former: Settings | None, args: argparse.Namespace) -> Settings:
         former = Settings(**given, name="")
     new = replace(former, **given)
     new = replace(new, url=new.url.rstrip("/"))
-    parts = urlsplit(new.url)
-    if parts.scheme not in ("http", "https") or not re.fullmatch(r"[\w.:/\[\]~%+-]+", new.url):
+    if not re.fullmatch(URL, new.url, re.A):
         die(f"--url {new.url!r}", hint="http:// or https://, without user, query and spaces")
     name = re.sub(r"[^a-z0-9]+", "-", new.origin.lower()).strip("-")
     return replace(new, name=name)
@@ -280,6 +279,8 @@ def publish(
 
 def commands(args: argparse.Namespace, suites: tuple[str, ...], keys: list[str]) -> str:
     """The same for those who have a repository of another tool."""
+    if not args.packages:
+        die("--print-commands: for which packages?", hint="name .changes files")
     called = settings(None, argparse.Namespace(**{**vars(args), "url": args.url or "http://x"}))
     fit = {suite: [] for suite in suites}  # type: dict[str, list[Path]]
     debs = {suite: [] for suite in suites}  # type: dict[str, list[Path]]

@@ -314,6 +314,8 @@ def test_refusals(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for key, value in (
         ("url", "ftp://x"),
         ("url", "http://a b"),
+        ("url", "http://["),
+        ("url", "http://"),
         ("origin", 'a"b'),
         ("label", "\n"),
     ):
