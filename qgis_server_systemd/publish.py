@@ -281,9 +281,11 @@ def commands(args: argparse.Namespace, suites: tuple[str, ...], keys: list[str])
     """The same for those who have a repository of another tool."""
     if not args.packages:
         die("--print-commands: for which packages?", hint="name .changes files")
-    called = settings(None, argparse.Namespace(**{**vars(args), "url": args.url or "http://x"}))
-    fit = {suite: [] for suite in suites}  # type: dict[str, list[Path]]
-    debs = {suite: [] for suite in suites}  # type: dict[str, list[Path]]
+    called = settings(
+        None, argparse.Namespace(**{**vars(args), "url": args.url or "https://unused"})
+    )
+    fit: dict[str, list[Path]] = {suite: [] for suite in suites}
+    debs: dict[str, list[Path]] = {suite: [] for suite in suites}
     for file in args.packages:
         for suite, some in offers.placed([file], suites).items():
             fit[suite] += [file] if some else []

@@ -105,7 +105,7 @@ class Shop:
         index = self.repo / f"dists/{suite}/main/binary-{architecture}/Packages"
         return re.findall(r"^Version: (.*)$", index.read_text(), re.M)
 
-    def is_whole(self, signed_by: str = "") -> bool:
+    def is_whole(self) -> bool:
         """All that is signed is there, and all that is indexed."""
         for suite in (self.repo / "dists").iterdir():
             verified = gpgv(self.repo / "acme.asc", suite / "InRelease")
@@ -387,7 +387,6 @@ def replace(*args):
     count -= 1
     if count == 0: os.kill(os.getpid(), signal.SIGKILL)
     true(*args)
-    if count == -1000: pass
 os.replace = replace
 code = cli.main(sys.argv[2:])
 print(count)
