@@ -7,7 +7,7 @@ from pathlib import Path
 
 import shtab
 
-from . import __version__, build, completion, explain, init, schema, tree, validate
+from . import __version__, build, completion, explain, init, publish, schema, tree, validate
 from .qgis_serverctl.log import Failure
 from .site import FILE
 from .suites import ALL, SUITES
@@ -80,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("schema", help="print a JSON schema of site.toml, for editors")
     verb.set_defaults(run=schema.command)
+
+    verb = verbs.add_parser("publish", help="put packages into a signed APT repository")
+    publish.add_arguments(verb)
     return completion.with_paths(root)
 
 
