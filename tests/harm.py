@@ -41,7 +41,7 @@ def let_go_wrong(bed: Testbed) -> None:
 
 def may_write(bed: Testbed, folder: str) -> None:
     """Let workers that start from now on write there, whatever the settings say."""
-    dropin = f"/etc/systemd/system/qgis-server@.service.d/90-{Path(folder).name}.conf"
+    dropin = f"/usr/local/lib/systemd/system/qgis-server@.service.d/{Path(folder).name}.conf"
     bed.run("install", "-D", "/dev/stdin", dropin, input=f"[Service]\nBindPaths={folder}\n")
     bed.run("systemctl", "daemon-reload")
 

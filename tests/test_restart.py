@@ -109,11 +109,12 @@ def test_restart_of_what_is_not_there_is_refused(three: Testbed) -> None:
 
 
 def test_an_instance_that_restarts_is_out_of_the_upstream(three: Testbed) -> None:
-    """Seen by a hook in the unit, while the worker is away."""
+    """Seen by a unit that the worker requires, while it is away."""
     hook = three.root / "etc/systemd/system/qgis-server@2.service.d/hook.conf"
     hook.parent.mkdir()
-    hook.write_text(
-        "[Service]\nExecStartPre=+/bin/cp /etc/nginx/conf.d/qgis-server.conf /root/seen\n"
+    hook.write_text("[Unit]\nRequires=hook.service\nAfter=hook.service\n")
+    (three.root / "etc/systemd/system/hook.service").write_text(
+        "[Service]\nType=oneshot\nExecStart=cp /etc/nginx/conf.d/qgis-server.conf /root/seen\n"
     )
     try:
         three.run("systemctl", "daemon-reload")
