@@ -48,7 +48,7 @@ def allow_map(bed: Testbed) -> None:
 def install(bed: Testbed, *more: str, package: bool = True, maps: bool = True) -> str:
     """apt install, in a booted testbed; returns what it said. `maps`: with the setting
     map_parameter."""
-    if maps:
+    if maps and package:
         allow_map(bed)
     names = [DEB, *more] if package else list(more)
     return apt(bed, "install", "--no-install-recommends", *names)
