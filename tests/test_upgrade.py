@@ -28,7 +28,7 @@ from testbed import Testbed
 pytestmark = pytest.mark.either
 
 NEWER = "/root/newer.deb"
-SLOW = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=9000&HEIGHT=9000").replace(
+SLOW = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=8192&HEIGHT=8192").replace(
     "LAYERS=countries", "LAYERS=countries,states_provinces,countries,states_provinces"
 )
 
