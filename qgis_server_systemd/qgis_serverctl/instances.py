@@ -152,6 +152,13 @@ def definition_files(host: Host, unit: Mapping[str, str]) -> list[str]:
     return [file for file in found if file and file not in handed_over]
 
 
+def started(unit: Mapping[str, str]) -> float:
+    """When it took its definition, on the clock of time.monotonic(): a service, when its process
+    was forked, which may be well before systemd calls it active."""
+    forked = int(unit.get("ExecMainStartTimestampMonotonic") or 0)
+    return (forked or int(unit.get("ActiveEnterTimestampMonotonic") or 0)) / 1e6
+
+
 def definition_folders(host: Host) -> list[str]:
     """Where a drop-in that is no longer there has left its trace."""
     folders = (host.path(file).parent for file in host.package.dropins)
@@ -170,13 +177,14 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
     for name, unit in shown.items():
         files = definition_files(host, unit)
         now = definition.digest(files)
-        started = int(unit.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
+        since = started(unit)
         # One that systemd or the administrator started is not on record, but its
         # definition is unchanged if a sibling was started by the same.
         by = known.get(name, now if now in known.values() else None)
         changed = definition.newest_change([*files, *folders])
         # What does not run yet will start by the definition as it is now.
-        if name in up and definition.is_outdated(started, changed, now, by):
+        runs = name in up or int(unit.get("MainPID") or 0) > 0
+        if runs and definition.is_outdated(since, changed, now, by):
             outdated.add(name)
             # Else its siblings that are up to date would vouch for it.
             definitions[name] = by or ""
