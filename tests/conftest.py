@@ -13,7 +13,7 @@ from types import FrameType
 
 import pytest
 from newer import build_newer
-from pool import install, put_package, serving_bed
+from pool import installed_bed, put_package, serving_bed
 from testbed import SUITES, Testbed, children, unwind_on_termination
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -127,11 +127,7 @@ def ready(bed: Testbed, package: Path) -> Testbed:
 @pytest.fixture(scope="session")
 def installed(suite: str, package: Path) -> Iterator[Testbed]:
     """A server with the package and NGINX, at rest: what others begin with."""
-    with Testbed(suite) as testbed:
-        put_package(testbed, package)
-        testbed.boot()
-        install(testbed, "nginx")
-        testbed.shutdown()
+    with installed_bed(suite, package) as testbed:
         yield testbed
 
 

@@ -55,6 +55,17 @@ def install(bed: Testbed, *more: str, package: bool = True, maps: bool = True) -
 
 
 @contextmanager
+def installed_bed(suite: str, package: Path, *, maps: bool = True) -> Iterator[Testbed]:
+    """A server with the package and NGINX, at rest: what others begin with."""
+    with Testbed(suite) as bed:
+        put_package(bed, package)
+        bed.boot()
+        install(bed, "nginx", maps=maps)
+        bed.shutdown()
+        yield bed
+
+
+@contextmanager
 def serving_bed(installed: Testbed) -> Iterator[Testbed]:
     """A booted server with the package, NGINX and the ready site, made of one without."""
     with Testbed(installed.suite, like=installed) as bed:

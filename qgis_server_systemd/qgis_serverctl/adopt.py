@@ -27,7 +27,7 @@ from .state import State
 from .survey import auto_file, generated, is_overruled, load_settings
 
 READ = ("QGIS_PROJECT_FILE", "QGIS_AUTH_PASSWORD_FILE", "QGIS_PLUGINPATH")
-WRITTEN = ("QGIS_AUTH_DB_DIR_PATH", "QGIS_SERVER_CACHE_DIRECTORY", "QGIS_SERVER_LOG_FILE")
+WRITTEN = (*check_sandbox.WRITTEN, *check_sandbox.WRITTEN_FILES)
 """Variables whose paths the workers' new user must reach."""
 
 

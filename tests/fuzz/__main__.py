@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pool import install, put_package
-from testbed import SUITES, Testbed
+from pool import installed_bed
+from testbed import SUITES
 
 from qgis_server_systemd.build import build
 
@@ -32,14 +32,12 @@ def fuzz(suite: str, seconds: float, seed: int) -> bool:
     with tempfile.TemporaryDirectory(prefix="qgis-server-systemd-fuzz-") as folder:
         package = next(file for file in build(Path(folder)) if file.suffix == ".deb")
         say(f"{suite}, seed {seed}, {seconds:.0f} s")
-        with Testbed(suite) as installed:
-            put_package(installed, package)
-            installed.boot()
-            install(installed, "nginx", maps=False)
-            installed.shutdown()
-            with target_bed(installed) as bed:
-                outcome = run(bed, seed, seconds, say)
-                restarts = bed.out("systemctl", "show", "--property=NRestarts", "qgis-server@*")
+        with (
+            installed_bed(suite, package, maps=False) as installed,
+            target_bed(installed) as bed,
+        ):
+            outcome = run(bed, seed, seconds, say)
+            restarts = bed.out("systemctl", "show", "--property=NRestarts", "qgis-server@*")
     for made in outcome.told:
         say(f"TOLD what it must not: {describe(made)}")
     say(f"{suite}: {outcome.sent.total()} requests: {dict(outcome.sent)}; {restarts.split()}")
