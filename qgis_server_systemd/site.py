@@ -170,7 +170,9 @@ class _Reader:
             try:
                 found[key] = known[key].parse(value)
             except ValueError as error:
-                self.note(path, _refusal(".".join(path), value, known[key].allowed), str(error))
+                self.note(
+                    path, _refusal(".".join(path), value, known[key].allowed), _short(str(error))
+                )
         return found
 
     def environment(self, values: Mapping[str, Any]) -> dict[str, str]:
@@ -196,8 +198,11 @@ class _Reader:
 
 def _shown(value: object) -> str:
     """A value in a message: in one line that is not too long, and prints."""
-    whole = as_toml(value)
-    printed = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in whole)
+    return _short(as_toml(value))
+
+
+def _short(text: str) -> str:
+    printed = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
     return printed if len(printed) <= 120 else printed[:117] + "..."
 
 

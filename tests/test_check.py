@@ -218,6 +218,11 @@ CASES = (
         mends=setting('writable_folders = ["/srv/edit"]'), after=f"{RESTORED}; rm -r /srv/edit",
     ),
     Case(
+        "system-call-unknown", "error",
+        f"""echo 'system_calls = ["@resources", "@resource", "frob"]' >>{SETTINGS}""", SETTINGS,
+        mends=f"sed -i /^system_calls/d {SETTINGS}", says="@resource, frob ",
+    ),
+    Case(
         "secret-in-environment", "warning", f"echo PGPASSWORD=secret >>{ENV}", ENV,
         mends=f"sed -i /^PGPASSWORD/d {ENV}; qgis-serverctl apply",
     ),

@@ -246,7 +246,7 @@ def test_completion_in_bash(tmp_path: Path) -> None:
         [sys.executable, "-m", "qgis_server_systemd", "--print-completion", "bash"],
         capture_output=True, text=True, check=True, cwd=HERE.parent,
     )  # fmt: skip
-    verbs = {"build", "render", "init", "validate", "explain", "schema"}
+    verbs = {"build", "render", "init", "validate", "explain", "schema", "publish"}
     assert verbs == completed(done.stdout, "qgis-server-systemd", "")
     assert completed(done.stdout, "qgis-server-systemd", "build", "--suite", "") == {*SUITES, "all"}
     assert completed(done.stdout, "qgis-server-systemd", "explain", "backl") == {"backlog"}

@@ -226,6 +226,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example("package.description", "", "a\n\n.b\n${x}\n [Unit]", False)
 @example("environment.ACME", "", "%i \" ' \\ ` $x #", False)
 @example("environment.GDAL_CACHEMAX", "", "%i \" ' \\ ` ; } #", False)
+@example("settings.trusted_proxies", "", "x" * 600, True)
+@example("settings.system_calls", "", "x" * 600, True)
+@example("settings.system_calls", "", "frobnicate", True)
 def test_a_hostile_value_is_refused_or_kept(
     folder: Path, key: str, start: str, value: str, in_list: bool
 ) -> None:

@@ -132,6 +132,20 @@ def check_folders(package: Package, settings: Settings) -> Iterator[Finding]:
             )
 
 
+def check_system_calls(host: Host, settings: Settings) -> Iterator[Finding]:
+    """systemd passes over names that it doesn't know, with a line in the journal."""
+    if not settings.system_calls:
+        return
+    known = host.command("systemd-analyze", "syscall-filter").stdout.split()
+    if known and (unknown := sorted({*settings.system_calls} - {*known})):
+        yield error(
+            "system-call-unknown",
+            f"systemd doesn't know {', '.join(unknown)} (setting system_calls)",
+            f"{host.package.etc}/server.toml",
+            "see systemd-analyze syscall-filter for the names",
+        )
+
+
 def since(package: Package, facts: Facts) -> float:
     """Seconds ago that the oldest worker started: what was wrong before may have been
     mended. Without workers, an hour."""
@@ -146,6 +160,7 @@ def check(host: Host, facts: Facts) -> Iterator[Finding]:
     if settings is None:
         return
     yield from check_folders(package, settings)
+    yield from check_system_calls(host, settings)
     text = read_or_none(host.path(f"{package.etc}/env")) or ""
     yield from check_environment(package, settings, environment_file.read(text)[0])
     ask = ("journalctl", f"--unit={package.pool}@*.service", f"--lines={LINES}", "--output=cat")

@@ -88,7 +88,7 @@ def _folders(value: object) -> tuple[str, ...]:
 
 
 def _system_call(value: str) -> str:
-    if not re.fullmatch(r"@?[a-z][a-z0-9_-]*", value):
+    if not re.fullmatch(r"@?[a-z][a-z0-9_-]{0,63}", value):
         raise ValueError
     return value
 
