@@ -21,6 +21,7 @@ from qgis_server_systemd.qgis_serverctl.host import Host
 from qgis_server_systemd.qgis_serverctl.log import Failure
 from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import SETTINGS
+from qgis_server_systemd.qgis_serverctl.site import address
 from qgis_server_systemd.qgis_serverctl.survey import generated, load_settings
 from qgis_server_systemd.qgis_variables import VARIABLES
 from qgis_server_systemd.render import render_debian
@@ -362,6 +363,7 @@ def test_what_a_site_says_is_in_its_package(full: site.Site, tmp_path: Path) -> 
         assert f"\n{line}\n" in f"\n{control}", line
     assert max(map(len, control.partition("Description")[2].splitlines())) <= 80
     assert (debian / "acme-server.postinst").is_file()
+    assert address(Host(full.package, root)) == "https://maps.acme.example"
     unit = (root / "usr/lib/systemd/system/qgis-server@.service").read_text()
     assert "\nUser=acme\nGroup=gis\n" in unit
     assert "\nExecStart=/opt/qgis/bin/qgis_mapserv.fcgi\n" in unit

@@ -17,26 +17,23 @@ BESIDE = """
 [package]
 name = "qgis-server-city"
 url_prefix = "/maps"
-qgis_binary = "/usr/lib/city/qgis_mapserv.fcgi"
+qgis_binary = "/opt/city/bin/qgis_mapserv.fcgi"
 sockets = "/run/city"
 group = "gis"
 [settings]
 instances = 1
 backlog = 7
 map_parameter = true
-[files]
-"/usr/lib/city/qgis_mapserv.fcgi" = "program"
+[nginx]
+server_names = ["maps.acme.example"]
 """
+PROGRAM = "#!/bin/sh\nexec /usr/lib/cgi-bin/qgis_mapserv.fcgi\n"
 INSTEAD = '[package]\nbinary = "acme-server"\n[settings]\nbacklog = 9\n'
-SERVER = "server { listen 81; include snippets/qgis-server-city.conf; }\n"
-CITY = MAP.replace("127.0.0.1/qgis-server", "127.0.0.1:81/maps")
+CITY = MAP.replace("127.0.0.1/qgis-server", "maps.acme.example/maps")
 
 
 def packed(folder: Path, text: str) -> Path:
     folder.mkdir()
-    program = folder / "program"
-    program.write_text("#!/bin/sh\nexec /usr/lib/cgi-bin/qgis_mapserv.fcgi\n")
-    program.chmod(0o755)
     file = folder / "site.toml"
     file.write_text(text)
     return build_quickly(load(file), folder / "build")
@@ -62,14 +59,16 @@ def test_two_pools_at_once_and_a_package_in_the_place_of_ours(
     env.write_text(env.read_text() + "MINE=1\n")
 
     # ---- One more pool.
+    server.run("install", "-D", "/dev/stdin", "/opt/city/bin/qgis_mapserv.fcgi", input=PROGRAM)
+    server.run("tee", "--append", "/etc/hosts", input="127.0.0.1 maps.acme.example\n")
     server.put(packed(tmp_path / "beside", BESIDE), "/root/beside.deb")
     said = install(server, "/root/beside.deb", package=False)
     assert "not complete" not in said, said
     assert backlog(server, "qgis-server-cityctl") == (7, "package")
     assert (server.root / "etc/nginx/conf.d").joinpath("qgis-server-city.conf").is_file()
-    (server.root / "etc/nginx/conf.d/city-site.conf").write_text(SERVER)
+    said = server.out("qgis-server-cityctl", "site", "enable")
+    assert "http://maps.acme.example/maps/" in said
     nginx_is_content(server)
-    server.run("systemctl", "reload", "nginx")
     is_served(server)
     is_served(server, CITY)
     listening = " ".join(server.out("ss", "-lxH").split())

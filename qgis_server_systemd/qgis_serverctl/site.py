@@ -220,9 +220,18 @@ def names(host: Host, settings: Settings) -> list[str]:
     return sorted(found)
 
 
+def address(host: Host) -> str:
+    """By which the site is reached: its first name, if it has any."""
+    text = read_or_none(host.path(host.package.nginx_site)) or ""
+    names = re.findall(r"^\s*server_name\s+([\w.-]*[\w-])[\s;]", text, re.M)
+    named = next((name for name in names if name != "_"), "")
+    scheme = "https" if re.search(r"^\s*listen\s[^;#]*\bssl\b", text, re.M) else "http"
+    return f"{scheme}://{named or socket.getfqdn() or 'localhost'}"
+
+
 def announce(host: Host) -> None:
     package, settings = host.package, load_settings(host).settings
-    server = f"http://{socket.getfqdn() or 'localhost'}"
+    server = address(host)
     query = "SERVICE=WMS&REQUEST=GetCapabilities"
     print(f"landing page: {server}{package.url_prefix}/")
     if settings.project:
