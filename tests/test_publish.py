@@ -41,11 +41,12 @@ TOP = Path(__file__).resolve().parents[1]
 URL = "https://apt.acme.example/qgis"
 
 
-def make_key(home: Path, name: str) -> str:
+def make_key(home: Path, name: str, *options: str, passphrase: str = "", life: str = "-") -> str:
     """A secret key of the folder's; returns its fingerprint."""
     gpg = ["gpg", "--homedir", str(home), "--batch", "--with-colons"]
-    made = ("--pinentry-mode", "loopback", "--passphrase", "", "--quick-generate-key", name)
-    subprocess.run([*gpg, *made, "ed25519", "sign"], check=True, capture_output=True)
+    secret = ("--pinentry-mode", "loopback", "--passphrase", passphrase)
+    made = (*options, *secret, "--quick-generate-key", name, "ed25519", "sign", life)
+    subprocess.run([*gpg, *made], check=True, capture_output=True)
     listed = subprocess.run([*gpg, "--list-keys", name], check=True, capture_output=True, text=True)
     return next(line.split(":")[9] for line in listed.stdout.splitlines() if line[:4] == "fpr:")
 
@@ -327,6 +328,23 @@ def test_refusals(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         shop, capsys, "--keep", "1", "--suite", "bookworm", old
     )
     assert shop.is_whole()
+
+
+def test_a_key_that_cannot_sign(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that has expired, and one whose passphrase nobody is there to give."""
+    home = Path(os.environ["GNUPGHOME"])
+    past = ("--faked-system-time", "20200101T000000!")
+    expired = make_key(home, "expired@other.example", *past, life="1d")
+    locked = make_key(home, "locked@other.example", passphrase="secret")
+    # It has kept the passphrase.
+    subprocess.run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"], check=True)
+    shop.publish(pack(tmp_path, "1.0"))
+    for key in (expired, locked):
+        said = refused(shop, capsys, "--sign", key, pack(tmp_path, "2.0", key))
+        assert "is the key expired, or its agent locked?" in said
+        assert shop.is_whole()
 
 
 @pytest.mark.parametrize("ending", [".changes", ".dsc", ".deb", ".txt"])
