@@ -157,19 +157,24 @@ def heal(bed: Testbed, deb: str, wanted: str) -> None:
 
 
 def each_kill(
-    bed: Testbed, *commands: Sequence[str], in_turn: bool = False, fine: bool = False
+    bed: Testbed,
+    *commands: Sequence[str],
+    in_turn: bool = False,
+    fine: bool = False,
+    every: int = 1,
 ) -> Iterator[int]:
     """Kill the commands at their first step, then at their second, and so on until
     none has that many; with `in_turn` one of them at each step, if they are alike.
+    `every`: the distance between these steps.
 
     Yields the index of the command; the caller mends what it finds. A command that
     has no such step runs, too: it leads to the state that the next one starts from.
     """
-    step, killed = 0, True
+    step, turn, killed = 1 - every, -1, True
     while killed:
-        step, killed = step + 1, False
+        step, turn, killed = step + every, turn + 1, False
         for index, command in enumerate(commands):
-            if in_turn and index != (step - 1) % len(commands):
+            if in_turn and index != turn % len(commands):
                 continue
             found = kill_at(bed, step, *command, fine=fine)
             print(" ".join(command[:2]), found or f"has no step {step}", flush=True)
@@ -255,6 +260,32 @@ def test_a_roll_killed_at_each_step(quick: Testbed, count: int) -> None:
         nothing_is_half_written(quick)
         quick.run("qgis-serverctl", "apply")
         is_whole(quick, count)
+
+
+def test_a_change_of_the_queue_killed_at_every_fifth_step(quick: Testbed) -> None:
+    """There and back; apply alone completes it, whichever queue was asked for last. It has many
+    steps, and workers that really move."""
+    count, shared = 2, "/run/qgis-server.sock"
+    own = [path(n) for n in range(1, count + 1)]
+    wants = quick.root / "etc/systemd/system/qgis-server.target.wants"
+    dropin = quick.root / "etc/systemd/system/qgis-server@.service.d/10-queue.conf"
+    quick.run("qgis-serverctl", "apply", "--instances", str(count))
+    commands = [("qgis-serverctl", "queue", layout) for layout in ("shared", "per-worker")]
+    for index in each_kill(quick, *commands, in_turn=True, every=5):
+        nothing_is_half_written(quick)
+        quick.run("qgis-serverctl", "apply")
+        is_shared = status(quick)["settings"]["queue"]["value"] == "shared"
+        kind = "service" if is_shared else "socket"
+        links = {f"qgis-server@{n}.{kind}" for n in range(1, count + 1)}
+        assert {link.name for link in wants.iterdir()} == links
+        assert upstream(quick) == ([shared] if is_shared else own)
+        assert sockets(quick) == ([] if is_shared else own)
+        assert dropin.exists() == is_shared
+        assert status(quick)["pending"] == []
+        assert leftovers(quick) == ""
+        nginx_is_content(quick)
+        quick.run(*commands[index])
+    is_whole(quick, count)
 
 
 def test_the_site_killed_at_each_step(quick: Testbed) -> None:
