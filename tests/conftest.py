@@ -13,7 +13,7 @@ from types import FrameType
 
 import pytest
 from newer import build_newer
-from pool import installed_bed, put_package, serving_bed
+from pool import binary, installed_bed, put_package, serving_bed
 from testbed import SUITES, Testbed, children, unwind_on_termination
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -100,8 +100,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def package(artifacts: list[Path]) -> Path:
     """The binary package."""
-    (deb,) = (file for file in artifacts if file.suffix == ".deb")
-    return deb
+    return binary(artifacts)
 
 
 @pytest.fixture(scope="session")

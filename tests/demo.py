@@ -15,7 +15,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from pool import install, put_package
+from pool import binary, install, put_package
 from testbed import SUITES, Testbed, TestbedError
 
 from qgis_server_systemd.build import build
@@ -42,7 +42,7 @@ def own_suite() -> str:
 
 def serve(suite: str, port: int, address: str, picture: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="qgis-server-systemd-demo-") as folder:
-        package = next(file for file in build(Path(folder)) if file.suffix == ".deb")
+        package = binary(build(Path(folder)))
         say(f"starting a container with {suite}")
         with Testbed(suite) as bed:
             put_package(bed, package)

@@ -7,7 +7,7 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ use Socket;
 open(my $ready, ">", "$ENV{RUNTIME_DIRECTORY}/ready");
 while (accept(my $client, STDIN)) { close $client }
 """
+
+
+def binary(files: Iterable[Path]) -> Path:
+    """The package itself, of what a build has made."""
+    (deb,) = (file for file in files if file.suffix == ".deb")
+    return deb
 
 
 def put_package(bed: Testbed, package: Path) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from urllib.parse import quote, urljoin
 
 import pytest
+from fuzz.making import OTHER, OUTSIDE
+from fuzz.running import CANARY, target_bed
 from pool import ctl, wait_for
 from serving import (
     ADVERTISING,
@@ -37,14 +39,10 @@ from testbed import Reply, Testbed
 
 NAMED = "/qgis/world"
 PLAIN = "/qgis-server"
-OUTSIDE = "/opt/outside"
-OTHER = f"{OUTSIDE}/other.qgs"
-SECRET = "do-not-tell"
-TITLE = "Confidential"
+SECRET = TITLE = CANARY.decode()
 PORT = 8999
 REMOTE = f"http://127.0.0.1:{PORT}"
 HEARD = "/run/heard"
-AUTO = "/etc/qgis-server/server.auto.toml"
 TOML = "/etc/qgis-server/server.toml"
 
 LISTENER = f"""
@@ -91,31 +89,14 @@ def body_of(bed: Testbed, path: str, text: str) -> None:
 
 @pytest.fixture(scope="module")
 def bed(installed: Testbed) -> Iterator[Testbed]:
-    """As after README's way: maps in the package's folder, and the site. Besides, a project and
-    a secret outside."""
-    with Testbed(installed.suite, like=installed) as testbed:
-        testbed.boot()
-        testbed.run("rm", AUTO)
-        testbed.run("mkdir", OUTSIDE)
-        testbed.run("cp", "--archive", f"{MAPS}/.", PROJECTS)
-        testbed.run("cp", f"{MAPS}/world_map.gpkg", OUTSIDE)
-        text = testbed.run("cat", SECOND).stdout.replace(">Second<", f">{TITLE}<")
-        body_of(testbed, OTHER, text)
-        body_of(testbed, f"{OUTSIDE}/secret.txt", SECRET)
-        testbed.run("mkdir", "/etc/systemd/system/qgis-server@.service.d")
-        body_of(
-            testbed,
-            "/etc/systemd/system/qgis-server@.service.d/secret.conf",
-            f"[Service]\nEnvironment=SECRET_WORD={SECRET}\n",
-        )
+    """Besides, a server that listens to what workers ask for, and a print with HTML."""
+    with target_bed(installed) as testbed:
         body_of(testbed, "/root/listener.py", LISTENER)
         testbed.run("systemd-run", "--unit=listener", "python3", "/root/listener.py")
         body_of(testbed, "/etc/qgis-server/fastcgi_params", f"fastcgi_param SECRET_WORD {SECRET};")
         testbed.run("python3", "-c", PAGES, f"{PROJECTS}/world.qgz", f"{PROJECTS}/pages.qgs")
         testbed.run("chmod", "-R", "a+rX", PROJECTS)
-        testbed.run("systemctl", "daemon-reload")
-        ctl(testbed, "site", "enable")
-        ctl(testbed, "restart")
+        testbed.run("systemctl", "reload", "nginx")
         wait_for(lambda: listens(testbed, PORT), "the listener is up")
         yield testbed
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 from pool import (
     allow_map,
+    binary,
     ctl,
     install,
     is_served,
@@ -218,7 +219,7 @@ def test_the_build_output_also_for_other_tools(
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    deb = next(file for file in artifacts if file.suffix == ".deb").name
+    deb = binary(artifacts).name
     for folder in (home / ".aptly/public", other.repo):
         assert len(list(folder.rglob(deb))) == 1, folder
         assert len(list(folder.glob("dists/*/InRelease"))) == 2

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pool import installed_bed
+from pool import binary, installed_bed
 from testbed import SUITES
 
 from qgis_server_systemd.build import build
@@ -30,7 +30,7 @@ def say(text: str) -> None:
 
 def fuzz(suite: str, seconds: float, seed: int) -> bool:
     with tempfile.TemporaryDirectory(prefix="qgis-server-systemd-fuzz-") as folder:
-        package = next(file for file in build(Path(folder)) if file.suffix == ".deb")
+        package = binary(build(Path(folder)))
         say(f"{suite}, seed {seed}, {seconds:.0f} s")
         with (
             installed_bed(suite, package, maps=False) as installed,
