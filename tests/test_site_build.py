@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pool import binary
 
 from qgis_server_systemd import __version__, cli, lint
 from qgis_server_systemd.qgis_serverctl.log import Failure
@@ -108,7 +107,7 @@ def test_each_suite_has_its_version(built: list[Path]) -> None:
 
 
 def test_what_the_package_is(built: list[Path]) -> None:
-    deb = binary(built)
+    deb = next(file for file in built if file.suffix == ".deb")
     fields = ("Package", "Maintainer", "Provides", "Conflicts", "Replaces", "Description")
     said = subprocess.run(
         ["dpkg-deb", "--field", deb, *fields], capture_output=True, text=True, check=True

@@ -42,7 +42,7 @@ def prepared(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     folder = tmp_path_factory.mktemp("stand-in")
     (folder / "root/DEBIAN").mkdir(parents=True)
     (folder / "root/DEBIAN/control").write_text(STAND_IN)
-    made = ["dpkg-deb", "--build", folder / "root", folder / "stand-in.deb"]
+    made = ["dpkg-deb", "--build", f"{folder}/root", f"{folder}/stand-in.deb"]
     subprocess.run(made, check=True, capture_output=True)
     with Testbed(suite) as bed:
         bed.put(folder / "stand-in.deb", "/root/")
