@@ -2,10 +2,11 @@
 """Steady load, run inside a testbed: python3 load.py [OPTIONS] CLIENTS FILE URL...
 
 Each client sends GETs of the URLs in turn, one connection each, until FILE
-exists. With --kept N, so many more clients keep their connection; as HTTP lets
-them (RFC 9110, 9.2.2), they repeat a GET once if a connection that was used before
-is closed before the first byte of the reply. With --same, each reply must be what
-the URL gave before the load began.
+exists, with a pause in between (--pause): this is a steady load, which does not
+starve what is done meanwhile. With --kept N, so many more clients keep their
+connection; as HTTP lets them (RFC 9110, 9.2.2), they repeat a GET once if a
+connection that was used before is closed before the first byte of the reply. With
+--same, each reply must be what the URL gave before the load began.
 
 Prints JSON: how many requests, and those that failed (any status but 200, a broken
 connection, a reply that is cut off or another one), all together and for each kind
@@ -38,10 +39,11 @@ class Client:
         self.failed: list[str] = []
         self.slowest = 0.0
 
-    def run(self, stop: Path, turn: int) -> None:
+    def run(self, stop: Path, turn: int, pause: float) -> None:
         while not stop.exists():
             self.send(self.urls[turn % len(self.urls)])
             turn += 1
+            time.sleep(pause)
         self.hang_up()
 
     def hang_up(self) -> None:
@@ -130,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kept", type=int, default=0)
     parser.add_argument("--same", action="store_true")
+    parser.add_argument("--pause", type=float, default=0.03, metavar="SECONDS")
     parser.add_argument("clients", type=int)
     parser.add_argument("stop", type=Path)
     parser.add_argument("urls", nargs="+")
@@ -138,7 +141,7 @@ def main() -> None:
     single = [Client(args.urls, same, keeps=False) for _ in range(args.clients)]
     kept = [Client(args.urls, same, keeps=True) for _ in range(args.kept)]
     threads = [
-        threading.Thread(target=client.run, args=(args.stop, turn))
+        threading.Thread(target=client.run, args=(args.stop, turn, args.pause))
         for turn, client in enumerate(single + kept)
     ]
     for thread in threads:
