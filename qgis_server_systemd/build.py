@@ -14,21 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from . import sources
 from .lint import lint
 from .qgis_serverctl.log import die, note
-from .render import HERE
 from .site import load
 from .suites import chosen
 
-SOURCES = (
-    "LICENSE",
-    "MANIFEST.in",
-    "README.md",
-    "debian",
-    "pyproject.toml",
-    "qgis_server_systemd",
-    "setup.py",
-)
 NEEDED = ("dpkg-buildpackage", "dh", "dh_python3")
 
 
@@ -38,17 +29,6 @@ def check_tools() -> None:
             f"not installed: {', '.join(missing)}",
             hint="apt install build-essential debhelper dh-python po-debconf",
         )
-
-
-def copy_sources(target: Path) -> None:
-    """Copy what the package is made from into a new folder."""
-    target.mkdir()
-    for name in SOURCES:
-        source = HERE.parent / name
-        if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, target / name)
 
 
 @contextlib.contextmanager
@@ -99,7 +79,7 @@ def build(output: Path, suite: str | None = None, site: Path | None = None) -> l
     output.mkdir(parents=True, exist_ok=True)
     with unwinding(), tempfile.TemporaryDirectory(prefix="qgis-server-systemd-") as folder:
         work = Path(folder) / "source"
-        copy_sources(work)
+        sources.copy(work)
         note(f"building source and binary package{f' for {suite}' if suite else ''}")
         options = {"suite": suite, "site": site and site.absolute()}
         given = [f"--{name}={value}" for name, value in options.items() if value]

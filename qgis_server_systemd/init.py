@@ -7,8 +7,9 @@ from pathlib import Path
 from .qgis_serverctl import files
 from .qgis_serverctl.log import die
 from .qgis_variables import VARIABLES
-from .render import HERE, environment
+from .render import environment
 from .site import TABLES
+from .sources import HERE
 
 TEMPLATE = HERE / "templates" / "site.toml"
 

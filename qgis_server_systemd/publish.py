@@ -21,8 +21,9 @@ from . import offers, signing
 from .build import unwinding
 from .offers import Offer
 from .qgis_serverctl.log import die, note
-from .render import HERE, environment
+from .render import environment
 from .repository import KEPT_STATES, Repository, Settings
+from .sources import HERE
 from .suites import ALL, SUITES, chosen
 
 ARCHITECTURES = (

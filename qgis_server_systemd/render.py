@@ -20,10 +20,9 @@ from .qgis_serverctl.package import POOL, Package
 from .qgis_serverctl.settings import MAX_INSTANCES, NAMED_URL, SETTINGS, Settings, as_toml
 from .qgis_variables import VARIABLES, Variable
 from .site import Site
+from .sources import HERE, TEMPLATES, mode
 from .suites import ANY, Suite
 
-HERE = Path(__file__).resolve().parent
-TEMPLATES = HERE.parent / "debian"
 SERVER_SIDE = HERE / "qgis_serverctl"
 PLUGIN = HERE / "worker_plugin"
 
@@ -166,7 +165,7 @@ def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) ->
         file = target / named(name, package)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-        file.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+        file.chmod(mode(text))
     changelog = target / "changelog"
     text = changelog.read_text(encoding="utf-8")
     check_version(text)
@@ -184,7 +183,9 @@ def copy_server_side(target: Path, package: Package) -> None:
     )
     plugin = target / "root" / package.plugins.lstrip("/") / package.plugin
     shutil.copytree(PLUGIN, plugin, ignore=shutil.ignore_patterns("__pycache__"))
-    (plugin / "backoff.py").rename(target / "root" / package.share.lstrip("/") / "backoff")
+    backoff = target / "root" / package.share.lstrip("/") / "backoff"
+    (plugin / "backoff.py").rename(backoff)
+    backoff.chmod(0o755)
 
 
 def copy_files(target: Path, site: Site) -> None:

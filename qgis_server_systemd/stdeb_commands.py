@@ -8,7 +8,9 @@ stdeb.util.dpkg_buildpackage: that is where ours is laid over it.
 
 import contextlib
 import gzip
+import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -20,8 +22,11 @@ import stdeb.util
 from stdeb.command import bdist_deb as stock_bdist_deb
 from stdeb.command import sdist_dsc as stock_sdist_dsc
 
-from .render import TEMPLATES, render_debian
+from . import __version__
+from .qgis_serverctl.package import Package
+from .render import render_debian
 from .site import Site, load
+from .sources import TEMPLATES, mode
 from .suites import ANY, SUITES, Suite
 
 
@@ -60,17 +65,29 @@ def lay_over(debian: Path, site: Site, suite: Suite) -> None:
         os.utime(file, (date, date))
 
 
-def make_reproducible(tarball: Path, date: int) -> None:
-    """Rewrite an sdist so that it depends on its contents alone."""
+GENERATED = re.compile(r"/(PKG-INFO|setup\.cfg|[^/]+\.egg-info(/.*)?)")
+"""What setuptools adds to an sdist, below its folder."""
+
+
+def make_reproducible(tarball: Path, date: int, folder: str | None = None) -> None:
+    """Rewrite an sdist so that it depends on its contents alone. With `folder`, its only
+    folder is called so and nothing is in it that setuptools adds: each version of that has
+    other words and another name."""
     plain = tarball.with_suffix("")
     with tarfile.open(tarball) as old, tarfile.open(plain, "w", format=tarfile.GNU_FORMAT) as new:
         for member in sorted(old.getmembers(), key=lambda m: m.name):
+            _, slash, inner = member.name.partition("/")
+            if folder:
+                if GENERATED.fullmatch(slash + inner):
+                    continue
+                member.name = f"{folder}{slash}{inner}"
+            data = old.extractfile(member).read() if member.isfile() else b""  # type: ignore[union-attr]
             member.mtime = date
             member.uid = member.gid = 0
             member.uname = member.gname = "root"
-            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            member.mode = 0o755 if member.isdir() else mode(data)
             member.pax_headers = {}
-            new.addfile(member, old.extractfile(member) if member.isfile() else None)
+            new.addfile(member, io.BytesIO(data))
     with (
         plain.open("rb") as source,
         tarball.open("wb") as target,
@@ -121,7 +138,8 @@ class sdist_dsc(stock_sdist_dsc.sdist_dsc):  # type: ignore[misc]  # noqa: N801
         if self.use_premade_distfile is None:
             self.run_command("sdist")
             (name,) = self.get_finalized_command("sdist").get_archive_files()
-            make_reproducible(Path(name), changelog_date(TEMPLATES / "changelog"))
+            date = changelog_date(TEMPLATES / "changelog")
+            make_reproducible(Path(name), date, f"{Package().name}-{__version__}")
             self.use_premade_distfile = name
         suite = SUITES[self.suite] if self.suite else ANY
         site = load(Path(self.site) if self.site else None)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from qgis_server_systemd.build import copy_sources
+from qgis_server_systemd import sources
 
 ENTRY = """qgis-server-systemd (0.1.0-2) unstable; urgency=medium
 
@@ -38,7 +38,7 @@ CHANGES = {
 def build_newer(folder: Path) -> Path:
     """Build it from a changed copy of the sources; returns the binary package."""
     copy = folder / "source"
-    copy_sources(copy)
+    sources.copy(copy)
     changelog = copy / "debian/changelog"
     changelog.write_text(ENTRY + changelog.read_text())
     for name, addition in CHANGES.items():

@@ -22,6 +22,7 @@ from qgis_server_systemd.qgis_serverctl import cli as server
 from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import SETTINGS
 from qgis_server_systemd.qgis_variables import VARIABLES
+from qgis_server_systemd.sources import HERE as TOOL
 from qgis_server_systemd.suites import ANY, SUITES
 
 HERE = Path(__file__).resolve().parent
@@ -201,7 +202,7 @@ def test_text_in_a_manual_page_stays_as_it_is() -> None:
 
 
 def test_the_manual_page_of_the_build_tool_tells_of_each_option() -> None:
-    page = render.HERE / "man" / "qgis-server-systemd.1"
+    page = TOOL / "man" / "qgis-server-systemd.1"
     text = page.read_text().replace("\\-", "-")
     verbs = completion.script(tool.parser(), "bash")
     for option in set(re.findall(r"--[a-z-]+", "".join(re.findall(r"_strings=\(.*\)", verbs)))):
