@@ -5,10 +5,11 @@
 PYTHON = python3
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 
-.PHONY: help deb demo test bench fuzz clean
+.PHONY: help deb dist demo test bench fuzz clean
 
 help:
 	@echo "make deb    build the package into dist/"
+	@echo "make dist   make the tool's own wheel, sdist and Debian package in dist/"
 	@echo "make demo   serve a map from a throw-away container until Ctrl-C"
 	@echo "make test   run all tests, also in booted containers (ARGS='--suite trixie -k NAME')"
 	@echo "make bench  measure it beside the other ways to run QGIS Server (ARGS='--suite trixie')"
@@ -18,6 +19,10 @@ help:
 deb:
 	$(PYTHON) tests/prepare.py deb
 	.venv/bin/python -m qgis_server_systemd build --output dist
+
+dist:
+	$(PYTHON) tests/prepare.py dist
+	.venv/bin/python contrib/builder/make.py --output dist
 
 demo:
 	$(PYTHON) tests/prepare.py demo

@@ -26,6 +26,7 @@ PUBLISH = ("aptly", "apt-utils", "gnupg", "gpgv", "reprepro")
 NEEDED = {
     "deb": BUILD,
     "demo": BUILD + BOOT,
+    "dist": BUILD,
     "bench": BUILD + BOOT,
     "test": BUILD + BOOT + CHECK + PUBLISH,
 }
@@ -60,7 +61,7 @@ def install_python() -> None:
     python = VENV / "bin" / "python"
     steps = (
         [sys.executable, "-m", "venv", "--clear", str(VENV)],
-        [str(python), "-m", "pip", "install", "--quiet", "--editable", f"{TOP}[test]"],
+        [str(python), "-m", "pip", "install", "--quiet", "--editable", f"{TOP}[dist,test]"],
     )
     for step in steps:
         if subprocess.run(step).returncode != 0:

@@ -68,14 +68,20 @@ INSTALLED = (
 DOWNLOADED = ("nginx", "postgresql")
 # In a layer of its own, for the few tests that build and check the package inside a suite.
 TOOLS = (
+    "apt-utils",
     "autopkgtest",
     "build-essential",
     "debhelper",
     "dh-python",
     "faketime",
+    "gpg",
+    "gpgv",
     "lintian",
     "piuparts",
     "po-debconf",
+    "python3-debian",
+    "python3-jinja2",
+    "python3-setuptools",
     "schroot",
     "shellcheck",
     "zsh",
