@@ -21,8 +21,7 @@ from test_demo import bed_of, get
 from test_publish import make_key
 from testbed import Testbed
 
-from qgis_server_systemd import cli
-from qgis_server_systemd.build import copy_sources
+from qgis_server_systemd import cli, sources
 from qgis_server_systemd.qgis_serverctl import cli as server_cli
 from qgis_server_systemd.qgis_serverctl.package import Package
 
@@ -62,7 +61,7 @@ def test_each_command_is_in_a_section_that_is_run() -> None:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project, for what make leaves behind."""
     folder = tmp_path_factory.mktemp("readme") / "qgis-server-systemd"
-    copy_sources(folder)
+    sources.copy(folder)
     shutil.copy2(TOP / "Makefile", folder)
     shutil.copytree(TOP / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".venv").symlink_to(TOP / ".venv")

@@ -75,6 +75,7 @@ TOOLS = (
     "dh-python",
     "faketime",
     "gpg",
+    "gpg-agent",
     "gpgv",
     "lintian",
     "piuparts",
