@@ -325,7 +325,7 @@ def test_it_publishes_itself(workshop: Testbed, suite: str) -> None:
 
 def test_manual_page_and_completion(workshop: Testbed) -> None:
     page = workshop.chroot("man", "--pager=cat", "qgis-server-systemd", env={"MANWIDTH": "80"})
-    assert "build the package that runs QGIS Server with systemd" in words(page.stdout)
+    assert "build the package that runs QGIS Server" in words(page.stdout)
     share = workshop.root / "usr/share"
     bash = share / "bash-completion/completions/qgis-server-systemd"
     assert bash.read_text() == completion.script(cli.parser(), "bash")
