@@ -49,7 +49,8 @@ class Interval:
 @dataclass(frozen=True)
 class Bar:
     """`row`: a workload; `who` is compared with `against`. `limit` is the least that the ratio
-    may be, or the most if `most`; None where it is only reported."""
+    may be, or the most if `most`; None where it is only reported. `best`: the other one is the
+    best rival of the row."""
 
     row: str
     who: str
@@ -58,6 +59,7 @@ class Bar:
     limit: float | None
     most: bool
     measured: Interval | None
+    best: bool = False
 
     @property
     def verdict(self) -> str:
@@ -184,11 +186,12 @@ def ratio_bar(
     *,
     at_least: float | None = None,
     at_most: float | None = None,
+    best: bool = False,
 ) -> Bar:
     ours = by_round(workloads, row, who, value)
     measured = ratios(ours, by_round(workloads, row, against, value))
     limit = at_least if at_most is None else at_most
-    return Bar(row, who, against, what, limit, at_most is not None, measured)
+    return Bar(row, who, against, what, limit, at_most is not None, measured, best)
 
 
 def against_recipe(workloads: Workloads) -> Iterator[Bar]:
@@ -215,25 +218,26 @@ def conserved(workloads: Workloads) -> Iterator[Bar]:
 
 
 def against_best(workloads: Workloads) -> Iterator[Bar]:
-    rows: list[tuple[str, str, str, Value, float | None, float | None]] = []
     for row in MIXES:
-        rows += [
-            (row, SHARED, "p99 of light requests", P99, None, 1.05),
-            (row, SHARED, "light requests a second", RATE, 0.98, None),
-            (row, SHARED, "p95 of heavy requests", HEAVY_P95, None, 1.25),
-        ]
-    for who in (DEFAULT, SHARED):
-        rows.append((LIGHT_ALONE, who, "light requests a second", RATE, 0.98, None))
-    for row, who, what, value, at_least, at_most in rows:
-        if who not in workloads.get(row, {}):
+        if SHARED not in workloads.get(row, {}):
             continue
-        out = disqualified(workloads, row, who) if row in MIXES else {}
+        out = disqualified(workloads, row, SHARED)
         names = [name for name in rivals(workloads, row) if name not in out]
-        rival = best(workloads, row, value, names, least=at_most is not None)
-        if rival is not None:
-            yield ratio_bar(
-                workloads, row, who, rival, what, value, at_least=at_least, at_most=at_most
-            )
+        quickest = best(workloads, row, P99, names, least=True)
+        most = best(workloads, row, RATE, names, least=False)
+        if quickest is None or most is None:
+            continue
+        pair, rate = (workloads, row, SHARED, quickest), (workloads, row, SHARED, most)
+        yield ratio_bar(*pair, "p99 of light requests", P99, at_most=1.05, best=True)
+        yield ratio_bar(*rate, "light requests a second", RATE, at_least=0.98, best=True)
+        # Beside the same one: who starves light requests has the quickest heavy ones.
+        yield ratio_bar(*pair, "p95 of heavy requests", HEAVY_P95, at_most=1.25, best=True)
+    for who in (DEFAULT, SHARED):
+        names = rivals(workloads, LIGHT_ALONE)
+        rival = best(workloads, LIGHT_ALONE, RATE, names, least=False)
+        if rival is not None and who in workloads[LIGHT_ALONE]:
+            pair = (workloads, LIGHT_ALONE, who, rival)
+            yield ratio_bar(*pair, "light requests a second", RATE, at_least=0.98, best=True)
 
 
 def first_requests(workloads: Workloads) -> Iterator[Bar]:
@@ -244,7 +248,7 @@ def first_requests(workloads: Workloads) -> Iterator[Bar]:
             if who in workloads.get(row, {}):
                 first = by_round(workloads, row, who, of("first", "mean"))
                 warm = by_round(workloads, row, who, of("warm", "mean"))
-                yield Bar(row, who, "warm", "first requests", 1.5, True, ratios(first, warm))
+                yield Bar(row, who, "warm ones", "first requests", 1.5, True, ratios(first, warm))
 
 
 def evaluate(workloads: Workloads) -> list[Bar]:

@@ -27,8 +27,9 @@ STATIC = 8100
 WARM_UP = 2.0
 """Seconds; so that each worker has loaded the project before anything is measured."""
 CALIBRATION = 3.0
+SETUP = 40.0
 TURN = 7.0
-"""Seconds that a turn takes besides its workloads, about."""
+"""Seconds that a turn takes besides its workloads, about, and what comes before all turns."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +182,8 @@ def schedule(there: Iterable[Contestant], tasks: Sequence[Workload], rounds: int
 
 
 def expected(options: Options) -> float:
-    """Seconds that all turns take, about."""
-    return sum(one.expected for one in schedule(*chosen(options), options.rounds))
+    """Seconds that all of it takes, about."""
+    return SETUP + sum(one.expected for one in schedule(*chosen(options), options.rounds))
 
 
 def turn(
@@ -218,13 +219,14 @@ def compare(
     """Rounds of all chosen contestants and workloads in a booted container that has the
     package and NGINX. What comes back is for report.py and for JSON. `clock`: of all that
     there is to do, if that is more."""
+    clock = clock or Clock(expected(options))
     prepare(bed)
     there, tasks = chosen(options)
     missing: dict[str, str] = {}
     ready = install_all(bed, there, options.workers, missing)
     rounds: dict[str, dict[str, list[Round]]] = {task.name: {} for task in tasks}
     generator: float | None = None
-    clock = clock or Clock(expected(options))
+    clock.done(SETUP)
     for one in schedule(ready, tasks, options.rounds):
         name = one.contestant.name
         # It may have failed in a round before.

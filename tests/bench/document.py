@@ -34,8 +34,8 @@ BARS = """\
 Each bar is a ratio within this run: that of the same round of both, whose turns were close
 together; of all rounds the geometric mean. The interval (95 %) is by how the rounds differ,
 with Student's t over the logarithms. A bar is not met if all of the interval lies beyond it, met
-if none of it does; else the run can't tell. Beside *best rival* stands who that was, the recipe
-included: by median, in what the line compares."""
+if none of it does; else the run can't tell. The best rival of a row, the recipe included, is the
+one with the least p99, or with the most light requests a second where these are compared."""
 EXCLUDED = "Not counted as the best rival, for heavy requests that are starved:"
 COLUMNS = """\
 *n*: good replies in a round; a second: median of the rounds, with the least and the most; p50, p95

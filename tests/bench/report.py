@@ -192,9 +192,7 @@ BAR_TEXTS = 5
 
 
 def bar_row(bar: Bar) -> Row:
-    against = {"": "", "recipe": "recipe", "warm": "warm ones"}.get(
-        bar.against, f"best rival: {bar.against}"
-    )
+    against = f"best rival: {bar.against}" if bar.best else bar.against
     if bar.limit is None:
         limit = "reported"
     else:
