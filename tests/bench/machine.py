@@ -55,14 +55,14 @@ def described(
 
 
 def versions(bed: Testbed) -> dict[str, str]:
-    """Of Debian's packages in a release, without the epoch; a rival's only if it is there."""
+    """Of packages in a release, without the epoch; a rival's only if it is there."""
     asked = ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Status}\n"]
     found = {}
     for line in bed.run(*asked, *PACKAGES, check=False).stdout.splitlines():
         name, version, status = line.split(" ")
         if status == "installed":
             found[name] = version.partition(":")[2] or version
-    if bed.suite != "bookworm":
+    if bed.rivals and bed.suite != "bookworm":
         name, _, version = PY_QGIS_SERVER.partition("==")
         found[name] = version
     return {name: found[name] for name in (*PACKAGES, "py-qgis-server") if name in found}
