@@ -24,12 +24,7 @@ def test_a_short_benchmark(server: Testbed) -> None:
     assert one["workers"]["median"] == 2
     assert one["pss"]["median"] > 50, "of two workers, in MiB"
     boot = again["workloads"]["boot"]["ours-per-worker"]["kinds"]
-    assert [
-        (boot[kind]["replies"]["median"], boot[kind]["failed"]) for kind in ("first", "warm")
-    ] == [
-        (2, 0),
-        (20, 0),
-    ]
+    assert [boot[kind]["replies"]["median"] for kind in ("first", "warm")] == [2, 20]
     assert one["idle_while_waiting"] is not None, "the queue was looked at"
     # The generator must not be what is measured.
     assert again["generator_rate"] > 3 * light["rate"]["most"]

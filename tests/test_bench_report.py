@@ -281,6 +281,7 @@ def results() -> dict[str, Any]:
             "trixie": {
                 "load": {"begin": "0.1", "end": "2.2"},
                 "versions": {"qgis-server": "3.40"},
+                "failed": {"scaling": "exit status 1"},
                 "compare": compare,
                 "own": own,
                 "memory": memory,
@@ -450,6 +451,7 @@ def test_the_report_says_it_all() -> None:
         "time left room for fewer in *3+1*: recipe 20,",
         "fcgiwrap: round 1: no \\| reply after &lt;start>",
         "| status cpu s | 0.2 |",
+        "**The part scaling failed:** exit status 1",
     ):
         assert said in text, said
     assert "nan" not in text
@@ -484,6 +486,10 @@ def test_each_contestant_has_its_turn_in_each_round() -> None:
         assert rounds == [1, 2, 3, 4, 5]
     assert [one.number for one in turns if one.contestant.name == "fcgiwrap"] == [1]
     assert [one.tasks[0].name for one in turns if one.contestant.name == "ours-cache"] == ["repeat"]
+    # What is asked for by name is in all rounds.
+    there, tasks = compare.chosen(compare.Options(workloads=("6+3",)))
+    turns = [one for one in compare.schedule(there, tasks, 5) if one.contestant.name == "recipe"]
+    assert [one.number for one in turns] == [1, 2, 3, 4, 5]
 
 
 def test_a_load_ends_by_time_or_by_number() -> None:

@@ -13,7 +13,8 @@ the same number of workers, in turns and in several rounds. What the parts measu
               meets its bars
     scaling   this package with as many workers as cores, and with more
     memory    what workers share, and what MALLOC_ARENA_MAX and MemoryKSM= (--ksm) make of it
-    own       what the package itself costs; the exit status is 1 if that is too much
+    own       what the package itself costs; the exit status is 1 if that is too much, or if
+              a part has failed
 
 All of it takes some 45 minutes for both releases, and more the first time, when it builds
 the containers. Then benchmarks.md is written, benchmarks.json with the results of each
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from pool import install, put_package
-from testbed import SUITES, Testbed, say
+from testbed import SUITES, Testbed, TestbedError, say
 
 import qgis_server_systemd
 from bench import autogroup, machine, memory, own, scaling, store
@@ -42,7 +43,7 @@ from bench.clock import Clock
 from bench.compare import Options, compare, expected
 from bench.contestants import contestants
 from bench.files import write
-from bench.report import text, without_nan
+from bench.report import heading, text, without_nan
 from bench.workloads import WORKLOADS
 from qgis_server_systemd.build import build
 
@@ -83,7 +84,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rounds",
         type=int,
-        help=f"how many ({default.rounds}); what no bar is about has a part in some of them",
+        help=f"how many ({default.rounds}); what is not named by --workload, and no bar is about, "
+        "has a part in some of them",
     )
     parser.add_argument(
         "--seconds", type=float, help="of each workload (3 to 8, or until 1000 light requests)"
@@ -143,18 +145,23 @@ def measure(
         "memory": lambda bed: memory.measure(bed, ksm=ksm),
         "own": own.measure,
     }
-    found: dict[str, Any] = {"load": {"begin": machine.load()}, "versions": {}}
+    found: dict[str, Any] = {"load": {"begin": machine.load()}, "versions": {}, "failed": {}}
     ours = {one.name for one in contestants(wanted.workers) if one.ours}
     rivals = not wanted.contestants or bool(set(wanted.contestants) - ours)
     for part in parts:
         begin = time.monotonic()
-        with Testbed(suite, rivals=part == "compare" and rivals) as bed:
-            say(f"{suite}: {part}; {clock.left()} left")
-            put_package(bed, package)
-            bed.boot()
-            install(bed, "nginx")
-            found["versions"] |= machine.versions(bed)
-            found[part] = whole[part](bed)
+        try:
+            with Testbed(suite, rivals=part == "compare" and rivals) as bed:
+                say(f"{suite}: {part}; {clock.left()} left")
+                put_package(bed, package)
+                bed.boot()
+                install(bed, "nginx")
+                found["versions"] |= machine.versions(bed)
+                found[part] = whole[part](bed)
+        except (AssertionError, TestbedError) as error:
+            # The other parts have taken too long to be lost by it.
+            found["failed"][part] = str(error)[:500]
+            say(f"{suite}: {part} failed")
         clock.done(PARTS[part])
         say(f"{suite}: {part} took {time.monotonic() - begin:.0f} s")
     found["load"]["end"] = machine.load()
@@ -176,8 +183,11 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
         "machine": machine.described(),
         "suites": {},
     }
+    if not args.json:
+        print(heading(found))
     with tempfile.TemporaryDirectory() as folder, autogroup.off() as state:
         found["autogroup"] = state
+        say(f"the kernel's autogroup meanwhile: {state}")
         (package,) = (file for file in build(Path(folder)) if file.suffix == ".deb")
         for suite in suites:
             one = measure(suite, package, parts, wanted, clock, ksm=args.ksm)
@@ -187,24 +197,43 @@ def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def write_report(found: dict[str, Any], folder: Path | None) -> None:
+    if folder is not None:
+        for file in write(found, folder):
+            say(f"written: {file}")
+
+
+def failures(found: dict[str, Any]) -> list[str]:
+    """What is not as it should be, a line each."""
+    return [
+        *(
+            f"{suite}: the part {part} failed: {reason.splitlines()[0]}"
+            for suite, one in found["suites"].items()
+            for part, reason in one["failed"].items()
+        ),
+        *(
+            f"{suite}: status takes more than {own.STATUS_LIMIT} s"
+            for suite, one in found["suites"].items()
+            if own.is_dear(one.get("own", {}))
+        ),
+    ]
+
+
 def main() -> int:
     args = arguments()
     if args.report is not None:
         try:
-            found = store.load(args.report)
+            write_report(store.load(args.report), target(args))
         except store.Unreadable as error:
             sys.exit(f"bench: {error}")
-    else:
-        found = measure_all(args)
-        if args.json:
-            print(json.dumps(without_nan(found), indent=2))
-    if (folder := target(args)) is not None:
-        for file in write(found, folder):
-            say(f"written: {file}")
-    dear = [suite for suite, one in found["suites"].items() if own.is_dear(one.get("own", {}))]
-    for suite in dear:
-        print(f"bench: {suite}: status takes more than {own.STATUS_LIMIT} s", file=sys.stderr)
-    return 1 if dear else 0
+        return 0
+    found = measure_all(args)
+    if args.json:
+        print(json.dumps(without_nan(found), indent=2))
+    write_report(found, target(args))
+    for line in failures(found):
+        print(f"bench: {line}", file=sys.stderr)
+    return 1 if failures(found) else 0
 
 
 if __name__ == "__main__":

@@ -121,15 +121,15 @@ def calibrate(bed: Testbed, seconds: float) -> float:
 
 
 def chosen(options: Options) -> tuple[list[Contestant], list[Workload]]:
-    """Those that the options name, or all."""
+    """Those that the options name, or all. A workload that is named has a part in all rounds."""
 
     def pick(there: Iterable[Any], names: Sequence[str]) -> list[Any]:
         return [one for one in there if not names or one.name in names]
 
-    return (
-        pick(contestants.contestants(options.workers), options.contestants),
-        pick(workloads.WORKLOADS, options.workloads),
-    )
+    tasks = pick(workloads.WORKLOADS, options.workloads)
+    if options.workloads:
+        tasks = [dataclasses.replace(task, every=1) for task in tasks]
+    return pick(contestants.contestants(options.workers), options.contestants), tasks
 
 
 def install_all(

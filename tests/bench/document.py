@@ -213,6 +213,8 @@ def owned(found: Mapping[str, float]) -> Iterator[str]:
 
 def release(suite: str, found: Mapping[str, Any], plots: Sequence[str]) -> Iterator[str]:
     yield f"## {RELEASES.get(suite, suite)}"
+    failed = found.get("failed", {}).items()
+    yield from (f"**The part {part} failed:** {plain(reason)}" for part, reason in failed)
     if "compare" in found:
         yield from slow(found["compare"])
         yield from compared(found["compare"], suite, plots)

@@ -360,6 +360,12 @@ def owned(found: Mapping[str, float]) -> Iterator[str]:
     yield from (f"  {name} {value}" for name, value in found.items())
 
 
+def heading(found: Mapping[str, Any]) -> str:
+    """What holds for all releases."""
+    on = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    return f"{found['date']}, version {found['package']}, {on}\n"
+
+
 def text(suite: str, found: Mapping[str, Any]) -> str:
     """All parts of a release."""
     known = [*found.get("versions", {}).items(), *found.get("load", {}).items()]
