@@ -160,7 +160,7 @@ def measure(
                 found[part] = whole[part](bed)
         except (AssertionError, TestbedError) as error:
             # The other parts have taken too long to be lost by it.
-            found["failed"][part] = str(error)[:500]
+            found["failed"][part] = str(error)[:500] or repr(error)
             say(f"{suite}: {part} failed")
         clock.done(PARTS[part])
         say(f"{suite}: {part} took {time.monotonic() - begin:.0f} s")

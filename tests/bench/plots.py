@@ -58,7 +58,8 @@ def label_values(axes: Axes, row: Row, names: list[str], values: list[float]) ->
     for at, (name, value) in enumerate(zip(names, values, strict=True)):
         if name in row:
             text = "not seen" if math.isnan(value) else f"{value:.1f}"
-            axes.text(0.0 if math.isnan(value) else value, at, f" {text}", va="center")
+            where = 0.0 if math.isnan(value) else value
+            axes.text(where, at, f" {text}", va="center", in_layout=False)
 
 
 def colours(names: list[str]) -> list[str]:
