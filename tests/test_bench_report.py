@@ -451,6 +451,8 @@ def test_the_report_says_it_all() -> None:
         "time left room for fewer in *3+1*: recipe 20,",
         "fcgiwrap: round 1: no \\| reply after &lt;start>",
         "| status cpu s | 0.2 |",
+        "4 workers each; up to 5 rounds,",
+        "The load generator gets 5000 files of a tile's size a second from NGINX, 49 times",
         "**The part scaling failed:** exit status 1",
     ):
         assert said in text, said

@@ -158,7 +158,7 @@ def disqualified(workloads: Workloads, row: str, ours: str) -> dict[str, str]:
         rate = median(workloads, row, name, HEAVY_RATE)
         if longest > SOLO_TIMES * solo:
             found[name] = f"a heavy request took {longest / solo:.1f} times as long as one alone"
-        elif not rate >= HEAVY_SHARE * own_rate:
+        elif math.isnan(rate) or rate < HEAVY_SHARE * own_rate:
             share = 0.0 if math.isnan(rate) else rate / own_rate
             found[name] = f"it had {share:.2f} of our heavy requests a second"
     return found
@@ -173,7 +173,7 @@ def best(
     there = {name: one for name, one in medians.items() if not math.isnan(one)}
     if not there:
         return None
-    return min(there, key=lambda name: there[name]) if least else max(there, key=there.__getitem__)
+    return min(there, key=lambda name: there[name] if least else -there[name])
 
 
 def ratio_bar(

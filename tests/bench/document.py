@@ -7,7 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.bars import evaluate, excluded
-from bench.report import BAR_HEAD, BAR_TEXTS, bar_row, number, remembered_rows, short
+from bench.report import (
+    BAR_HEAD,
+    BAR_TEXTS,
+    DISTURBED,
+    bar_row,
+    disturbed,
+    generator,
+    number,
+    remembered_rows,
+    short,
+)
 from bench.workloads import ENOUGH
 
 RELEASES = {"bookworm": "Debian 12 (bookworm)", "trixie": "Debian 13 (trixie)"}
@@ -42,7 +52,7 @@ COLUMNS = """\
 and p99: of each round, their medians, in ms; *idle*: of the time in which a request waited for a
 worker while one was idle, in %, - where requests wait within the front end and nobody can look;
 *CPU*: processor time of the whole container for each request, in ms; *PSS*: of all workers, in
-MiB; *others*: cores that everybody else on the machine had meanwhile."""
+MiB, looked at after 1.5 s; *others*: cores that everybody else on the machine had meanwhile."""
 FIRST = """\
 *first*: the first request of each worker, once all waited for requests; *warm*: the same request
 afterwards. Means of a round in ms, of all rounds the median; the slowest of all in brackets."""
@@ -76,7 +86,7 @@ def workload_grid(by: Mapping[str, Mapping[str, Any]]) -> str:
         whole = (
             short(None if idle is None else 100 * idle["median"]),
             number(1000 * one["cpu"]["median"]),
-            number(one["pss"]["median"]),
+            number(one["pss"]["median"] or None),
             number(one["others"]["median"], 1),
         )
         for place, (kind, of) in enumerate(one["kinds"].items()):
@@ -169,11 +179,9 @@ def compared(compare: Mapping[str, Any], suite: str, plots: Sequence[str]) -> It
         ]
         if problems:
             yield "\n".join(problems)
-    if compare["generator_rate"] is not None:
-        yield (
-            f"The load generator gets {compare['generator_rate']:.0f} files of a tile's size a "
-            "second from NGINX."
-        )
+    yield from generator(compare)
+    if disturbed(compare):
+        yield DISTURBED
     if compare["missing"]:
         yield "\n".join(
             f"* Not measured to the end: {name}: {plain(reason)}"
@@ -257,6 +265,10 @@ def contestants(found: Mapping[str, Any]) -> Iterator[str]:
     }
     if there:
         yield grid(("contestant", ""), there.items(), left=2)
+    compares = [one["compare"] for one in found["suites"].values() if "compare" in one]
+    if compares:
+        workers, rounds = compares[0]["workers"], compares[0]["rounds"]
+        yield f"{workers} workers each; up to {rounds} rounds, in each of which all have their turns."
 
 
 def document(found: Mapping[str, Any], plots: Mapping[str, Sequence[str]]) -> str:
