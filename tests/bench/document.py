@@ -268,7 +268,7 @@ def contestants(found: Mapping[str, Any]) -> Iterator[str]:
     compares = [one["compare"] for one in found["suites"].values() if "compare" in one]
     if compares:
         workers, rounds = compares[0]["workers"], compares[0]["rounds"]
-        yield f"{workers} workers each; up to {rounds} rounds, in each of which all have their turns."
+        yield f"{workers} workers each; up to {rounds} rounds, in each of which all have a turn."
 
 
 def document(found: Mapping[str, Any], plots: Mapping[str, Sequence[str]]) -> str:

@@ -301,7 +301,7 @@ def generator(found: Mapping[str, Any]) -> Iterator[str]:
         for by in found["workloads"].values()
         for one in by.values()
     ]
-    times = found["generator_rate"] / max(rates, default=math.nan)
+    times = found["generator_rate"] / (max(rates, default=0.0) or math.nan)
     yield (
         f"The load generator gets {found['generator_rate']:.0f} files of a tile's size a second "
         f"from NGINX, {times:.0f} times the highest rate of any contestant."
@@ -374,8 +374,9 @@ def heading(found: Mapping[str, Any]) -> str:
 
 def text(suite: str, found: Mapping[str, Any]) -> str:
     """All parts of a release."""
-    known = [*found.get("versions", {}).items(), *found.get("load", {}).items()]
-    lines = [f"{suite}  {', '.join(f'{name} {value}' for name, value in known)}".rstrip()]
+    known = [f"{name} {value}" for name, value in found.get("versions", {}).items()]
+    known += [f"load at the {name} {value}" for name, value in found.get("load", {}).items()]
+    lines = [f"{suite}  {', '.join(known)}".rstrip()]
     parts = {"compare": compared, "scaling": scaled, "memory": remembered, "own": owned}
     for part, lines_of in parts.items():
         if part in found:
