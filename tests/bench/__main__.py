@@ -51,13 +51,12 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 THOROUGH = Options(rounds=7, seconds=20)
 QUICK = Options(
     rounds=3,
-    seconds=3,
     contestants=("recipe", "ours-per-worker", "ours-shared", "multiwatch"),
     # What a large map takes alone is for the choice of the best rival.
     workloads=("light", "heavy", "3+1"),
 )
 QUICK_SUITE = "trixie"
-PARTS = {"compare": 20.0, "scaling": 80.0, "memory": 100.0, "own": 75.0}
+PARTS = {"compare": 15.0, "scaling": 50.0, "memory": 90.0, "own": 70.0}
 """Seconds that each takes in a release, about; of `compare`, what it does not tell itself."""
 PARTIAL = ("suite", "part", "contestant", "workload", "workers", "rounds", "seconds", "quick")
 """Options by which less than all is measured, or something else."""
@@ -88,7 +87,7 @@ def arguments() -> argparse.Namespace:
         "has a part in some of them",
     )
     parser.add_argument(
-        "--seconds", type=float, help="of each workload (3 to 8, or until 1000 light requests)"
+        "--seconds", type=float, help="of each workload (3 to 7, or until 1000 light requests)"
     )
     parser.add_argument(
         "--quick", action="store_true", help="what QUICK=1 measures; see there, above"

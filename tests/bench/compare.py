@@ -27,8 +27,8 @@ STATIC = 8100
 WARM_UP = 2.0
 """Seconds; so that each worker has loaded the project before anything is measured."""
 CALIBRATION = 3.0
-SETUP = 40.0
-TURN = 7.0
+SETUP = 15.0
+TURN = 6.0
 """Seconds that a turn takes besides its workloads, about, and what comes before all turns."""
 
 

@@ -200,10 +200,10 @@ WORKLOADS = (
         "3+1",
         "3 clients with tiles, 1 with large maps",
         lambda base: [Group(3, light(base)), Group(1, heavy(base))],
-        seconds=8,
+        seconds=7,
         enough=ENOUGH,
         every=1,
-        expected=11,
+        expected=10,
     ),
     Workload(
         "6+3",
