@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import json
 
+from bench import document, machine, store
 from bench.compare import Options, compare
 from bench.report import text, without_nan
 from testbed import Testbed
 
 
 def test_a_short_benchmark(server: Testbed) -> None:
-    options = Options(2, 1, 2.0, contestants=("ours-per-worker",), workloads=("light",))
+    options = Options(2, 1, 2.0, contestants=("ours-per-worker",), workloads=("light", "boot"))
     found = compare(server, options)
-    again = json.loads(json.dumps(without_nan(found), allow_nan=False))
+    again = store.whole(json.loads(json.dumps(without_nan(store.slim(found)), allow_nan=False)))
     assert again["missing"] == {}
     one = again["workloads"]["light"]["ours-per-worker"]
     light = one["kinds"]["light"]
@@ -22,7 +23,13 @@ def test_a_short_benchmark(server: Testbed) -> None:
     assert 0 < light["p50"]["median"] <= light["p99"]["median"] <= light["max"]["median"]
     assert one["workers"]["median"] == 2
     assert one["pss"]["median"] > 50, "of two workers, in MiB"
+    boot = again["workloads"]["boot"]["ours-per-worker"]["kinds"]
+    assert [boot[kind]["replies"]["median"] for kind in ("first", "warm")] == [2, 20]
     assert one["idle_while_waiting"] is not None, "the queue was looked at"
     # The generator must not be what is measured.
     assert again["generator_rate"] > 3 * light["rate"]["most"]
-    assert "ours-per-worker" in text(server.suite, {"machine": {}, "compare": found})
+    versions = machine.versions(server)
+    assert versions.keys() == {"qgis-server", "nginx", "systemd"}
+    release = {"versions": versions, "compare": again}
+    assert "ours-per-worker" in text(server.suite, release)
+    assert "ours-per-worker" in "".join(document.release(server.suite, release, ()))

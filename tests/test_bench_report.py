@@ -4,18 +4,27 @@
 import json
 import math
 import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
+import bench.__main__
 import pytest
-from bench import contestants, report, workloads
-from bench.inside.drive import Result, Sent, verdict
+from bench import autogroup, bars, compare, contestants, files, machine, report, store, workloads
+from bench.clock import Clock
+from bench.inside.drive import Load, Result, Sent, verdict
 from bench.inside.sample import Sample, Times, count, look, not_accepted
 from hypothesis import given
 from hypothesis import strategies as st
 
+TESTS = Path(__file__).resolve().parent
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 3\r\n\r\nabc"
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/xml; charset=utf-8\r\n"
@@ -196,3 +205,371 @@ def test_contestants_do_not_get_into_each_others_way() -> None:
     assert len({one.port for one in rivals} | {80}) == len(rivals) + 1
     paths = [path for one in rivals for path in one.sockets]
     assert len(set(paths)) == len(paths)
+
+
+# ---- Rounds, bars and the report
+
+
+def mix(light: float, heavy: float, *, number: int, wasted: float = 0.0) -> dict[str, Any]:
+    """A round in which each light request took so many seconds, and so each heavy one."""
+    all_sent = [sent(0, "light", at * light, light) for at in range(20)]
+    all_sent += [sent(1, "heavy", at * heavy, heavy) for at in range(2)]
+    found = report.of_round(result(*all_sent, wasted=wasted))
+    return asdict(replace(found, number=number))
+
+
+def alone(heavy: float) -> dict[str, Any]:
+    return asdict(replace(report.of_round(result(sent(0, "heavy", 0, heavy))), number=1))
+
+
+def warmed(first: float, number: int) -> dict[str, Any]:
+    times = [(kind, took) for kind, took in (("first", first), ("warm", 0.02)) for _ in range(4)]
+    all_sent = [sent(0, kind, at, took) for at, (kind, took) in enumerate(times)]
+    return asdict(replace(report.of_round(result(*all_sent)), number=number))
+
+
+JITTER = (1.0, 1.02, 0.98, 1.01, 0.99)
+
+
+def several(light: float, heavy: float, wasted: float = 0.0) -> dict[str, Any]:
+    rounds = [
+        mix(light * factor, heavy, number=number, wasted=wasted)
+        for number, factor in enumerate(JITTER, 1)
+    ]
+    return {"rounds": rounds}
+
+
+def results() -> dict[str, Any]:
+    """As benchmarks.json has them: the rounds alone."""
+    workloads_ = {
+        "light": {
+            "recipe": several(0.04, 1),
+            "ours-per-worker": several(0.04, 1),
+            "ours-shared": several(0.05, 1),
+            "multiwatch": several(0.041, 1),
+        },
+        "heavy": {name: {"rounds": [alone(2)]} for name in ("recipe", "multiwatch", "uwsgi")},
+        "3+1": {
+            "recipe": several(1.0, 2, wasted=9.8),
+            "ours-per-worker": several(0.05, 2.5),
+            "ours-shared": several(0.05, 2.5, wasted=0.001),
+            # Fine for light requests, but it starves the heavy ones: long, or few.
+            "multiwatch": several(0.01, 10.5),
+            "uwsgi": several(0.06, 2.6),
+        },
+        "boot": {"ours-shared": {"rounds": [warmed(0.021, number) for number in (1, 3, 5)]}},
+        "roll": {"ours-shared": {"rounds": [warmed(0.9, number) for number in (1, 3, 5)]}},
+    }
+    compare = {
+        "workers": 4,
+        "rounds": 5,
+        "seconds": None,
+        "missing": {"fcgiwrap": "round 1: no | reply\nafter <start>"},
+        "generator_rate": 5000.0,
+        "titles": {name: f"title of {name}" for name in workloads_},
+        "contestants": {"recipe": {"title": "the recipe", "restart": "x"}},
+        "workloads": workloads_,
+    }
+    own = {"status_cpu_s": 0.2}
+    memory = {"1 worker": {"workers": 1, "Pss": 90.0, "Rss": 100.0, "Pss_Anon": 80.0}, "KSM": "no"}
+    return {
+        "date": "2030-01-02",
+        "package": "1.2.3",
+        "machine": {"cores": "2", "processor": "P", "virtual": "yes", "memory": "4 GiB"},
+        "autogroup": "off",
+        "suites": {
+            "trixie": {
+                "load": {"begin": "0.1", "end": "2.2"},
+                "versions": {"qgis-server": "3.40"},
+                "failed": {"scaling": "exit status 1"},
+                "compare": compare,
+                "own": own,
+                "memory": memory,
+            }
+        },
+    }
+
+
+def evaluated(found: dict[str, Any]) -> dict[tuple[str, str, str, str], bars.Bar]:
+    workloads_ = store.whole(found)["suites"]["trixie"]["compare"]["workloads"]
+    return {(one.row, one.who, one.against, one.what): one for one in bars.evaluate(workloads_)}
+
+
+def test_an_interval_has_its_width_from_the_rounds() -> None:
+    found = bars.interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found is not None
+    # 2.776 * sqrt(2.5 / 5)
+    assert (found.value, found.rounds) == (3.0, 5)
+    assert found.high - 3 == 3 - found.low == pytest.approx(1.963, abs=0.001)
+    assert bars.interval([]) is None
+    assert bars.interval([7.0]) == bars.Interval(7.0, -math.inf, math.inf, 1)
+    assert bars.interval([7.0, 7.0]) == bars.Interval(7.0, 7.0, 7.0, 2)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=12), st.floats(0.1, 10))
+def test_a_ratio_is_that_of_the_same_round(logarithms: list[float], times: float) -> None:
+    # The machine gets slower and faster from round to round, for both.
+    others: dict[int, float | None] = {at: math.exp(one) for at, one in enumerate(logarithms)}
+    ours = {at: times * (one or 0) for at, one in others.items()} | {99: 5.0}
+    found = bars.ratios(ours, others)
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((times, times, times))
+    assert found.rounds == len(logarithms)
+
+
+@pytest.mark.parametrize("none", [None, 0.0, math.nan])
+def test_there_is_no_ratio_of_a_round_without_replies(none: float | None) -> None:
+    assert bars.ratios({1: 1.0, 2: none}, {1: 1.0, 2: 1.0}) is None
+    assert bars.ratios({1: 1.0, 2: 1.0}, {1: none, 2: 1.0}) is None
+    assert bars.ratios({1: 1.0}, {2: 1.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "verdict"),
+    [
+        (0.1, 0.2, True, "met"),
+        (0.1, 0.3, True, "can't be told"),
+        (0.21, 0.3, True, "not met"),
+        (0.2, 0.3, False, "met"),
+        (0.1, 0.3, False, "can't be told"),
+        (0.1, 0.19, False, "not met"),
+        (-math.inf, math.inf, False, "can't be told"),
+    ],
+)
+def test_a_bar_fails_if_all_of_the_interval_lies_beyond(
+    low: float, high: float, most: bool, verdict: str
+) -> None:
+    measured = bars.Interval((low + high) / 2, low, high, 5)
+    assert bars.Bar("", "", "", "", 0.2, most, measured).verdict == verdict
+
+
+def test_what_can_not_be_measured_can_not_be_told() -> None:
+    assert bars.Bar("", "", "", "", 0.2, True, None).verdict == "can't be told"
+    assert bars.Bar("", "", "", "", None, True, None).verdict == ""
+
+
+def test_bars_and_their_verdicts() -> None:
+    found = evaluated(results())
+    p99, rate = "p99 of light requests", "light requests a second"
+    heavy, first = "p95 of heavy requests", "first requests"
+    idle = "share of time: a request waits, a worker is idle"
+    wanted = {
+        ("3+1", "ours-shared", "recipe", p99): (1 / 20, "met"),
+        ("3+1", "ours-shared", "recipe", rate): (20, "met"),
+        ("3+1", "ours-per-worker", "recipe", rate): (20, "met"),
+        ("3+1", "ours-per-worker", "recipe", "p95 of light requests"): (1 / 20, "met"),
+        ("3+1", "ours-per-worker", "recipe", p99): (1 / 20, ""),
+        ("3+1", "ours-shared", "", idle): (0.0001, "met"),
+        # Not multiwatch, which is the quickest with light ones.
+        ("3+1", "ours-shared", "uwsgi", p99): (5 / 6, "met"),
+        ("3+1", "ours-shared", "uwsgi", rate): (6 / 5, "met"),
+        # Not the recipe, which is the quickest with heavy ones.
+        ("3+1", "ours-shared", "uwsgi", heavy): (2.5 / 2.6, "met"),
+        ("light", "ours-per-worker", "recipe", rate): (1, "met"),
+        ("light", "ours-shared", "recipe", rate): (0.8, "not met"),
+        ("boot", "ours-shared", "warm ones", first): (1.05, "met"),
+        ("roll", "ours-shared", "warm ones", first): (45, "not met"),
+    }
+    assert found.keys() == wanted.keys()
+    for key, (value, said) in wanted.items():
+        measured = found[key].measured
+        assert measured is not None, key
+        assert measured.value == pytest.approx(value, rel=0.01), key
+        assert found[key].verdict == said, key
+
+
+def test_one_cold_worker_shows_in_the_first_requests() -> None:
+    found = results()
+    rounds = found["suites"]["trixie"]["compare"]["workloads"]["boot"]["ours-shared"]["rounds"]
+    for one in rounds:
+        times = [("first", took) for took in (0.02, 0.02, 0.4, 0.02)] + [("warm", 0.02)] * 4
+        all_sent = [sent(0, kind, at, took) for at, (kind, took) in enumerate(times)]
+        one["kinds"] = asdict(report.of_round(result(*all_sent)))["kinds"]
+    bar = evaluated(found)["boot", "ours-shared", "warm ones", "first requests"]
+    assert bar.verdict == "not met"
+
+
+@pytest.mark.parametrize(
+    ("heavy", "solo", "reason"),
+    [
+        (2.6, 2.0, ""),
+        (10.1, 2.1, "it had 0.25 of our heavy requests a second"),
+        (10.1, 2.0, "a heavy request took 5.0 times as long as one alone"),
+        (2.9, 2.0, "it had 0.86 of our heavy requests a second"),
+    ],
+)
+def test_rivals_that_starve_heavy_requests_do_not_count(
+    heavy: float, solo: float, reason: str
+) -> None:
+    rows = {
+        "heavy": {"uwsgi": {"rounds": [alone(solo)]}},
+        "3+1": {"ours-shared": several(0.05, 2.5), "uwsgi": several(0.01, heavy)},
+    }
+    out = bars.disqualified(rows, "3+1", "ours-shared")
+    assert out == ({"uwsgi": reason} if reason else {})
+
+
+def test_without_any_rival_that_counts_there_is_no_bar() -> None:
+    rows = {"3+1": {"ours-shared": several(0.05, 2.5), "uwsgi": several(0.01, 50)}}
+    against = {one.against for one in bars.evaluate(rows)}
+    assert against == {""}
+
+
+def test_the_report_is_made_again_from_the_json_byte_for_byte(tmp_path: Path) -> None:
+    written = files.write(results(), tmp_path)
+    texts = {file: file.read_bytes() for file in written}
+    (tmp_path / "benchmarks/old.svg").write_text("of a release that was measured before")
+    for file in (tmp_path / "benchmarks").glob("*.svg"):
+        file.write_text("")
+    command = [sys.executable, "-m", "bench", "--report", str(tmp_path / "benchmarks.json")]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(TESTS)}, check=True)
+    assert {file: file.read_bytes() for file in written} == texts
+    assert not (tmp_path / "benchmarks/old.svg").exists()
+
+
+def test_the_report_says_it_all() -> None:
+    found = files.contents(results())
+    text = found["benchmarks.md"]
+    # Pictures are there, and nothing that is not valid as a table.
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", text):
+        ElementTree.fromstring(found[path])
+        assert "<dc:date>" not in found[path]
+    assert len(found) == 5
+    for block in text.split("\n\n"):
+        lines = block.splitlines()
+        if lines[0].startswith("|"):
+            assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, block
+    for said in (
+        "| Date | 2030-01-02 |",
+        "| Load of the machine, trixie | 0.1 at the beginning, 2.2 at the end |",
+        "| qgis-server | 3.40 |",
+        "autogroup (sched(7)), which shares cores out by session, was off",
+        "| 3+1 | ours-shared | p99 of light requests | recipe | at most 0.2 | 0.0500 |",
+        "| best rival: uwsgi |",
+        "| light | ours-shared | light requests a second | best rival: recipe |",
+        "3+1: multiwatch (a heavy request took 5.2 times as long as one alone).",
+        "time left room for fewer in *3+1*: recipe 20,",
+        "fcgiwrap: round 1: no \\| reply after &lt;start>",
+        "| status cpu s | 0.2 |",
+        "4 workers each; up to 5 rounds,",
+        "The load generator gets 5000 files of a tile's size a second from NGINX, 49 times",
+        "**The part scaling failed:** exit status 1",
+    ):
+        assert said in text, said
+    assert "nan" not in text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"rounds": [{"kinds": {"x": {}}}]}'])
+def test_a_file_that_has_no_results_is_told_in_one_line(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(text)
+    with pytest.raises(store.Unreadable) as error:
+        store.load(file)
+    assert "\n" not in str(error.value)
+    with pytest.raises(store.Unreadable):
+        store.load(tmp_path / "missing.json")
+
+
+# ---- What a run does, and for how long
+
+
+def test_each_contestant_has_its_turn_in_each_round() -> None:
+    there, tasks = compare.chosen(compare.Options())
+    turns = list(compare.schedule(there, tasks, 5))
+    first = [one for one in turns if one.number == 1]
+    assert {one.contestant.name for one in first} == {one.name for one in there}
+    assert {task.name for one in first for task in one.tasks} == {task.name for task in tasks}
+    for row in ("light", "3+1"):
+        rounds = [
+            one.number
+            for one in turns
+            if one.contestant.name == "ours-shared" and row in [task.name for task in one.tasks]
+        ]
+        assert rounds == [1, 2, 3, 4, 5]
+    assert [one.number for one in turns if one.contestant.name == "fcgiwrap"] == [1]
+    assert [one.tasks[0].name for one in turns if one.contestant.name == "ours-cache"] == ["repeat"]
+    # What is asked for by name is in all rounds.
+    there, tasks = compare.chosen(compare.Options(workloads=("6+3",)))
+    turns = [one for one in compare.schedule(there, tasks, 5) if one.contestant.name == "recipe"]
+    assert [one.number for one in turns] == [1, 2, 3, 4, 5]
+
+
+def test_a_load_ends_by_time_or_by_number() -> None:
+    one = contestants.contestants(4)[0]
+    light = next(task for task in workloads.WORKLOADS if task.name == "light")
+    spec = compare.spec_of(one, light, compare.Options())
+    assert (spec.seconds, spec.enough) == (light.seconds, 1000)
+    spec = compare.spec_of(one, light, compare.Options(seconds=20))
+    assert (spec.seconds, spec.enough) == (20, 0)
+    load = Load(replace(spec, enough=3))
+    load.sent += [sent(0, "heavy", 0, 1), *[sent(0, "light", 0, 1)] * 3]
+    began = time.monotonic()
+    load.wait(10)
+    assert time.monotonic() - began < 5
+
+
+def test_what_is_left_goes_by_what_it_took_so_far() -> None:
+    now = iter([0.0, 20.0, 110.0])
+    clock = Clock(100, lambda: next(now))
+    assert clock.left() == "2 min"
+    clock.done(10)
+    assert clock.left() == "3 min"
+    clock.done(90)
+    assert clock.left() == "0 s"
+
+
+def test_a_part_of_the_benchmark_does_not_replace_the_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def of(*argv: str) -> Path | None:
+        monkeypatch.setattr(sys, "argv", ["bench", *argv])
+        return bench.__main__.target(bench.__main__.arguments())
+
+    docs = TESTS.parent / "docs"
+    assert of() == of("--json") == of("--thorough") == docs
+    for partial in ("--quick", "--suite=trixie", "--rounds=1", "--workload=light", "--part=own"):
+        assert of(partial) is None
+        assert of(partial, "--output=/x") == Path("/x")
+    assert of("--report=/y/benchmarks.json") == Path("/y")
+
+
+def test_autogroup_comes_back_whatever_happens(tmp_path: Path) -> None:
+    switch = tmp_path / "switch"
+    with autogroup.off(switch) as state:
+        assert state == "none"
+    switch.write_text("0\n")
+    with autogroup.off(switch) as state:
+        assert state == "off"
+    assert switch.read_text() == "0\n"
+    switch.write_text("1\n")
+    with autogroup.off(switch) as state:
+        assert (state, switch.read_text()) == ("off", "0")
+    assert switch.read_text() == "1\n"
+    script = (
+        "import os, pathlib, signal, sys; from bench import autogroup\n"
+        "with autogroup.off(pathlib.Path(sys.argv[1])):\n"
+        "    assert pathlib.Path(sys.argv[1]).read_text() == '0'\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    command = [sys.executable, "-c", script, str(switch)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(TESTS)})
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while switch.read_text() != "1\n" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert switch.read_text() == "1\n"
+
+
+def test_the_machine_is_described_without_names() -> None:
+    cpu = "model name\t: Some CPU\nflags\t\t: fpu hypervisor sse\n"
+    found = machine.described(cpu, "MemTotal:  4194304 kB\n", "6.1.2-3-of-somebody")
+    assert found.pop("cores") == str(len(os.sched_getaffinity(0)))
+    assert found == {
+        "processor": "Some CPU",
+        "virtual": "yes",
+        "memory": "4 GiB",
+        "kernel": "6.1.2",
+    }
+    assert machine.described("", "", "")["virtual"] == "not known"
+    here = json.dumps(machine.described())
+    assert socket.gethostname() not in here and "/" not in here

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from testbed import Testbed, say
 
 import qgis_server_systemd
 from bench import contestants, workloads
+from bench.clock import Clock
 from bench.contestants import Contestant, Unavailable
 from bench.inside.drive import Group, Request, Result, Sent, Spec
 from bench.report import Round, of_round, summary
@@ -23,17 +24,22 @@ from bench.workloads import Workload
 LIBRARY = "/root/bench"
 STATIC = 8100
 """The port on which NGINX sends a file, to measure the load generator itself."""
-WARM_UP = 3.0
+WARM_UP = 2.0
 """Seconds; so that each worker has loaded the project before anything is measured."""
+CALIBRATION = 3.0
+SETUP = 15.0
+TURN = 6.0
+"""Seconds that a turn takes besides its workloads, about, and what comes before all turns."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured, and for how long; `seconds` is for each workload."""
+    """What is measured, and for how long; `seconds` is for each workload, None what it says
+    itself."""
 
     workers: int = 4
-    rounds: int = 3
-    seconds: float = 4.0
+    rounds: int = 5
+    seconds: float | None = None
     contestants: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
 
@@ -58,14 +64,25 @@ def drive(bed: Testbed, spec: Spec) -> Result:
     return Result(sent=[Sent(**one) for one in found.pop("sent")], **found)
 
 
-def spec_of(contestant: Contestant, workload: Workload, seconds: float) -> Spec:
-    command = contestant.start if workload.first else contestant.restart
+def command_of(contestant: Contestant, workload: Workload) -> str:
+    """What runs before or under the load."""
+    if workload.first:
+        return contestant.start
+    if workload.after == "start":
+        return f"{contestant.stop}; {contestant.start}"
+    return contestant.restart if workload.restarts or workload.after else ""
+
+
+def spec_of(contestant: Contestant, workload: Workload, options: Options) -> Spec:
+    command = command_of(contestant, workload)
     return Spec(
         contestant.port,
         workload.groups(contestant.path),
-        seconds,
-        command=contestants.quoted(command) if workload.first or workload.restarts else [],
+        workload.seconds if options.seconds is None else options.seconds,
+        command=contestants.quoted(command) if command else [],
         first=workload.first,
+        ready=options.workers if workload.after else 0,
+        enough=workload.enough if options.seconds is None else 0,
         replaced=contestant.replaced if workload.restarts else "",
         sockets=list(contestant.sockets),
         program=contestant.program,
@@ -104,15 +121,15 @@ def calibrate(bed: Testbed, seconds: float) -> float:
 
 
 def chosen(options: Options) -> tuple[list[Contestant], list[Workload]]:
-    """Those that the options name, or all."""
+    """Those that the options name, or all. A workload that is named has a part in all rounds."""
 
     def pick(there: Iterable[Any], names: Sequence[str]) -> list[Any]:
         return [one for one in there if not names or one.name in names]
 
-    return (
-        pick(contestants.contestants(options.workers), options.contestants),
-        pick(workloads.WORKLOADS, options.workloads),
-    )
+    tasks = pick(workloads.WORKLOADS, options.workloads)
+    if options.workloads:
+        tasks = [dataclasses.replace(task, every=1) for task in tasks]
+    return pick(contestants.contestants(options.workers), options.contestants), tasks
 
 
 def install_all(
@@ -134,6 +151,41 @@ def install_all(
     return ready
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One contestant's part in a round."""
+
+    number: int
+    contestant: Contestant
+    tasks: list[Workload]
+
+    @property
+    def expected(self) -> float:
+        """Seconds that it takes, about."""
+        return TURN + sum(task.expected for task in self.tasks)
+
+
+def schedule(there: Iterable[Contestant], tasks: Sequence[Workload], rounds: int) -> Iterator[Turn]:
+    """All turns: in each round one of each contestant that has anything to do in it."""
+    there = list(there)
+    for number in range(1, rounds + 1):
+        for one in there:
+            wanted = [
+                task
+                for task in tasks
+                if task.takes_part(number)
+                and (not one.only or task.name in one.only)
+                and (not task.only or one.name in task.only)
+            ]
+            if wanted and number <= one.rounds:
+                yield Turn(number, one, wanted)
+
+
+def expected(options: Options) -> float:
+    """Seconds that all of it takes, about."""
+    return SETUP + sum(one.expected for one in schedule(*chosen(options), options.rounds))
+
+
 def turn(
     bed: Testbed, contestant: Contestant, tasks: Iterable[Workload], options: Options
 ) -> dict[str, Round]:
@@ -143,17 +195,15 @@ def turn(
         if contestant.before:
             contestants.shell(bed, contestant.before)
         # A contestant takes requests some time after its start: the first one shows when.
-        begin = of_round(drive(bed, spec_of(contestant, workloads.FIRST, 0)))
+        begin = of_round(drive(bed, spec_of(contestant, workloads.FIRST, options)))
         if all(of.failed and not of.rate for of in begin.kinds.values()):
             raise Unavailable(f"no reply after its start: {', '.join(begin.problems)}")
         warm_up(bed, contestant, options.workers)
         for workload in tasks:
-            if contestant.only and workload.name not in contestant.only:
-                continue
             if workload.first:
                 found[workload.name] = begin
             else:
-                spec = spec_of(contestant, workload, options.seconds)
+                spec = spec_of(contestant, workload, options)
                 found[workload.name] = of_round(drive(bed, spec))
     finally:
         contestants.shell(bed, contestant.stop)
@@ -161,35 +211,43 @@ def turn(
 
 
 def compare(
-    bed: Testbed, options: Options, progress: Callable[[str], None] = say
+    bed: Testbed,
+    options: Options,
+    progress: Callable[[str], None] = say,
+    clock: Clock | None = None,
 ) -> dict[str, Any]:
     """Rounds of all chosen contestants and workloads in a booted container that has the
-    package and NGINX. What comes back is for report.py and for JSON."""
+    package and NGINX. What comes back is for report.py and for JSON. `clock`: of all that
+    there is to do, if that is more."""
+    clock = clock or Clock(expected(options))
     prepare(bed)
     there, tasks = chosen(options)
     missing: dict[str, str] = {}
     ready = install_all(bed, there, options.workers, missing)
     rounds: dict[str, dict[str, list[Round]]] = {task.name: {} for task in tasks}
     generator: float | None = None
-    for number in range(1, options.rounds + 1):
-        for contestant in list(ready):
-            if number > contestant.rounds:
-                continue
-            progress(f"round {number} of {options.rounds}: {contestant.title}")
+    clock.done(SETUP)
+    for one in schedule(ready, tasks, options.rounds):
+        name = one.contestant.name
+        # It may have failed in a round before.
+        if name not in missing:
+            what = ", ".join(task.name for task in one.tasks)
+            left = clock.left()
+            progress(f"round {one.number} of {options.rounds}, {left} left: {name}: {what}")
             try:
-                found = turn(bed, contestant, tasks, options)
+                for task, found in turn(bed, one.contestant, one.tasks, options).items():
+                    numbered = dataclasses.replace(found, number=one.number)
+                    rounds[task].setdefault(name, []).append(numbered)
             except (Unavailable, AssertionError) as error:
                 # What fails in a later round failed under load: it is told all the same.
-                missing[contestant.name] = f"round {number}: {str(error)[:500]}"
-                ready.remove(contestant)
-                continue
-            for name, one in found.items():
-                rounds[name].setdefault(contestant.name, []).append(one)
+                missing[name] = f"round {one.number}: {str(error)[:500]}"
+        clock.done(one.expected)
+    ready = [one for one in ready if one.name not in missing]
     if any(one.ours for one in ready):
         mine = next(one for one in ready if one.ours)
         contestants.shell(bed, mine.start)
         warm_up(bed, mine, options.workers)
-        generator = calibrate(bed, min(options.seconds, 3.0))
+        generator = calibrate(bed, min(options.seconds or CALIBRATION, CALIBRATION))
         contestants.shell(bed, mine.stop)
     return {
         "workers": options.workers,

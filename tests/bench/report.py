@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.bars import Bar, evaluate, excluded
 from bench.inside.drive import Result, Sent
 
 Row = Sequence[str]
@@ -25,10 +26,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class OfKind:
-    """Of the requests of one kind, in one round: how many a second got their reply; how long
-    it took, in milliseconds; how many failed."""
+    """Of the requests of one kind, in one round: how many got their reply, and how many a second;
+    how long it took, in milliseconds; how many failed."""
 
+    replies: int
     rate: float
+    mean: float
     p50: float
     p95: float
     p99: float
@@ -43,7 +46,7 @@ class Round:
     share of time in which a request waited although a worker was idle, None where nobody can
     see it; `generator`: the share of one core that the load itself took; `command`: seconds of
     the restart, until the workers of before had gone; `stayed`: how many had not after 30 s.
-    `others`: cores that everybody else on the machine had meanwhile."""
+    `others`: cores that everybody else on the machine had meanwhile. `number`: which round."""
 
     rate: float
     megapixels: float
@@ -57,6 +60,7 @@ class Round:
     stayed: int
     kinds: dict[str, OfKind]
     problems: dict[str, int]
+    number: int = 0
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -81,7 +85,9 @@ def of_kind(sent: Sequence[Sent], end: Mapping[int, float]) -> OfKind:
     good = [one for one in sent if not one.problem]
     took = [1000 * one.took for one in good]
     return OfKind(
+        len(good),
         sum(1 / end[one.client] for one in good),
+        statistics.fmean(took) if took else math.nan,
         percentile(took, 50),
         percentile(took, 95),
         percentile(took, 99),
@@ -148,7 +154,7 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
         there = [one.kinds[kind] for one in rounds if kind in one.kinds]
         found["kinds"][kind] = {
             name: asdict(figure(getattr(one, name) for one in there))
-            for name in ("rate", "p50", "p95", "p99", "max")
+            for name in ("replies", "rate", "mean", "p50", "p95", "p99", "max")
         } | {"failed": sum(one.failed for one in there)}
     found["problems"] = {}
     for one in rounds:
@@ -170,13 +176,45 @@ def number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Columns of equal width, the first one to the left."""
+def short(value: float | None) -> str:
+    """Three digits that count."""
+    if value is None or math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "∞"
+    digits = 2 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(digits, 4)}f}"
+
+
+BAR_HEAD = ("row", "who", "what", "against", "bar", "measured", "95 %", "rounds", "verdict")
+BAR_TEXTS = 5
+"""Columns that are texts."""
+
+
+def bar_row(bar: Bar) -> Row:
+    against = f"best rival: {bar.against}" if bar.best else bar.against
+    if bar.limit is None:
+        limit = "reported"
+    else:
+        limit = f"{'at most' if bar.most else 'at least'} {bar.limit:g}"
+    found = bar.measured
+    if found is None:
+        measured = ("-", "-", "0")
+    else:
+        low = max(0.0, found.low)
+        spread = "-" if found.rounds < 2 else f"{short(low)} to {short(found.high)}"
+        measured = (short(found.value), spread, str(found.rounds))
+    return (bar.row, bar.who, bar.what, against, limit, *measured, bar.verdict)
+
+
+def table(rows: Sequence[Row], left: int = 1) -> str:
+    """Columns of equal width, the first ones to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        both = list(zip(row, widths, strict=True))
+        cells = [cell.ljust(width) for cell, width in both[:left]]
+        cells += [cell.rjust(width) for cell, width in both[left:]]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
@@ -230,38 +268,44 @@ a worker was idle (- where it can't be seen); others: cores that others had mean
 
 
 DISTURBED = """\
-Others were at work on this machine. Where the kernel shares cores out by session (autogroup of
-sched(7)), contestants whose workers are a service each then get more of them than those that
-start all workers from one: compare CPU ms, idle %, failures, and rates among the like."""
+Others were at work on this machine: rates are no longer what it can do, and small differences
+mean nothing."""
 
 
 def compared(found: Mapping[str, Any]) -> Iterator[str]:
     """The part `compare`."""
-    yield (
-        f"{found['workers']} workers each, {found['rounds']} rounds, "
-        f"{found['seconds']:g} s for each workload"
-    )
+    yield f"{found['workers']} workers each, up to {found['rounds']} rounds"
     for name, by in found["workloads"].items():
         if by:
             yield f"\n{name}: {found['titles'][name]}\n{workload_table(by)}"
             yield from problems(by)
             yield from restarts(by)
     yield f"\n{LEGEND}"
-    if found["generator_rate"] is not None:
-        rates = [
-            sum(of["rate"]["most"] for of in one["kinds"].values())
-            for by in found["workloads"].values()
-            for one in by.values()
-        ]
-        yield (
-            f"The load generator gets {found['generator_rate']:.0f} files of a tile's size a "
-            f"second, {found['generator_rate'] / max(rates, default=math.nan):.0f} times the "
-            "highest rate above."
-        )
+    yield from generator(found)
+    if bars := evaluate(found["workloads"]):
+        yield f"\n{table([BAR_HEAD, *map(bar_row, bars)], BAR_TEXTS)}"
+        for row, out in excluded(found["workloads"]).items():
+            yield from (f"  {row}: {name} can't be best: {why}" for name, why in out.items())
     if disturbed(found):
         yield DISTURBED
     for name, reason in found["missing"].items():
         yield f"not measured: {name}: {reason}"
+
+
+def generator(found: Mapping[str, Any]) -> Iterator[str]:
+    """How far the load generator was from being what was measured."""
+    if found["generator_rate"] is None:
+        return
+    rates = [
+        sum(of["rate"]["most"] or 0.0 for of in one["kinds"].values())
+        for by in found["workloads"].values()
+        for one in by.values()
+    ]
+    times = found["generator_rate"] / (max(rates, default=0.0) or math.nan)
+    yield (
+        f"The load generator gets {found['generator_rate']:.0f} files of a tile's size a second "
+        f"from NGINX, {times:.0f} times the highest rate of any contestant."
+    )
 
 
 BUSY = 0.3
@@ -299,17 +343,20 @@ def scaled(found: Mapping[str, Any]) -> Iterator[str]:
     yield workload_table(found["rows"])
 
 
-def remembered(found: Mapping[str, Any]) -> Iterator[str]:
-    """The part `memory`."""
-    yield "\nmemory of all workers after the same requests, in MiB"
-    head = ("", "workers", "PSS", "PSS each", "RSS", "anonymous PSS", "merged")
-    rows: list[Row] = [head]
+def remembered_rows(found: Mapping[str, Any]) -> list[Row]:
+    """The part `memory`; the first row is the head."""
+    rows: list[Row] = [("", "workers", "PSS", "PSS each", "RSS", "anonymous PSS", "merged")]
     for name, one in found.items():
         if isinstance(one, dict):
             whole = (one["Pss"], one["Pss"] / max(1, one["workers"]), one["Rss"], one["Pss_Anon"])
             merged = number(one.get("saved"), 1)
             rows.append((name, str(one["workers"]), *map(number, whole), merged))
-    yield table(rows)
+    return rows
+
+
+def remembered(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "\nmemory of all workers after the same requests, in MiB"
+    yield table(remembered_rows(found))
     yield from (f"{name}: {one}" for name, one in found.items() if isinstance(one, str))
 
 
@@ -319,11 +366,17 @@ def owned(found: Mapping[str, float]) -> Iterator[str]:
     yield from (f"  {name} {value}" for name, value in found.items())
 
 
+def heading(found: Mapping[str, Any]) -> str:
+    """What holds for all releases."""
+    on = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    return f"{found['date']}, version {found['package']}, {on}\n"
+
+
 def text(suite: str, found: Mapping[str, Any]) -> str:
     """All parts of a release."""
-    lines = [
-        f"{suite}  ({', '.join(f'{name} {value}' for name, value in found['machine'].items())})"
-    ]
+    known = [f"{name} {value}" for name, value in found.get("versions", {}).items()]
+    known += [f"load at the {name} {value}" for name, value in found.get("load", {}).items()]
+    lines = [f"{suite}  {', '.join(known)}".rstrip()]
     parts = {"compare": compared, "scaling": scaled, "memory": remembered, "own": owned}
     for part, lines_of in parts.items():
         if part in found:

@@ -19,6 +19,9 @@ from bench.report import Round, of_round, summary
 FACTORS = (1, 2, 4)
 QUEUE = "shared"
 """So that nothing depends on how requests are spread."""
+SECONDS = 3.0
+EVERY = 5
+"""It has a part in the first of so many rounds: it is not compared with anybody."""
 
 
 def spec(contestant: Contestant, clients: int, seconds: float) -> Spec:
@@ -40,7 +43,7 @@ def measure(bed: Testbed, options: Options) -> dict[str, Any]:
     ctl(bed, "queue", QUEUE)
     clients = 2 * cores * max(FACTORS)
     rounds: dict[str, list[Round]] = {}
-    for number in range(1, options.rounds + 1):
+    for number in range(1, options.rounds + 1, EVERY):
         for factor in FACTORS:
             workers = factor * cores
             say(f"round {number} of {options.rounds}: {workers} workers on {cores} cores")
@@ -49,7 +52,7 @@ def measure(bed: Testbed, options: Options) -> dict[str, Any]:
             contestant = ours(QUEUE, workers)
             warm_up(bed, contestant, workers)
             for name, several in (("many", clients), ("single", 1)):
-                found = of_round(drive(bed, spec(contestant, several, options.seconds)))
+                found = of_round(drive(bed, spec(contestant, several, options.seconds or SECONDS)))
                 rounds.setdefault(f"{workers} workers, {name}", []).append(found)
     return {
         "cores": cores,

@@ -24,13 +24,29 @@ Groups = Callable[[str], list[Group]]
 class Workload:
     """`restarts`: the contestant's workers are restarted meanwhile, by the best way it has.
     `first`: the contestant is stopped before, and what counts is the time from its start to
-    the first reply."""
+    the first reply. `after`: a start or a restart, after which the first requests count once
+    workers wait for them; then there is no load.
+
+    `seconds`: how long, unless there have been `enough` light requests before. `every`: it has
+    a part in the first round and in each so many-th after it: what bars are about in all, the
+    rest as time allows. `expected`: seconds that it takes all in all. `only`: no other
+    contestants, if any is named."""
 
     name: str
     title: str
     groups: Groups
     restarts: bool = False
     first: bool = False
+    after: str = ""
+    seconds: float = 4.0
+    enough: int = 0
+    every: int = 5
+    expected: float = 6.0
+    only: tuple[str, ...] = ()
+
+    def takes_part(self, number: int) -> bool:
+        """In this round, counted from 1?"""
+        return (number - 1) % self.every == 0
 
 
 def ask(base: str, kind: str, content: str, *, pixels: int = 0, **parameters: object) -> Request:
@@ -149,32 +165,84 @@ def _replayed(base: str, kind: str, box: tuple[float, float, float, float]) -> R
     )
 
 
+ENOUGH = 1000
+"""Light requests in a round; a contestant that is too slow for them is bounded by time."""
+OURS = ("ours-per-worker", "ours-shared")
+
 FIRST = Workload(
     "first",
     "the first tile after a start",
     lambda base: [Group(1, light(base)[:1])],
     first=True,
+    every=1,
+    expected=0,
 )
 WORKLOADS = (
-    Workload("light", "4 clients, tiles", lambda base: [Group(4, light(base))]),
-    Workload("single", "1 client, tiles", lambda base: [Group(1, light(base))]),
+    Workload(
+        "light",
+        "4 clients, tiles",
+        lambda base: [Group(4, light(base))],
+        seconds=5,
+        enough=ENOUGH,
+        every=1,
+        expected=5.5,
+    ),
+    Workload("single", "1 client, tiles", lambda base: [Group(1, light(base))], seconds=3),
+    Workload(
+        "heavy",
+        "1 client, a large map alone",
+        lambda base: [Group(1, heavy(base))],
+        # One request each: no round ends within one.
+        seconds=0.5,
+        expected=3,
+    ),
     Workload(
         "3+1",
         "3 clients with tiles, 1 with large maps",
         lambda base: [Group(3, light(base)), Group(1, heavy(base))],
+        seconds=7,
+        enough=ENOUGH,
+        every=1,
+        expected=10,
     ),
     Workload(
         "6+3",
         "6 clients with tiles, 3 with large maps",
         lambda base: [Group(6, light(base)), Group(3, heavy(base))],
+        seconds=6,
+        expected=12,
     ),
     Workload("replay", "4 viewers", lambda base: [Group(4, replay(base))]),
-    Workload("repeat", "4 clients, the same 8 tiles", lambda base: [Group(4, light(base)[:8])]),
+    Workload(
+        "repeat",
+        "4 clients, the same 8 tiles",
+        lambda base: [Group(4, light(base)[:8])],
+        seconds=3,
+    ),
     Workload(
         "restart",
         "4 clients, tiles, while all workers are restarted",
         lambda base: [Group(4, light(base))],
         restarts=True,
+        expected=10,
+    ),
+    Workload(
+        "roll",
+        "the first tiles after all workers were restarted",
+        lambda base: [Group(1, light(base)[:1])],
+        after="restart",
+        every=2,
+        expected=14,
+        only=OURS,
+    ),
+    Workload(
+        "boot",
+        "the first tiles after a start, once workers wait for requests",
+        lambda base: [Group(1, light(base)[:1])],
+        after="start",
+        every=2,
+        expected=6,
+        only=("recipe", *OURS),
     ),
     FIRST,
 )

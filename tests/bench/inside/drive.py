@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.inside.sample import processes
+from bench.inside.sample import look, processes
 
 TIMEOUT = 60.0
 """Seconds that a client waits for the next piece of a reply."""
@@ -30,6 +30,12 @@ COMMAND_AFTER = 0.5
 """Seconds of load before the command."""
 EXCHANGE = 30.0
 """Seconds that the workers of before may take to go, once the command has ended."""
+READY = 60.0
+"""Seconds that workers may take until they wait for requests."""
+WARM = 20
+"""Requests that tell how long one takes when all is warm."""
+LIGHT = "light"
+"""The kind of request that a load ends after enough of."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,18 @@ class Group:
 class Spec:
     """`port` on 127.0.0.1. `command` runs under the load, which then lasts as long as the
     command at least; with `first` it runs before, and the only request is repeated until there
-    is a reply. `replaced` is a pattern for the processes that the command is to replace.
-    `sockets` and `program`: see sample.py."""
+    is a reply. With `ready` it runs before, too: once so many workers wait for requests, the
+    only request is sent to each of them, one after the other, see `run_ready`. `enough`: so many
+    light requests end the load before its time. `replaced` is a pattern for the processes that
+    the command is to replace. `sockets` and `program`: see sample.py."""
 
     port: int
     groups: list[Group]
     seconds: float
     command: list[str] = field(default_factory=list)
     first: bool = False
+    ready: int = 0
+    enough: int = 0
     replaced: str = ""
     sockets: list[str] = field(default_factory=list)
     program: str = ""
@@ -191,12 +201,43 @@ class Load:
             command = time.monotonic() - begin
             self.stayed = len(old & set(processes(pattern))) if old else 0
         left = self.start + self.spec.seconds - time.monotonic()
-        time.sleep(max(left, 1.0 if self.spec.command else 0.0))
+        self.wait(max(left, 1.0 if self.spec.command else 0.0))
         seconds = time.monotonic() - self.start
         self.stop.set()
         for thread in threads:
             thread.join()
         return seconds, command
+
+    def wait(self, seconds: float) -> None:
+        """Until the time is over or there have been enough requests."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            enough = self.spec.enough
+            if enough and sum(one.kind == LIGHT for one in self.sent) >= enough:
+                break
+            time.sleep(min(left, 0.05) if enough else left)
+
+    def run_ready(self) -> tuple[float, float]:
+        """The first request of each worker once all wait for one, and then as many as tell how
+        long one takes when all is warm. What is free is taken in turns, so that each of the
+        first ones goes to another worker; but where each process of NGINX counts for itself,
+        some first ones are among the warm."""
+        (request,) = self.spec.groups[0].requests
+        subprocess.run(self.spec.command, stdout=sys.stderr, check=True)
+        deadline = time.monotonic() + READY
+        ready = 0
+        while ready < 2 and time.monotonic() < deadline:
+            there = list(processes(self.spec.program))
+            all_wait = len(there) >= self.spec.ready and len(look(there, ()).idle) == len(there)
+            ready = ready + 1 if all_wait else 0
+            time.sleep(0.2)  # between two looks
+        command = time.monotonic() - self.start
+        for kind in ["first"] * self.spec.ready + ["warm"] * WARM:
+            began = time.monotonic()
+            size, problem = ask(self.spec.port, request)
+            took = time.monotonic() - began
+            self.sent.append(Sent(0, kind, began - self.start, took, size, request.pixels, problem))
+        return time.monotonic() - self.start, command
 
     def run_first(self) -> tuple[float, float]:
         """The time until the command has ended and the first reply has come counts as that
@@ -247,7 +288,10 @@ def drive(spec: Spec) -> Result:
     sampler.stdout.readline()
     load = Load(spec)
     whole, cpu, own = machine_cpu(), container_cpu(), time.process_time()
-    seconds, command = load.run_first() if spec.first else load.run()
+    if spec.ready:
+        seconds, command = load.run_ready()
+    else:
+        seconds, command = load.run_first() if spec.first else load.run()
     sampler.stdin.write("\n")
     sampler.stdin.flush()
     wall = time.monotonic() - load.start

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pictures of the report. The same results make the same files, byte for byte."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+LIGHT_ROWS = ("light", "3+1", "6+3")
+SHADES = {"p50": "#9ecae1", "p95": "#4292c6", "p99": "#08306b"}
+OURS, OTHERS = "#d95f0e", "#4292c6"
+STYLE: dict[Any, Any] = {
+    # No random identifiers, and text that stays text.
+    "svg.hashsalt": "qgis-server-systemd",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "x",
+    "axes.axisbelow": True,
+    "grid.alpha": 0.4,
+}
+
+Row = Mapping[str, Mapping[str, Any]]
+"""A workload: by contestant, what report.summary tells."""
+Draw = Callable[[Axes, Row, list[str]], None]
+"""A panel, with a line for each name; some may have no part in this workload."""
+
+
+def figure_of(row: Row, name: str, key: str) -> float:
+    """A median of the light requests; NaN where there is none."""
+    value = row.get(name, {}).get("kinds", {}).get("light", {}).get(key, {}).get("median")
+    return math.nan if value is None else float(value)
+
+
+def draw_latency(axes: Axes, row: Row, names: list[str]) -> None:
+    values = {key: [figure_of(row, name, key) for name in names] for key in SHADES}
+    axes.hlines(range(len(names)), values["p50"], values["p99"], color="#bbbbbb", linewidth=2)
+    for key, shade in SHADES.items():
+        axes.plot(values[key], range(len(names)), "o", color=shade, label=key)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(10))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("ms")
+
+
+def label_values(axes: Axes, row: Row, names: list[str], values: list[float]) -> None:
+    for at, (name, value) in enumerate(zip(names, values, strict=True)):
+        if name in row:
+            text = "not seen" if math.isnan(value) else f"{value:.1f}"
+            where = 0.0 if math.isnan(value) else value
+            axes.text(where, at, f" {text}", va="center", in_layout=False)
+
+
+def colours(names: list[str]) -> list[str]:
+    return [OURS if name.startswith("ours-") else OTHERS for name in names]
+
+
+def draw_rate(axes: Axes, row: Row, names: list[str]) -> None:
+    values = [figure_of(row, name, "rate") for name in names]
+    axes.barh(range(len(names)), values, 0.7, color=colours(names))
+    label_values(axes, row, names, values)
+    axes.set_xlim(0, 1.2 * max([value for value in values if value > 0], default=1))
+    axes.set_xlabel("light requests a second")
+
+
+def draw_idle(axes: Axes, row: Row, names: list[str]) -> None:
+    shares = [row.get(name, {}).get("idle_while_waiting") for name in names]
+    values = [math.nan if share is None else 100 * share["median"] for share in shares]
+    axes.barh(range(len(names)), values, 0.7, color=colours(names))
+    label_values(axes, row, names, values)
+    axes.set_xlim(0, 120)
+    axes.set_xticks(range(0, 101, 25))
+    axes.set_xlabel("% of the time")
+
+
+def same_decades(panels: Sequence[Axes]) -> None:
+    """Where the scale is logarithmic, it is the same in all panels."""
+    lows, highs = zip(*(axes.dataLim.intervalx for axes in panels), strict=True)
+    if panels[0].get_xscale() == "log" and 0 < min(lows) <= max(highs) < math.inf:
+        low, high = math.floor(math.log10(min(lows))), math.ceil(math.log10(max(highs)))
+        for axes in panels:
+            axes.set_xlim(10**low, 10 ** max(high, low + 1))
+
+
+def picture(workloads: Mapping[str, Row], titles: Mapping[str, str], title: str, draw: Draw) -> str:
+    """One panel for each workload with light requests."""
+    rows = [name for name in LIGHT_ROWS if workloads.get(name)]
+    names = list(dict.fromkeys(name for row in rows for name in workloads[row]))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3 * len(rows) + 1.5, 0.3 * len(names) + 1.6), layout="constrained")
+        figure.suptitle(title)
+        panels = figure.subplots(1, len(rows), squeeze=False, sharey=True)[0]
+        for axes, name in zip(panels, rows, strict=True):
+            draw(axes, workloads[name], names)
+            axes.set_title(f"{name}\n{titles[name]}", fontsize=8)
+        panels[0].set_yticks(range(len(names)), names)
+        panels[0].set_ylim(len(names) - 0.5, -0.5)
+        same_decades(panels)
+        lines, labels = panels[0].get_legend_handles_labels()
+        if labels:
+            figure.legend(lines, labels, loc="outside lower center", ncols=len(labels))
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+PICTURES: tuple[tuple[str, str, Draw], ...] = (
+    ("latency", "How long light requests take", draw_latency),
+    ("rate", "Light requests a second", draw_rate),
+    ("idle", "A request waits while a worker is idle", draw_idle),
+)
+
+
+def pictures(suite: str, compare: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """File names and contents for a release."""
+    workloads = compare["workloads"]
+    if not any(workloads.get(name) for name in LIGHT_ROWS):
+        return
+    for name, title, draw in PICTURES:
+        text = picture(workloads, compare["titles"], f"{title} ({suite})", draw)
+        yield f"{suite}-{name}.svg", text
