@@ -21,6 +21,7 @@ QEMU = {"aarch64": "qemu-system-arm"}.get(platform.machine(), "qemu-system-x86")
 BUILD = ("build-essential", "debhelper", "dh-python", "po-debconf", "python3-venv")
 BOOT = ("iproute2", "mmdebstrap", "systemd-container", "util-linux")
 CHECK = ("e2fsprogs", "groff-base", "man-db", "shellcheck", QEMU)
+ROLL_OUT = ("openssh-client",)
 # What `publish` uses, and others that take its packages.
 PUBLISH = ("aptly", "apt-utils", "gnupg", "gpgv", "reprepro")
 NEEDED = {
@@ -28,7 +29,7 @@ NEEDED = {
     "demo": BUILD + BOOT,
     "dist": BUILD,
     "bench": BUILD + BOOT,
-    "test": BUILD + BOOT + CHECK + PUBLISH,
+    "test": BUILD + BOOT + CHECK + PUBLISH + ROLL_OUT,
 }
 
 

@@ -118,6 +118,30 @@ def test_an_upgrade_alone_never_shrinks_the_pool(server: Testbed) -> None:
     assert sockets(server) == [path(1)] == upstream(server)
 
 
+@pytest.mark.either
+def test_settings_can_be_tried_before_they_are_written(server: Testbed) -> None:
+    file = server.root / "root/new.toml"
+    file.write_text("instances = 1\nbacklog = 7\n")
+    before = (server.root / "etc/qgis-server/server.toml").read_text()
+    trial = ("apply", "--dry-run", "--settings", "/root/new.toml")
+    planned = ctl(server, *trial)
+    assert "stop and disable instance 2" in planned
+    assert "10-settings.conf" in planned
+    assert (server.root / "etc/qgis-server/server.toml").read_text() == before
+    assert "nothing to do" in ctl(server, "apply")
+    # As a program gives them that has no file of them.
+    piped = server.run(*("qgis-serverctl", *trial[:-1]), "/dev/stdin", input=file.read_text())
+    assert piped.stdout in planned
+    file.write_text("backlog = 0\n")
+    for words, said in (
+        (trial, "/root/new.toml: backlog = 0 is not a number from 1 to 4096"),
+        (("apply", "--settings", "/root/new.toml"), "--settings is for --dry-run alone"),
+        ((*trial[:-1], "/root/none"), "there is no such file"),
+    ):
+        done = server.run("qgis-serverctl", *words, check=False)
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+
+
 # ---- NGINX before, after, never, or nginx.org's
 
 

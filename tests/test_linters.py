@@ -51,6 +51,11 @@ def test_maintainer_scripts(rendered: Path) -> None:
     clean("shellcheck", *scripts, str(rendered / "tests" / "pool"), *SCRIPTS)
 
 
+def test_the_role_for_ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_HOME", str(tmp_path))
+    clean(sys.executable, "-m", "ansiblelint", cwd=TOP / "contrib/ansible")
+
+
 def test_manual_pages(rendered: Path) -> None:
     pages = [str(page) for page in rendered.glob("*.[1-8]")]
     assert pages

@@ -32,6 +32,7 @@ from pool import (
     settled,
     wait_for,
 )
+from shop import URL, Shop, make_key, signing_keys
 from testbed import Testbed
 
 from qgis_server_systemd import cli, offers, publish
@@ -39,28 +40,14 @@ from qgis_server_systemd.qgis_serverctl.log import Failure
 from qgis_server_systemd.repository import KEPT_STATES
 
 TOP = Path(__file__).resolve().parents[1]
-URL = "https://apt.acme.example/qgis"
-
-
-def make_key(home: Path, name: str, *options: str, passphrase: str = "", life: str = "-") -> str:
-    """A secret key of the folder's; returns its fingerprint."""
-    gpg = ["gpg", "--homedir", str(home), "--batch", "--with-colons"]
-    secret = ("--pinentry-mode", "loopback", "--passphrase", passphrase)
-    made = (*options, *secret, "--quick-generate-key", name, "ed25519", "sign", life)
-    subprocess.run([*gpg, *made], check=True, capture_output=True)
-    listed = subprocess.run([*gpg, "--list-keys", name], check=True, capture_output=True, text=True)
-    return next(line.split(":")[9] for line in listed.stdout.splitlines() if line[:4] == "fpr:")
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Two of them, in a GNUPGHOME of the tests."""
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """Two of them."""
     home = tmp_path_factory.mktemp("gnupg")
-    home.chmod(0o700)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GNUPGHOME", str(home))
-        yield make_key(home, "one@acme.example"), make_key(home, "two@acme.example")
-    subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
+    with signing_keys(home, "one@acme.example", "two@acme.example") as made:
+        yield made
 
 
 def pack(folder: Path, version: str, says: str = "x", architecture: str = "all") -> Path:
@@ -87,63 +74,8 @@ def changes(folder: Path, distribution: str, *files: Path) -> Path:
     return file
 
 
-class Shop:
-    """A repository, and the command line that publishes to it."""
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.repo, self.key = folder, folder / "repo", key
-
-    def arguments(self, *given: str | Path, url: str = URL) -> list[str]:
-        own = ["publish", "--repo", str(self.repo), "--sign", self.key, "--origin", "ACME"]
-        return [*own, "--url", url, *map(str, given)]
-
-    def publish(self, *given: str | Path, url: str = URL) -> None:
-        assert cli.main(self.arguments(*given, url=url)) == 0
-
-    def release(self, suite: str) -> str:
-        return (self.repo / "dists" / suite / "Release").read_text()
-
-    def versions(self, suite: str, architecture: str = "amd64") -> list[str]:
-        index = self.repo / f"dists/{suite}/main/binary-{architecture}/Packages"
-        return re.findall(r"^Version: (.*)$", index.read_text(), re.M)
-
-    def is_whole(self) -> bool:
-        """All that is signed is there, and all that is indexed."""
-        for suite in (self.repo / "dists").iterdir():
-            verified = gpgv(self.repo / "acme.asc", suite / "InRelease")
-            assert verified == suite.joinpath("Release").read_text()
-            gpgv(self.repo / "acme.asc", suite / "Release.gpg", suite / "Release")
-            entries = re.findall(r"^ ([0-9a-f]{64}) +\d+ (.*)$", verified, re.M)
-            assert len(entries) == 2 * (len(publish.ARCHITECTURES) + 1)
-            for digest, name in entries:
-                file = suite / name
-                assert hashlib.sha256(file.read_bytes()).hexdigest() == digest
-                by_hash = file.parent / "by-hash/SHA256" / digest
-                assert by_hash.read_bytes() == file.read_bytes()
-            for index in suite.glob("main/binary-*/Packages"):
-                text = index.read_text()
-                names = re.findall(r"^Filename: (.*)$", text, re.M)
-                for name, digest in zip(
-                    names, re.findall(r"^SHA256: (.*)$", text, re.M), strict=True
-                ):
-                    assert hashlib.sha256((self.repo / name).read_bytes()).hexdigest() == digest
-        return True
-
-
-def gpgv(key: Path, *files: Path) -> str:
-    """What a client reads; the key is taken as apt takes it."""
-    ring = subprocess.run(["gpg", "--dearmor"], input=key.read_bytes(), capture_output=True)
-    keyring = key.resolve().parents[3] / "keyring.gpg"
-    keyring.write_bytes(ring.stdout)
-    command = ["gpgv", "--keyring", str(keyring), "--output", "-", *map(str, files)]
-    done = subprocess.run(command[:3] + (command[3:] if len(files) == 1 else command[5:]),
-                          capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture
-def shop(tmp_path: Path, keys: tuple[str, str]) -> Shop:
+def shop(tmp_path: Path, keys: tuple[str, ...]) -> Shop:
     return Shop(tmp_path, keys[0])
 
 
@@ -252,7 +184,7 @@ def test_old_versions_stay_until_pruned(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_a_change_of_keys_and_a_limit_of_trust(
-    shop: Shop, tmp_path: Path, keys: tuple[str, str]
+    shop: Shop, tmp_path: Path, keys: tuple[str, ...]
 ) -> None:
     shop.publish(pack(tmp_path, "1.0"))
     shop.publish("--sign", keys[1], "--valid-days", "7")
@@ -538,7 +470,7 @@ def expired(shop: Shop) -> None:
 
 
 def test_a_server_takes_packages_from_it(
-    bed: Testbed, artifacts: list[Path], newer_package: Path, keys: tuple[str, str]
+    bed: Testbed, artifacts: list[Path], newer_package: Path, keys: tuple[str, ...]
 ) -> None:
     bed.boot()
     install(bed, "nginx", package=False)

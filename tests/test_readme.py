@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 from pool import settled, status, wait_for
+from shop import make_key
 from test_demo import bed_of, get
-from test_publish import make_key
 from testbed import Testbed
 
 from qgis_server_systemd import cli, sources

@@ -11,6 +11,7 @@ XDG cache):
     maps/<suite>-<hash>    a thin layer over a tree: the map projects in /srv/maps
     tools/<suite>-<hash>   a thin layer over a tree: what builds and checks packages
     rivals/<suite>-<hash>  a thin layer over a tree: what the benchmark compares with
+    managed/<suite>-<hash> a thin layer over a tree: what Ansible needs on a server
     corpus/<suite>-<hash>  a thin layer over the maps: the corpus in /srv/corpus, and PostGIS
     beds/<name>            the overlay, console output and process records of one testbed
 """
@@ -87,6 +88,8 @@ TOOLS = (
     "shellcheck",
     "zsh",
 )
+# In a layer of its own, for the roll-out by Ansible: what servers have that it manages.
+MANAGED = ("openssh-server", "python3-apt", "sudo")
 # In a layer of its own, for the benchmark.
 RIVALS = (
     "apache2",
@@ -124,14 +127,17 @@ rm -r /tmp/qgis-common
 apt-cache gencaches
 """
 # With newer package lists than the tree's, what was downloaded may be out of date, too.
-PREPARE_TOOLS = f"""
+PREPARE_TOOLS, PREPARE_MANAGED = (
+    f"""
 apt-get update
-apt-get install --yes {" ".join(TOOLS)}
+apt-get install --yes {" ".join(packages)}
 apt-get clean
 apt-get install --yes --download-only {" ".join(DOWNLOADED)}
 apt-cache gencaches
 rm -f /etc/resolv.conf
 """
+    for packages in (TOOLS, MANAGED)
+)
 # One package that is missing must not keep the others away; its unit is missing then, too, so
 # systemctl may complain. None starts by itself.
 PREPARE_RIVALS = f"""
@@ -748,7 +754,7 @@ def build_extra(base: Path, new: Path, what: str, prepare: str) -> None:
 
 
 def extra_layer(suite: str, base: Path, what: str, prepare: str) -> Path:
-    """A layer with further packages: `tools` or `rivals`."""
+    """A layer with further packages: `tools`, `rivals` or `managed`."""
     built = str((base / ".built").stat().st_mtime_ns)
     layer = cache_folder() / what / f"{suite}-{digest(base.name, built, prepare)}"
     layer.parent.mkdir(exist_ok=True)
@@ -798,6 +804,7 @@ def hold_layers(
     *,
     tools: bool = False,
     rivals: bool = False,
+    managed: bool = False,
     corpus: bool = False,
 ) -> list[Path]:
     """The layers of a suite's testbeds, top first, locked against removal until the stack ends."""
@@ -807,6 +814,7 @@ def hold_layers(
     for what, prepare in (
         ("tools", tools and PREPARE_TOOLS),
         ("rivals", rivals and PREPARE_RIVALS),
+        ("managed", managed and PREPARE_MANAGED),
     ):
         if prepare:
             get = functools.partial(extra_layer, suite, base, what, prepare)
@@ -930,9 +938,9 @@ def unwind_on_termination() -> None:
 class Testbed:
     """A throw-away Debian over a suite's tree: a chroot at first, a container once booted.
     With `tools`, packages can be built and checked in it; with `rivals`, it has what the
-    benchmark compares with; with `corpus`, the corpus, and PostgreSQL with PostGIS. With
-    `like`, it begins with the files of another testbed of the suite, which is open, but not
-    booted."""
+    benchmark compares with; with `managed`, what Ansible needs, sshd among it; with `corpus`,
+    the corpus, and PostgreSQL with PostGIS. With `like`, it begins with the files of another
+    testbed of the suite, which is open, but not booted."""
 
     __test__ = False
 
@@ -943,6 +951,7 @@ class Testbed:
         cpus: str | None = None,
         tools: bool = False,
         rivals: bool = False,
+        managed: bool = False,
         corpus: bool = False,
         like: Testbed | None = None,
     ) -> None:
@@ -951,6 +960,7 @@ class Testbed:
         self.cpus = cpus
         self.tools = tools
         self.rivals = rivals
+        self.managed = managed
         self.corpus = corpus
         self._stack = contextlib.ExitStack()
         self._bed: Path | None = None
@@ -966,7 +976,12 @@ class Testbed:
         unwind_on_termination()
         with contextlib.ExitStack() as stack:
             layers = hold_layers(
-                self.suite, stack, tools=self.tools, rivals=self.rivals, corpus=self.corpus
+                self.suite,
+                stack,
+                tools=self.tools,
+                rivals=self.rivals,
+                managed=self.managed,
+                corpus=self.corpus,
             )
             bed = new_bed(stack)
             root = make_root(bed / "root")
@@ -1302,6 +1317,28 @@ class Testbed:
                 )
             bound: int = listener.getsockname()[1]
             return bound
+
+    def serve(self, folder: Path, port: int) -> None:
+        """Make a folder of the host answer by HTTP on a port of the container's loopback, until
+        the container ends."""
+        # Only the network namespace is entered, as for `forward`.
+        command = [tool("nsenter", "util-linux"), f"--target={self.pid}", "--net", "--"]
+        command += [sys.executable, "-m", "http.server", "--bind=127.0.0.1"]
+        with (self.bed / "serve.log").open("ab") as log:
+            process = subprocess.Popen(
+                launcher(self._record("serve"), *command, f"--directory={folder}", str(port)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=clean_environment(),
+                start_new_session=True,
+            )
+        self._forwards.append(process)
+        look = ("curl", "-q", "--silent", "--output", "/dev/null", f"http://127.0.0.1:{port}/")
+        while self.run(*look, check=False).returncode:
+            if process.poll() is not None:
+                raise TestbedError((self.bed / "serve.log").read_text())
+            time.sleep(0.05)  # nothing tells when it listens; it does, or ends
 
     def fetch(self, url: str, *curl_args: str) -> Reply:
         """Ask for a URL from within the container; of redirections followed, the last answer."""

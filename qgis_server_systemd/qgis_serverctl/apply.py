@@ -6,6 +6,7 @@ import argparse
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import foreign_upstreams, instances, nginx, plan, roll, rolling
 from .files import sweep, write
@@ -14,7 +15,7 @@ from .lock import locked
 from .log import Failure, die, note, warn
 from .settings import parse, remember
 from .state import State
-from .survey import auto_file, gather, is_overruled, load_settings, want
+from .survey import auto_file, gather, is_overruled, load_settings, settings_file, want
 
 
 class Run:
@@ -198,9 +199,15 @@ def finish(host: Host, result: Result) -> int:
     return 0 if result.good else 1
 
 
-def reconcile(host: Host, given: Mapping[str, object] | None = None, *, dry_run: bool) -> Result:
+def reconcile(
+    host: Host,
+    given: Mapping[str, object] | None = None,
+    *,
+    dry_run: bool,
+    file: Path | None = None,
+) -> Result:
     """Apply the settings; the caller holds the lock, and calls finish without it."""
-    resolved = load_settings(host, given)
+    resolved = load_settings(host, given, file)
     facts = gather(host)
     if facts.instances.need_reload and not dry_run:
         # What systemd has not read yet is not in its list of a unit's files either.
@@ -247,11 +254,16 @@ def change(host: Host, key: str, value: str, option: str) -> int:
 
 def command(host: Host, args: argparse.Namespace) -> int:
     """The subcommand apply."""
+    file: Path | None = args.settings
     if not args.dry_run:
+        if file:
+            die("--settings is for --dry-run alone", hint=f"write it to {settings_file(host)}")
         return change(host, "instances", args.instances, "--instances")
+    if file and not file.exists():
+        die(f"--settings {file}: there is no such file")
     count = args.instances
     given = {"instances": parse("instances", count, "--instances")} if count else {}
-    reconcile(host, given, dry_run=True)
+    reconcile(host, given, dry_run=True, file=file)
     return 0
 
 

@@ -28,6 +28,12 @@ def parser(package: Package) -> argparse.ArgumentParser:
                 help=f"{setting.allowed}; kept for later runs",
             )
     verb.add_argument("--dry-run", action="store_true", help="print what would be done")
+    verb.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="with --dry-run: as if this were server.toml; a mistake in it is told",
+    )
     verb.add_argument("--maintainer-script", action="store_true", help=argparse.SUPPRESS)
     verb.add_argument("--answer", action="append", default=[], help=argparse.SUPPRESS)
     verb.add_argument("--asked", action="append", default=[], help=argparse.SUPPRESS)

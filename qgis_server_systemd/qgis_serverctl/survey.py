@@ -25,9 +25,12 @@ def auto_file(host: Host) -> Path:
     return host.path(host.package.auto_settings)
 
 
-def load_settings(host: Host, given: Mapping[str, object] | None = None) -> Resolved:
+def load_settings(
+    host: Host, given: Mapping[str, object] | None = None, file: Path | None = None
+) -> Resolved:
+    """`file`: in the place of the administrator's."""
     shipped = host.path(host.package.defaults)
-    return resolve(settings_file(host), auto_file(host), given, shipped)
+    return resolve(file or settings_file(host), auto_file(host), given, shipped)
 
 
 def is_overruled(host: Host, key: str, *, since: str = "") -> bool:
