@@ -70,6 +70,15 @@ def run(command: list[str], cwd: Path, log: Path) -> int:
             raise
 
 
+def step(what: str, command: list[str], cwd: Path) -> None:
+    """Run a command, whose output goes beside the folder that it runs in. Raises Failure,
+    showing the end of it."""
+    log = cwd.with_name("log")
+    if run(command, cwd, log) != 0:
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
+        die(f"{what} failed:\n{tail}")
+
+
 def build(output: Path, suite: str | None = None, site: Path | None = None) -> list[Path]:
     """Make source and binary package in a copy of the source, and move them to
     `output` when all is done. `site`: the file that describes it. Raises Failure, showing
@@ -84,10 +93,7 @@ def build(output: Path, suite: str | None = None, site: Path | None = None) -> l
         options = {"suite": suite, "site": site and site.absolute()}
         given = [f"--{name}={value}" for name, value in options.items() if value]
         arguments = ["sdist_dsc", *given] if given else []
-        log = Path(folder) / "log"
-        if run([sys.executable, "setup.py", *arguments, "bdist_deb"], work, log) != 0:
-            tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
-            die(f"the build failed:\n{tail}")
+        step("the build", [sys.executable, "setup.py", *arguments, "bdist_deb"], work)
         made = [
             file
             for file in sorted((work / "deb_dist").iterdir())

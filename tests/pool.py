@@ -94,8 +94,9 @@ def apt(bed: Testbed, verb: str, *args: str) -> str:
     return done.stdout + done.stderr
 
 
-def status(bed: Testbed) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(bed.out("qgis-serverctl", "status", "--json"))
+def status(bed: Testbed, command: str = "qgis-serverctl") -> dict[str, Any]:
+    """`command`: that of another pool."""
+    found: dict[str, Any] = json.loads(bed.out(command, "status", "--json"))
     return found
 
 

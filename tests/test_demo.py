@@ -30,18 +30,24 @@ def bed_of(demo: int) -> Path:
     raise AssertionError("the demo runs no container")
 
 
+def said_until_served(demo: subprocess.Popen[str]) -> str:
+    """What a demo says until it serves, or ends."""
+    assert demo.stdout is not None
+    said = ""
+    for line in demo.stdout:
+        said += line
+        if "serving until" in line:
+            break
+    return said
+
+
 def test_demo_serves_until_ctrl_c_and_leaves_only_the_picture(suite: str, tmp_path: Path) -> None:
     command = [sys.executable, str(DEMO), "--suite", suite, "--picture", str(tmp_path / "demo.png")]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as demo:
         try:
-            assert demo.stdout is not None
-            said = ""
-            for line in demo.stdout:
-                said += line
-                if "serving until" in line:
-                    break
+            said = said_until_served(demo)
             bed = bed_of(demo.pid)
             assert bed.is_dir()
             urls = dict(re.findall(r"^  ([a-z ]+): +(http\S+)$", said, re.MULTILINE))

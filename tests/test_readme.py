@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 from pool import settled, status, wait_for
-from shop import make_key
-from test_demo import bed_of, get
+from shop import signing_keys
+from test_demo import bed_of, get, said_until_served
 from testbed import Testbed
 
 from qgis_server_systemd import cli, sources
@@ -88,12 +88,7 @@ def test_try_it(checkout: Path) -> None:
         start_new_session=True,
     ) as made:  # fmt: skip
         try:
-            assert made.stdout is not None
-            said = ""
-            for line in made.stdout:
-                said += line
-                if "serving until" in line:
-                    break
+            said = said_until_served(made)
             url = re.search(r"^  a map: +(http\S+)$", said, re.M)
             assert url, said
             assert get(url[1]).startswith(b"\x89PNG")
@@ -174,7 +169,7 @@ def pids(bed: Testbed) -> set[int]:
     return {line["pid"] for line in status(bed)["instances"]}
 
 
-def test_a_site_build_and_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_build_and_a_repository(tmp_path: Path) -> None:
     init, validate, build, _ = SHOWN["A site build"]
     for command in (init, validate):
         sh(command, tmp_path)
@@ -183,13 +178,11 @@ def test_a_site_build_and_a_repository(tmp_path: Path, monkeypatch: pytest.Monke
         assert (tmp_path / file).is_file()
     assert {"12", "13"} <= set(re.findall(r"~deb(\d\d)u1_all\.deb", " ".join(made)))
     home = tmp_path / "gnupg"
-    home.mkdir(mode=0o700)
-    monkeypatch.setenv("GNUPGHOME", str(home))
-    key = make_key(home, "gis@acme.example")
-    for command in SHOWN["An internal repository"]:
-        here = command.replace("KEY", key).replace("/srv/apt", str(tmp_path / "apt"))
-        said = sh(here, tmp_path)
-    subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
+    home.mkdir()
+    with signing_keys(home, "gis@acme.example") as (key,):
+        for command in SHOWN["An internal repository"]:
+            here = command.replace("KEY", key).replace("/srv/apt", str(tmp_path / "apt"))
+            said = sh(here, tmp_path)
     lines = [
         line
         for line in said.splitlines()

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pool import MAP, apt, install, nginx_is_content, wait_for
+from pool import MAP, apt, install, nginx_is_content, status, wait_for
 from site_checks import build_quickly
+from test_site_install import PROGRAM
 from test_site_pairs import CASES, put
 from testbed import Testbed
 
@@ -22,7 +23,6 @@ SAMPLES = {"bookworm": (1, 17), "trixie": (12, 18)}
 
 HOST = "maps.acme.example"
 QGIS = "/opt/qgis-ltr/bin/qgis_mapserv.fcgi"
-PROGRAM = "#!/bin/sh\nexec /usr/lib/cgi-bin/qgis_mapserv.fcgi\n"
 STAND_IN = """Package: acme-stand-in
 Version: 1
 Architecture: all
@@ -89,7 +89,7 @@ def test_a_sample_is_installed_serves_and_goes(
     bed.run("sh", "-ec", f"cp /srv/qgis/*.* {folder}")
     bed.run(package.command, "site", "enable")
     nginx_is_content(bed)
-    wait_for(lambda: pending(bed, package.command) == [], "all is applied")
+    wait_for(lambda: status(bed, package.command)["pending"] == [], "all is applied")
     reply = bed.fetch(address(site), "--insecure")
     assert (reply.status, reply.body[:4]) == (200, b"\x89PNG"), (address(site), reply.body[:300])
     found = json.loads(bed.out(package.command, "check", "--json", check=False))["findings"]
@@ -100,8 +100,3 @@ def test_a_sample_is_installed_serves_and_goes(
     left = set(after.splitlines()) - set(before.splitlines())
     assert [one for one in left if package.pool in one or "acme" in one] == []
     nginx_is_content(bed)
-
-
-def pending(bed: Testbed, command: str) -> list[str]:
-    found: list[str] = json.loads(bed.out(command, "status", "--json"))["pending"]
-    return found

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from pool import MAP, ctl, install, is_served, nginx_is_content
+from pool import MAP, ctl, install, is_served, nginx_is_content, status
 from site_checks import build_quickly
 from testbed import Testbed
 
@@ -41,7 +40,7 @@ def packed(folder: Path, text: str) -> Path:
 
 def backlog(bed: Testbed, command: str) -> tuple[int, str]:
     """Its value, and where it comes from."""
-    found = json.loads(bed.out(command, "status", "--json"))["settings"]["backlog"]
+    found = status(bed, command)["settings"]["backlog"]
     return found["value"], found["from"]
 
 

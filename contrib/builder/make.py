@@ -16,21 +16,13 @@ from pathlib import Path
 
 from qgis_server_systemd import __version__, build, cli, completion, sources
 from qgis_server_systemd.lint import lint
-from qgis_server_systemd.qgis_serverctl.log import Failure, die, note
+from qgis_server_systemd.qgis_serverctl.log import Failure, note
 from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.stdeb_commands import changelog_date, make_reproducible
 
 HERE = Path(__file__).resolve().parent
 NAME = "qgis-server-systemd-builder"
 PRIVATE = ("stdeb", "shtab")
-
-
-def run(command: list[str], cwd: Path) -> None:
-    """Run one step. Raises Failure, showing the end of what it said."""
-    log = cwd.with_name("log")
-    if build.run(command, cwd, log) != 0:
-        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
-        die(f"{command[0]} failed:\n{tail}")
 
 
 def settle(folder: Path, date: int) -> None:
@@ -47,7 +39,8 @@ def python_packages(folder: Path, date: int) -> list[Path]:
     settle(copy, date)
     made = folder / "python"
     where = ["--dist-dir", os.fspath(made)]
-    run([sys.executable, "setup.py", "sdist", *where, "bdist_wheel", *where], copy)
+    setup = [sys.executable, "setup.py", "sdist", *where, "bdist_wheel", *where]
+    build.step("setup.py", setup, copy)
     (sdist,) = made.glob("*.tar.gz")
     make_reproducible(sdist, date)
     return sorted(made.iterdir())
@@ -82,7 +75,7 @@ def debian_package(folder: Path, wheel: Path, date: int) -> list[Path]:
     (tree / "bin").mkdir()
     shutil.copy(HERE / "qgis-server-systemd", tree / "bin")
     settle(tree, date)
-    run(["dpkg-buildpackage", "-us", "-uc", "-b"], tree)
+    build.step("dpkg-buildpackage", ["dpkg-buildpackage", "-us", "-uc", "-b"], tree)
     made = sorted(file for file in tree.parent.iterdir() if file.name.startswith(f"{NAME}_"))
     for file in made:
         if file.suffix == ".changes":

@@ -230,9 +230,10 @@ def main() -> int:
     if args.json:
         print(json.dumps(without_nan(found), indent=2))
     write_report(found, target(args))
-    for line in failures(found):
+    wrong = failures(found)
+    for line in wrong:
         print(f"bench: {line}", file=sys.stderr)
-    return 1 if failures(found) else 0
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
