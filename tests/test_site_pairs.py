@@ -219,6 +219,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example("environment.GDAL_CACHEMAX", "", "%i \" ' \\ ` ; } #", False)
 @example("settings.trusted_proxies", "", "x" * 600, True)
 @example("settings.system_calls", "", "x" * 600, True)
+@example("settings.writable_folders", "/", "x" * 256, True)
+@example("settings.writable_folders", "/", "x/" * 2050 + "x", True)
+@example("settings.data_folders", "/", "ü" * 128, True)
+@example("settings.project_folders", "/", "x" * 256, True)
 @example("settings.system_calls", "", "frobnicate", True)
 def test_a_hostile_value_is_refused_or_kept(
     folder: Path, key: str, start: str, value: str, in_list: bool

@@ -27,6 +27,9 @@ QUEUES = ("per-worker", "shared")
 
 FOLDERS = "a list of absolute paths without colons, quotes and backslashes"
 
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes (NAME_MAX and PATH_MAX in linux/limits.h); systemd passes over what is longer."""
+
 Count = int | str
 """A number of instances, or "auto"."""
 
@@ -80,6 +83,10 @@ def _folder(value: str) -> str:
     """Systemd would take a colon for the end of the path."""
     if not re.fullmatch(r'/[^\x00-\x1f\x7f:"\\]+', value) or os.path.normpath(value) != value:
         raise ValueError
+    if len(value.encode()) > LONGEST_PATH:
+        raise ValueError(f"a path of more than {LONGEST_PATH} bytes")
+    if any(len(name.encode()) > LONGEST_NAME for name in value.split("/")):
+        raise ValueError(f"a name of more than {LONGEST_NAME} bytes in a path")
     return value
 
 
