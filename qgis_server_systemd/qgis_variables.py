@@ -462,7 +462,10 @@ VARIABLES: tuple[Variable, ...] = (
         kind="text",
         default="that of the system",
         since="3.0",
-        help="Time zone of the log and of now() in expressions.",
+        help="Time zone of the log and of now() in expressions. Where it is unset, the C\n"
+        "library looks for a change of /etc/localtime whenever it converts a time,\n"
+        "30 times for a map; with the value :/etc/localtime it is that zone, but a\n"
+        "change is seen by new workers alone.",
         group="Language and numbers",
         example="Europe/Zurich",
         per_request=True,

@@ -59,6 +59,10 @@ def environment(folder: Path | None = None) -> jinja2.Environment:
     return env
 
 
+PER_REQUEST = {"TZ": ":/etc/localtime"}
+"""Variables that come with each request as shipped; why, their help tells."""
+
+
 def _called(text: str, package: Package) -> str:
     """A text of a declaration, whose examples name folders and URLs of the usual pool."""
     text = text.replace(NAMED_URL, f"{package.projects_prefix}/NAME")
@@ -104,7 +108,7 @@ def values(site: Site, suite: Suite = ANY) -> dict[str, object]:
         "max_instances": MAX_INSTANCES,
         "variables": _variables(package),
         "active": {**ACTIVE, **site.environment},
-        "active_per_request": {"HOME": package.home} | site.environment_per_request,
+        "active_per_request": PER_REQUEST | {"HOME": package.home} | site.environment_per_request,
         "completion": lambda shell: completion.script(cli.parser(package), shell),
     }
 

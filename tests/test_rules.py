@@ -6,10 +6,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from qgis_server_systemd.worker_plugin import folders
 from qgis_server_systemd.worker_plugin.folders import Folders
-from qgis_server_systemd.worker_plugin.rules import Rules, plain, readings, unsafe
+from qgis_server_systemd.worker_plugin.rules import (
+    Rules,
+    bare,
+    is_harmless,
+    plain,
+    readings,
+    unsafe,
+)
 
 RULES = Rules(
     unsafe(
@@ -157,6 +166,65 @@ def test_no_text_takes_long(part: str) -> None:
     began = time.process_time()
     refusal(REQUEST="GetFeature", EXP_FILTER="<" + part * (200_000 // len(part)))
     assert time.process_time() - began < 5
+
+
+WORDS = (
+    *("env", "eval", "pixel", "external_wms", "init", "name", "doctype", "and", "geometry", "4000"),
+    *(
+        "(",
+        "/",
+        "*",
+        "-",
+        "--",
+        " ",
+        ",",
+        ".",
+        ":",
+        ";",
+        "_",
+        "@",
+        "=",
+        "<",
+        "%",
+        "%25",
+        "[%",
+        "\\",
+    ),
+    *("\0", "a", "sld", "/collections/"),
+)
+NAMES = ("LAYERS", "Width", "MAP0:DPI", "FORMAT_OPTIONS", "SLD", "sld_body", "FILE_NAME", "a%41")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES), st.lists(st.sampled_from(WORDS), max_size=6).map("".join)
+    ),
+    st.sampled_from(["", "GetPrint", "transaction"]),
+    st.sampled_from(["/qgis/city", "/wfs3/collections/a"]),
+)
+@example({"LAYERS": "a-", "Width": "-b(1)"}, "", "/")
+def test_what_is_harmless_at_a_glance_is_so_by_all_rules(
+    given: dict[str, str], request: str, path: str
+) -> None:
+    """Each parameter, looked at by itself."""
+    assume(is_harmless(given))
+    for name, value in given.items():
+        found = RULES.of_value(name.upper(), value, request, api="collections" in path)
+        assert found == RULES.of_size(bare(name), value)
+
+
+def test_parameters_of_ordinary_maps_are_harmless() -> None:
+    assert is_harmless(
+        {"BBOX": "-50.5,-180,1e5,7", "CRS": "EPSG:4326", "FORMAT": "image/png", "STYLES": ""}
+    )
+
+
+def test_sizes_of_ordinary_maps_are_looked_at_as_well() -> None:
+    rules = Rules(side=100, dpi=300)
+    for name, value in (("width", "101"), ("MAP1:HEIGHT", "1e3"), ("dpi", "301")):
+        assert rules.refusal({name: value}, b"", "/")
+        assert not rules.refusal({name: "100"}, b"", "/")
+    assert rules.refusal({"FORMAT_OPTIONS": "dpi:301;a:b"}, b"", "/")
 
 
 def test_readings() -> None:

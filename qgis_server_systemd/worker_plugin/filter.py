@@ -25,12 +25,13 @@ class Filter(QgsServerFilter):  # type: ignore[misc]
 
     def __init__(self, iface: QgsServerInterface, fresh: Fresh) -> None:
         super().__init__(iface)
+        self.iface = iface
         self.fresh = fresh
         fresh.sign = sign
 
     def requestReady(self) -> None:  # noqa: N802
         try:
-            iface = self.serverInterface()
+            iface = self.iface
             if iface.requestHandler().exceptionRaised():
                 return
             project = iface.configFilePath()

@@ -44,7 +44,7 @@ class Knowledge:
     request."""
 
     def __init__(self, file: Path) -> None:
-        self.file = file
+        self.file = str(file)
         self.time = 0
         self.landing = os.environ.get("QGIS_SERVER_LANDING_PAGE_PREFIX", "").rstrip("/")
         folders = os.environ.get("QGIS_SERVER_LANDING_PAGE_PROJECTS_DIRECTORIES", "")
@@ -58,7 +58,7 @@ class Knowledge:
     def look(self) -> None:
         changed = os.stat(self.file).st_mtime_ns
         if changed != self.time:
-            given = json.loads(self.file.read_text(encoding="utf-8"))["guard"]
+            given = json.loads(Path(self.file).read_text(encoding="utf-8"))["guard"]
             self.mode: str = given["mode"]
             self.folders = Folders((*given["folders"], *self.listed), given["projects"])
             self.rules = Rules(self.functions, given["remote"], given["side"], given["dpi"])
@@ -70,10 +70,11 @@ class Guard(QgsServerFilter):  # type: ignore[misc]
 
     def __init__(self, iface: QgsServerInterface, knowledge: Knowledge) -> None:
         super().__init__(iface)
+        self.iface = iface
         self.knowledge = knowledge
 
     def requestReady(self) -> None:  # noqa: N802
-        handler = self.serverInterface().requestHandler()
+        handler = self.iface.requestHandler()
         try:
             if handler.exceptionRaised():
                 return
@@ -97,7 +98,7 @@ class Before(Guard):
         parameters = handler.parameterMap()
         if "MAP" in parameters:
             # Without the variable it is a file of NGINX's that knows nothing of it.
-            if self.serverInterface().getEnv(known.mode) == "refuse":
+            if self.iface.getEnv(known.mode) == "refuse":
                 return "MAP may not name a project here"
             project = parameters["MAP"]
             if project and not known.folders.has(project):
@@ -123,9 +124,9 @@ class After(Guard):
     """The project that was found for the request."""
 
     def refusal(self, handler: QgsRequestHandler) -> str:
-        iface, known = self.serverInterface(), self.knowledge
+        known = self.knowledge
         parameters = handler.parameterMap()
-        project = parameters.get("MAP") or iface.getEnv("QGIS_PROJECT_FILE")
+        project = parameters.get("MAP") or self.iface.getEnv("QGIS_PROJECT_FILE")
         if project and not known.folders.has(project):
             return "the project is outside of the folders of projects"
         if project and is_print(parameters.get("REQUEST", "")) and not known.rules.remote:
