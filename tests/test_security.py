@@ -240,6 +240,17 @@ def test_system_calls_and_limits(loose: Testbed) -> None:
     assert shown == "TasksMax=100"
 
 
+def test_the_time_zone_is_that_of_the_system(loose: Testbed) -> None:
+    assert at_request(loose, "TZ") == ":/etc/localtime"
+    loose.run("ln", "--force", "--symbolic", "/usr/share/zoneinfo/Asia/Tokyo", "/etc/localtime")
+    use(loose)
+    hours = [loose.out("date", "+%-H")]
+    told = loose.fetch(f"{MAP.partition('?')[0]}?SERVICE=WMS&PROBE=hour").headers["x-probed"]
+    hours.append(loose.out("date", "+%-H"))
+    assert told.removeprefix("ok ") in hours
+    assert loose.out("date", "--utc", "+%-H") not in hours
+
+
 def test_secrets_come_by_files_of_root(loose: Testbed) -> None:
     """The databases' passwords by name, the master password by its file; neither stands on a
     command line, in the journal, in status or in a file for everybody."""

@@ -116,7 +116,7 @@ class Fresh:
         sign: Callable[[str], Signature | None] = lambda project: None,
         listed: Path | None = None,
     ) -> None:
-        self.orders = orders
+        self.orders = str(orders)
         self.sign = sign
         self.listed = listed
         self.known: dict[str, Known] = {}
@@ -220,7 +220,7 @@ class Fresh:
             return 0
         if changed != self._orders_time:
             try:
-                self._turns = json.loads(self.orders.read_text(encoding="utf-8"))
+                self._turns = json.loads(Path(self.orders).read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 return 0
             self._orders_time = changed

@@ -125,14 +125,13 @@ class After(Guard):
 
     def refusal(self, handler: QgsRequestHandler) -> str:
         known = self.knowledge
-        parameters = handler.parameterMap()
-        project = parameters.get("MAP") or self.iface.getEnv("QGIS_PROJECT_FILE")
+        project = handler.parameter("MAP") or self.iface.getEnv("QGIS_PROJECT_FILE")
         if project and not known.folders.has(project):
             return "the project is outside of the folders of projects"
-        if project and is_print(parameters.get("REQUEST", "")) and not known.rules.remote:
+        if project and is_print(handler.parameter("REQUEST")) and not known.rules.remote:
             texts = {
                 name.upper(): text
-                for name, text in parameters.items()
+                for name, text in handler.parameterMap().items()
                 if text and is_text("GetPrint", name)
             }
             return self.of_print(project, texts)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from qgis.PyQt.QtCore import QDateTime
 from qgis.server import QgsServerFilter, QgsServerInterface
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -74,6 +75,8 @@ PROBES: dict[str, Callable[[str], str]] = {
     "suid": lambda _: call("chmod", bytes(Path(os.environ["HOME"])), 0o4755),
     "watch": lambda path: call("inotify_add_watch", LIBC.inotify_init(), path.encode(), 2),
     "limits": lambda _: Path("/proc/self/limits").read_text(encoding="ascii"),
+    # libfcgi, and not Python, has changed the environment since: QGIS sees what C sees.
+    "hour": lambda _: str(QDateTime.currentDateTime().time().hour()),
     "at start": lambda name: os.environ[name],
 }
 
