@@ -6,14 +6,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qgis_server_systemd.worker_plugin import folders
 from qgis_server_systemd.worker_plugin.folders import Folders
 from qgis_server_systemd.worker_plugin.rules import (
+    ENCODED,
+    SIZED,
     Rules,
-    bare,
     is_harmless,
     plain,
     readings,
@@ -192,7 +193,17 @@ WORDS = (
     ),
     *("\0", "a", "sld", "/collections/"),
 )
-NAMES = ("LAYERS", "Width", "MAP0:DPI", "FORMAT_OPTIONS", "SLD", "sld_body", "FILE_NAME", "a%41")
+NAMES = (
+    "LAYERS",
+    "Width",
+    "HEIGHT",
+    "MAP0:DPI",
+    "FORMAT_OPTIONS",
+    "SLD",
+    "sld_body",
+    "FILE_NAME",
+    "a%41",
+)
 
 
 @given(
@@ -200,28 +211,37 @@ NAMES = ("LAYERS", "Width", "MAP0:DPI", "FORMAT_OPTIONS", "SLD", "sld_body", "FI
         st.sampled_from(NAMES), st.lists(st.sampled_from(WORDS), max_size=6).map("".join)
     ),
     st.sampled_from(["", "GetPrint", "transaction"]),
-    st.sampled_from(["/qgis/city", "/wfs3/collections/a"]),
+    st.sampled_from(["/qgis/city", "/wfs3/collections/a", "/..", "/%41", "/a--"]),
 )
-@example({"LAYERS": "a-", "Width": "-b(1)"}, "", "/")
+@settings(max_examples=500, deadline=None)
+@example({"LAYERS": "env--"}, "", "/")
+@example({"LAYERS": "env(1)"}, "", "/")
+@example({"LAYERS": "env/*"}, "", "/")
+@example({"LAYERS": "a-", "HEIGHT": "-b(1)"}, "", "/")
 def test_what_is_harmless_at_a_glance_is_so_by_all_rules(
     given: dict[str, str], request: str, path: str
 ) -> None:
     """Each parameter, looked at by itself."""
-    assume(is_harmless(given))
+    if not is_harmless(given, path):
+        return
+    assert list(readings(path)) == [path]
+    assert ".." not in path.split("/")
     for name, value in given.items():
-        found = RULES.of_value(name.upper(), value, request, api="collections" in path)
-        assert found == RULES.of_size(bare(name), value)
+        assert name.isupper()
+        assert not ENCODED.search(name)
+        found = RULES.of_value(name, value, request, api="collections" in path)
+        assert found == RULES.of_size(name, value)
+        assert not found or name in SIZED
 
 
 def test_parameters_of_ordinary_maps_are_harmless() -> None:
-    assert is_harmless(
-        {"BBOX": "-50.5,-180,1e5,7", "CRS": "EPSG:4326", "FORMAT": "image/png", "STYLES": ""}
-    )
+    given = {"BBOX": "-50.5,-180,1e5,7", "CRS": "EPSG:4326", "FORMAT": "image/png", "STYLES": ""}
+    assert is_harmless(given, "/qgis/city")
 
 
 def test_sizes_of_ordinary_maps_are_looked_at_as_well() -> None:
     rules = Rules(side=100, dpi=300)
-    for name, value in (("width", "101"), ("MAP1:HEIGHT", "1e3"), ("dpi", "301")):
+    for name, value in (("WIDTH", "101"), ("width", "101"), ("MAP1:HEIGHT", "1e3"), ("DPI", "301")):
         assert rules.refusal({name: value}, b"", "/")
         assert not rules.refusal({name: "100"}, b"", "/")
     assert rules.refusal({"FORMAT_OPTIONS": "dpi:301;a:b"}, b"", "/")

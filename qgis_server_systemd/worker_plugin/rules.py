@@ -57,15 +57,17 @@ PRINTS = frozenset({"getprint", "getprintatlas"})
 
 SIDES = frozenset({"WIDTH", "HEIGHT"})
 RESOLUTIONS = frozenset({"DPI", "MAP_RESOLUTION"})
+SIZED = SIDES | RESOLUTIONS | {"FORMAT_OPTIONS"}
 OPTION = re.compile(r"dpi\s*:\s*([0-9]+)", re.IGNORECASE)
 """In FORMAT_OPTIONS."""
 NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?")
 
+NAMES = re.compile("[A-Z0-9_]*")
+"""Of parameters, one after the other, that are about no single map of a print."""
 HARMLESS = re.compile(r"(?:[A-Za-z0-9 ,./:;_]|-(?!-))*")
-"""A text that has one reading, and in which a rule can only find a number or one of REFERENCES."""
-REFERENCES = ("external_wms:", "sld")
-"""In small letters: begin the name of a layer that is on another server, and the name of a
-parameter that names another place."""
+"""A text that has one reading, and in which a rule can find but numbers, dots and REFERENCE."""
+REFERENCE = "external_wms:"
+"""In small letters: begins the name of a layer that is on another server."""
 
 ENCODED = re.compile("%[0-9A-Fa-f]{2}")
 PART = re.compile(r"MAP\d+:")
@@ -140,20 +142,14 @@ def readings(value: str) -> Iterator[str]:
         value = decoded
 
 
-def bare(name: str) -> str:
-    """Of a parameter that may be about one of the maps in a print."""
-    return PART.sub("", name.upper()) if ":" in name else name.upper()
-
-
-def is_harmless(parameters: Parameters) -> bool:
-    """Can no rule but that of the sizes find anything? So it is with most requests. One
-    regular expression tells, where all rules would take ten times as long: of what is done for
-    a map here, nothing is in the processor's caches."""
-    text = ";".join((*parameters, *parameters.values()))
-    if not HARMLESS.fullmatch(text):
+def is_harmless(parameters: Parameters, path: str) -> bool:
+    """Can no rule but that of the sizes find anything? So it is with most requests. All rules
+    would take ten times as long, and while a map is drawn, what is done here falls out of the
+    processor's caches: the less, the better."""
+    text = ";".join((path, *parameters.values()))
+    if not (NAMES.fullmatch("".join(parameters)) and HARMLESS.fullmatch(text)):
         return False
-    small = text.lower()
-    return not any(reference in small for reference in REFERENCES)
+    return ".." not in text and REFERENCE not in text.lower() and "SLD" not in parameters
 
 
 def is_print(request: str) -> bool:
@@ -179,13 +175,15 @@ class Rules:
 
     def refusal(self, parameters: Parameters, body: bytes, path: str) -> str:
         """Why the request is refused; empty if it is not."""
+        if not body and is_harmless(parameters, path):
+            found = (
+                self.of_size(name, parameters[name]) for name in SIZED.intersection(parameters)
+            )
+            return next(filter(None, found), "")
         if any(".." in text.split("/") for text in readings(path)):
             return "the path has dots"
         request = parameters.get("REQUEST", "")
         api = any("/collections/" in text for text in readings(path))
-        if not body and is_harmless(parameters):
-            found = (self.of_size(bare(name), value) for name, value in parameters.items())
-            return next(filter(None, found), "")
         for name, value in parameters.items():
             if "\0" in name or ENCODED.search(name):
                 return "the name of a parameter is coded twice"
@@ -194,7 +192,7 @@ class Rules:
         return self.of_body(body, parameters)
 
     def of_value(self, name: str, value: str, request: str, *, api: bool) -> str:
-        own = bare(name)
+        own = PART.sub("", name)
         if own == "SLD" and not self.remote:
             return "SLD refers to another place"
         for text in readings(value):
@@ -225,7 +223,7 @@ class Rules:
     def of_text(self, name: str, text: str, request: str) -> str:
         if DOCTYPE.search(text):
             return f"{name} has a document type"
-        if not self.remote and (REFERENCES[0] in text.lower() or GRAPHIC.search(text)):
+        if not self.remote and (REFERENCE in text.lower() or GRAPHIC.search(text)):
             return f"{name} refers to another place"
         named = self.uses(FUNCTION, text)
         if name == "REQUEST_BODY" and request.lower().endswith("transaction"):
