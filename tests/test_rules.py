@@ -215,7 +215,7 @@ NAMES = (
 )
 @settings(max_examples=500, deadline=None)
 @example({"LAYERS": "env--"}, "", "/")
-@example({"LAYERS": "env(1)"}, "", "/")
+@example({"LAYERS": "env(1"}, "", "/")
 @example({"LAYERS": "env/*"}, "", "/")
 @example({"LAYERS": "a-", "HEIGHT": "-b(1)"}, "", "/")
 def test_what_is_harmless_at_a_glance_is_so_by_all_rules(
