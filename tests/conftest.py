@@ -46,6 +46,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("suite", chosen, scope="session")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `spread` stays on one suite for each of its parameters, always the same."""
+    chosen = list(dict.fromkeys(config.getoption("--suite") or SUITES))
+    elsewhere = []
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("spread"):
+            suite = item.callspec.params["suite"]
+            rest = item.callspec.id.replace(str(suite), "")
+            if suite != chosen[zlib.crc32(rest.encode()) % len(chosen)]:
+                elsewhere.append(item)
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """However the run is ended, so are its containers, also those of pytest-xdist's
     worker processes."""

@@ -145,10 +145,12 @@ def nginx_is_content(bed: Testbed) -> None:
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
+    start = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout} s in vain: {what}"
-        time.sleep(0.1)  # between two looks; what never comes true fails above
+        waited = time.monotonic() - start
+        assert waited < timeout, f"waited {timeout} s in vain: {what}"
+        # Between two looks, which cost time that others need; what never comes true fails above.
+        time.sleep(min(max(0.1, waited / 10), 0.5))
 
 
 def main_pid(bed: Testbed, instance: int) -> int:

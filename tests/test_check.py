@@ -262,6 +262,7 @@ CASES = (
 )  # fmt: skip
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("case", CASES, ids=[f"{n}-{c.id}" for n, c in enumerate(CASES)])
 def test_what_is_broken_is_found_and_mended(server: Testbed, case: Case) -> None:
     server.run("sh", "-c", case.breaks)
