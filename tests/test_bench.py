@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 
-from bench import document, machine, store
+import pytest
+from bench import cost, document, machine, store
 from bench.compare import Options, compare
 from bench.report import text, without_nan
 from testbed import Testbed
+
+WITHOUT = ("this package", "... without its sandbox", "... without QGIS's profile folder")
 
 
 def test_a_short_benchmark(server: Testbed) -> None:
@@ -33,3 +36,20 @@ def test_a_short_benchmark(server: Testbed) -> None:
     release = {"versions": versions, "compare": again}
     assert "ours-per-worker" in text(server.suite, release)
     assert "ours-per-worker" in "".join(document.release(server.suite, release, ()))
+
+
+@pytest.mark.either
+def test_what_a_tile_costs_workers_side_by_side(server: Testbed) -> None:
+    chosen = tuple(one for one in cost.VARIANTS if one.name in (cost.BASE, *WITHOUT))
+    found = cost.measure(server, number=5, variants=chosen)
+    assert list(found) == [one.name for one in chosen]
+    assert all(one["median"] > 1 for one in found.values()), "ms of processor time"
+    assert len({one["mean"] for one in found.values()}) == len(found), "of each worker its own"
+    # What makes a worker another one has reached it.
+    names = "RootDirectory,Environment"
+    shown = [
+        server.out("systemctl", "show", f"--property={names}", f"qgis-server@{number}")
+        for number, _ in enumerate(WITHOUT, 1)
+    ]
+    assert ["RootDirectory=/" in one for one in shown] == [True, False, True]
+    assert ["=/nonexistent" in one for one in shown] == [False, False, True]

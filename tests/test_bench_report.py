@@ -17,7 +17,18 @@ from xml.etree import ElementTree
 
 import bench.__main__
 import pytest
-from bench import autogroup, bars, compare, contestants, files, machine, report, store, workloads
+from bench import (
+    autogroup,
+    bars,
+    compare,
+    contestants,
+    cost,
+    files,
+    machine,
+    report,
+    store,
+    workloads,
+)
 from bench.clock import Clock
 from bench.inside.drive import Load, Result, Sent, verdict
 from bench.inside.sample import Sample, Times, count, look, not_accepted
@@ -285,9 +296,29 @@ def results() -> dict[str, Any]:
                 "compare": compare,
                 "own": own,
                 "memory": memory,
+                "cost": cost.rows(COSTS),
             }
         },
     }
+
+
+COSTS = {
+    cost.BASE: [10.0, 20.0, 30.0],
+    "this package": [11.0, 21.0, 31.5],
+    "... without its plugin": [10.0, 19.0, 31.0],
+}
+
+
+def test_costs_are_compared_tile_by_tile() -> None:
+    """Tiles differ by far more than workers do."""
+    found = cost.rows(COSTS)
+    assert found["this package"] == {"median": 21.0, "mean": 21.17, "more": 1.17, "error": 0.33}
+    assert found["... without its plugin"]["more"] == 0.0
+    assert found["... without its plugin"]["error"] == pytest.approx(1.13, abs=0.01)
+    assert [row[3:] for row in report.cost_rows(found)[1:3]] == [
+        ("+0.00", "+0.00 to +0.00"),
+        ("+1.17", "+0.84 to +1.50"),
+    ]
 
 
 def evaluated(found: dict[str, Any]) -> dict[tuple[str, str, str, str], bars.Bar]:

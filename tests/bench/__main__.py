@@ -13,6 +13,7 @@ the same number of workers, in turns and in several rounds. What the parts measu
               meets its bars
     scaling   this package with as many workers as cores, and with more
     memory    what workers share, and what MALLOC_ARENA_MAX and MemoryKSM= (--ksm) make of it
+    cost      what a light request costs a worker, and what of it is this package's
     own       what the package itself costs; the exit status is 1 if that is too much, or if
               a part has failed
 
@@ -38,7 +39,7 @@ from pool import binary, install, put_package
 from testbed import SUITES, Testbed, TestbedError, say
 
 import qgis_server_systemd
-from bench import autogroup, machine, memory, own, scaling, store
+from bench import autogroup, cost, machine, memory, own, scaling, store
 from bench.clock import Clock
 from bench.compare import Options, compare, expected
 from bench.contestants import contestants
@@ -56,7 +57,7 @@ QUICK = Options(
     workloads=("light", "heavy", "3+1"),
 )
 QUICK_SUITE = "trixie"
-PARTS = {"compare": 15.0, "scaling": 50.0, "memory": 90.0, "own": 70.0}
+PARTS = {"compare": 15.0, "scaling": 50.0, "memory": 90.0, "cost": 130.0, "own": 70.0}
 """Seconds that each takes in a release, about; of `compare`, what it does not tell itself."""
 PARTIAL = ("suite", "part", "contestant", "workload", "workers", "rounds", "seconds", "quick")
 """Options by which less than all is measured, or something else."""
@@ -142,6 +143,7 @@ def measure(
         "compare": lambda bed: compare(bed, wanted, clock=clock),
         "scaling": lambda bed: scaling.measure(bed, wanted),
         "memory": lambda bed: memory.measure(bed, ksm=ksm),
+        "cost": cost.measure,
         "own": own.measure,
     }
     found: dict[str, Any] = {"load": {"begin": machine.load()}, "versions": {}, "failed": {}}

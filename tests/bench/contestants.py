@@ -19,6 +19,8 @@ from pool import ctl
 from test_adopt import ENV, SERVICE, SOCKET, site
 from testbed import Testbed
 
+from bench.workloads import CACHE
+
 FILES = Path(__file__).with_name("rivals")
 MAPSERV = "/usr/lib/cgi-bin/qgis_mapserv.fcgi"
 PROJECT = "/srv/maps/world.qgz"
@@ -150,7 +152,7 @@ def cached(workers: int) -> Contestant:
     plain = ours("per-worker", workers)
     return dataclasses.replace(
         plain,
-        name="ours-cache",
+        name=CACHE,
         title="this package, queue = per-worker, with a reply cache",
         before=f"echo 'reply_cache = \"100M\"' >>{toml}; qgis-serverctl apply; {plain.before}",
         stop=f"sed -i '/^reply_cache = /d' {toml}; qgis-serverctl apply; {plain.stop}",

@@ -12,6 +12,7 @@ from bench.report import (
     BAR_TEXTS,
     DISTURBED,
     bar_row,
+    cost_rows,
     disturbed,
     generator,
     number,
@@ -56,6 +57,11 @@ MiB, looked at after 1.5 s; *others*: cores that everybody else on the machine h
 FIRST = """\
 *first*: the first request of each worker, once all waited for requests; *warm*: the same request
 afterwards. Means of a round in ms, of all rounds the median; the slowest of all in brackets."""
+
+COST = """\
+All workers run beside each other, and each tile is asked of all of them before the next one, so
+that whatever else the machine does falls on all alike. *95 %*: the interval of the mean of what a
+worker took more than the recipe's for the same tile."""
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
@@ -212,6 +218,13 @@ def remembered(found: Mapping[str, Any]) -> Iterator[str]:
         yield "\n".join(texts)
 
 
+def priced(found: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    yield "### Processor time of a worker for a tile, in ms"
+    yield COST
+    head, *rows = cost_rows(found)
+    yield grid(head, rows)
+
+
 def owned(found: Mapping[str, float]) -> Iterator[str]:
     yield "### What the package itself costs"
     yield grid(
@@ -226,7 +239,7 @@ def release(suite: str, found: Mapping[str, Any], plots: Sequence[str]) -> Itera
     if "compare" in found:
         yield from slow(found["compare"])
         yield from compared(found["compare"], suite, plots)
-    parts = {"scaling": scaled, "memory": remembered, "own": owned}
+    parts = {"scaling": scaled, "memory": remembered, "cost": priced, "own": owned}
     for part, lines_of in parts.items():
         if part in found:
             yield from lines_of(found[part])

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.bars import Bar, evaluate, excluded
 from bench.inside.drive import Result, Sent
+from bench.workloads import CACHE
 
 Row = Sequence[str]
 
@@ -299,12 +300,14 @@ def generator(found: Mapping[str, Any]) -> Iterator[str]:
     rates = [
         sum(of["rate"]["most"] or 0.0 for of in one["kinds"].values())
         for by in found["workloads"].values()
-        for one in by.values()
+        for name, one in by.items()
+        # Its replies are files that NGINX sends, too.
+        if name != CACHE
     ]
     times = found["generator_rate"] / (max(rates, default=0.0) or math.nan)
     yield (
         f"The load generator gets {found['generator_rate']:.0f} files of a tile's size a second "
-        f"from NGINX, {times:.0f} times the highest rate of any contestant."
+        f"from NGINX, {times:.0f} times the highest rate of any contestant whose workers draw."
     )
 
 
@@ -360,6 +363,21 @@ def remembered(found: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"{name}: {one}" for name, one in found.items() if isinstance(one, str))
 
 
+def cost_rows(found: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """The part `cost`; the first row is the head."""
+    rows: list[Row] = [("a worker of", "median", "mean", "more than the recipe's", "95 %")]
+    for name, one in found.items():
+        low, high = one["more"] - one["error"], one["more"] + one["error"]
+        cells = (f"{one['median']:.2f}", f"{one['mean']:.2f}", f"{one['more']:+.2f}")
+        rows.append((name, *cells, f"{low:+.2f} to {high:+.2f}"))
+    return rows
+
+
+def priced(found: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    yield "\nprocessor time of a worker for a tile, in ms; all workers in turns, tile by tile"
+    yield table(cost_rows(found))
+
+
 def owned(found: Mapping[str, float]) -> Iterator[str]:
     """The part `own`."""
     yield "\nwhat the package itself costs"
@@ -377,7 +395,13 @@ def text(suite: str, found: Mapping[str, Any]) -> str:
     known = [f"{name} {value}" for name, value in found.get("versions", {}).items()]
     known += [f"load at the {name} {value}" for name, value in found.get("load", {}).items()]
     lines = [f"{suite}  {', '.join(known)}".rstrip()]
-    parts = {"compare": compared, "scaling": scaled, "memory": remembered, "own": owned}
+    parts = {
+        "compare": compared,
+        "scaling": scaled,
+        "memory": remembered,
+        "cost": priced,
+        "own": owned,
+    }
     for part, lines_of in parts.items():
         if part in found:
             lines += lines_of(found[part])

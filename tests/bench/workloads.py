@@ -15,6 +15,8 @@ LIGHT_SIZE = 256
 HEAVY_SIZE = 4000
 """About two seconds of processor time on the machine where it was chosen."""
 DRAWN = 400
+CACHE = "ours-cache"
+"""The contestant that NGINX replies for, from its cache."""
 
 Groups = Callable[[str], list[Group]]
 """What clients send, given the beginning of a contestant's URLs, up to the query."""
