@@ -28,6 +28,8 @@ PLUGIN = HERE / "worker_plugin"
 
 ACTIVE = {"QGIS_SERVER_LOG_STDERR": "1", "QGIS_SERVER_LOG_LEVEL": "1"}
 """The variables that the env file sets; all others stand there commented out."""
+PER_REQUEST = {"TZ": ":/etc/localtime"}
+"""The same of fastcgi_params, beside HOME; why, their help tells."""
 
 
 def _groups(variables: Iterable[Variable]) -> Iterator[tuple[str, list[Variable]]]:
@@ -57,10 +59,6 @@ def environment(folder: Path | None = None) -> jinja2.Environment:
         "troff": quoting.troff,
     }
     return env
-
-
-PER_REQUEST = {"TZ": ":/etc/localtime"}
-"""Variables that come with each request as shipped; why, their help tells."""
 
 
 def _called(text: str, package: Package) -> str:

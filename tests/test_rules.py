@@ -170,40 +170,14 @@ def test_no_text_takes_long(part: str) -> None:
 
 
 WORDS = (
-    *("env", "eval", "pixel", "external_wms", "init", "name", "doctype", "and", "geometry", "4000"),
-    *(
-        "(",
-        "/",
-        "*",
-        "-",
-        "--",
-        " ",
-        ",",
-        ".",
-        ":",
-        ";",
-        "_",
-        "@",
-        "=",
-        "<",
-        "%",
-        "%25",
-        "[%",
-        "\\",
-    ),
-    *("\0", "a", "sld", "/collections/"),
-)
+    "env", "eval", "pixel", "external_wms", "init", "name", "doctype", "and", "geometry", "4000",
+    "(", "/", "*", "-", "--", " ", ",", ".", ":", ";", "_", "@", "=", "<", "%", "%25", "[%", "\\",
+    "\0", "a", "sld", "/collections/",
+)  # fmt: skip
 NAMES = (
-    "LAYERS",
-    "Width",
-    "HEIGHT",
-    "MAP0:DPI",
-    "FORMAT_OPTIONS",
-    "SLD",
-    "sld_body",
-    "FILE_NAME",
+    "LAYERS", "Width", "HEIGHT", "MAP0:DPI", "FORMAT_OPTIONS", "SLD", "sld_body", "FILE_NAME",
     "a%41",
-)
+)  # fmt: skip
 
 
 @given(

@@ -116,6 +116,7 @@ class Fresh:
         sign: Callable[[str], Signature | None] = lambda project: None,
         listed: Path | None = None,
     ) -> None:
+        # A text, as a Path would be made one at each request.
         self.orders = str(orders)
         self.sign = sign
         self.listed = listed

@@ -44,6 +44,7 @@ class Knowledge:
     request."""
 
     def __init__(self, file: Path) -> None:
+        # A text, as a Path would be made one at each request.
         self.file = str(file)
         self.time = 0
         self.landing = os.environ.get("QGIS_SERVER_LANDING_PAGE_PREFIX", "").rstrip("/")

@@ -176,9 +176,8 @@ class Rules:
     def refusal(self, parameters: Parameters, body: bytes, path: str) -> str:
         """Why the request is refused; empty if it is not."""
         if not body and is_harmless(parameters, path):
-            found = (
-                self.of_size(name, parameters[name]) for name in SIZED.intersection(parameters)
-            )
+            sized = (name for name in parameters if name in SIZED)
+            found = (self.of_size(name, parameters[name]) for name in sized)
             return next(filter(None, found), "")
         if any(".." in text.split("/") for text in readings(path)):
             return "the path has dots"
@@ -192,21 +191,21 @@ class Rules:
         return self.of_body(body, parameters)
 
     def of_value(self, name: str, value: str, request: str, *, api: bool) -> str:
-        own = PART.sub("", name)
-        if own == "SLD" and not self.remote:
+        bare = PART.sub("", name)
+        if bare == "SLD" and not self.remote:
             return "SLD refers to another place"
         for text in readings(value):
-            if reason := self.of_size(own, text):
+            if reason := self.of_size(bare, text):
                 return reason
-            if own == "FILE_NAME" and re.search(r'[\x00-\x1f\x7f"]', text):
+            if bare == "FILE_NAME" and re.search(r'[\x00-\x1f\x7f"]', text):
                 return "FILE_NAME is no name of a file"
             if api and "\\" in text:
                 # QGIS Server puts these into expressions, and forgets that \ quotes a quote.
-                return f"{own} has a backslash"
+                return f"{bare} has a backslash"
             if is_text(request, name):
                 if "[%" in text:
-                    return f"{own} has an expression"
-            elif reason := self.of_text(own, text, request):
+                    return f"{bare} has an expression"
+            elif reason := self.of_text(bare, text, request):
                 return reason
         return ""
 
