@@ -46,10 +46,7 @@ def test_what_a_tile_costs_workers_side_by_side(server: Testbed) -> None:
     assert all(one["median"] > 1 for one in found.values()), "ms of processor time"
     assert len({one["mean"] for one in found.values()}) == len(found), "of each worker its own"
     # What makes a worker another one has reached it.
-    names = "RootDirectory,Environment"
-    shown = [
-        server.out("systemctl", "show", f"--property={names}", f"qgis-server@{number}")
-        for number, _ in enumerate(WITHOUT, 1)
-    ]
+    show = ("systemctl", "show", "--property=RootDirectory,Environment")
+    shown = [server.out(*show, f"qgis-server@{number}") for number in (1, 2, 3)]
     assert ["RootDirectory=/" in one for one in shown] == [True, False, True]
     assert ["=/nonexistent" in one for one in shown] == [False, False, True]

@@ -27,6 +27,21 @@ def request(parameters: Mapping[str, str]) -> bytes:
     return begin + _record(PARAMS, pairs) + _record(PARAMS) + _record(STDIN)
 
 
+def get(query: str, script: str = "") -> dict[str, str]:
+    """The variables of a GET (RFC 3875). `script`: the path of its URL."""
+    return {
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "REQUEST_METHOD": "GET",
+        "REQUEST_URI": f"{script or '/'}?{query}",
+        "QUERY_STRING": query,
+        "SCRIPT_NAME": script,
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+    }
+
+
 class Reply:
     """Records as they come in. `complete`: the last one was there. `written`:
     what the program wrote, of which the body is of no interest here."""
@@ -63,22 +78,11 @@ def ask(path: str, query: str, *, patience: Callable[[], None]) -> int:
     give up. Raises Failure if the worker breaks the connection, OSError if
     nothing listens.
     """
-    parameters = {
-        "GATEWAY_INTERFACE": "CGI/1.1",
-        "REQUEST_METHOD": "GET",
-        "REQUEST_URI": f"/?{query}",
-        "QUERY_STRING": query,
-        "SCRIPT_NAME": "",
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1",
-    }
     reply = Reply()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1)
         connection.connect(path)
-        connection.sendall(request(parameters))
+        connection.sendall(request(get(query)))
         while not reply.complete:
             try:
                 piece = connection.recv(65536)

@@ -50,17 +50,23 @@ def prepare(bed: Testbed) -> None:
         bed.put(package, f"{LIBRARY}/")
 
 
-def drive(bed: Testbed, spec: Spec) -> Result:
-    """Run the load inside the container."""
+def inside(bed: Testbed, module: str, spec: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+    """What a program of bench.inside has found, given this."""
     done = bed.out(
         "python3",
         "-m",
-        "bench.inside.drive",
-        input=json.dumps(dataclasses.asdict(spec)),
+        f"bench.inside.{module}",
+        input=json.dumps(spec),
         env={"PYTHONPATH": LIBRARY, "PYTHONDONTWRITEBYTECODE": "1"},
-        timeout=600,
+        timeout=timeout,
     )
     found: dict[str, Any] = json.loads(done)
+    return found
+
+
+def drive(bed: Testbed, spec: Spec) -> Result:
+    """Run the load inside the container."""
+    found = inside(bed, "drive", dataclasses.asdict(spec), timeout=600)
     return Result(sent=[Sent(**one) for one in found.pop("sent")], **found)
 
 

@@ -5,17 +5,16 @@ recipe and of this package side by side, some of them without one thing or anoth
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pool import ctl, settled, wait_for
+from site_checks import parameters
 from testbed import Testbed
 
 from bench import contestants, workloads
-from bench.compare import LIBRARY, prepare
+from bench.compare import inside, prepare
 from bench.contestants import PROJECT
 from bench.inside.turns import Spec, Worker
 
@@ -35,7 +34,7 @@ PLUGIN = "Environment=QGIS_SERVER_SYSTEMD_WORKER="
 """It then registers nothing."""
 PROFILE = "Environment=QGIS_CUSTOM_CONFIG_PATH=/nonexistent"
 """The recipe's workers have none either: they can't write where it would be."""
-MMAP = "OGR_SQLITE_PRAGMA=mmap_size=268435456"
+MAPPED = "Environment=OGR_SQLITE_PRAGMA=mmap_size=268435456"
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,8 @@ VARIANTS = (
     Variant("... without QGIS's profile folder", service=(PROFILE,)),
     Variant("... without a TZ for each request", without=("TZ",)),
     Variant("... without plugin and profile folder", service=(PLUGIN, PROFILE)),
-    Variant("... with GeoPackages mapped into memory", service=(f"Environment={MMAP}",)),
+    Variant("... with GeoPackages mapped into memory", service=(MAPPED,)),
 )
-
-
-def sent(bed: Testbed) -> dict[str, str]:
-    """What NGINX adds to each request by the package's file for that."""
-    lines = bed.out("cat", "/etc/qgis-server/fastcgi_params").splitlines()
-    words = (line.rstrip(";").split() for line in lines)
-    return {word[1]: word[2] for word in words if word[:1] == ["fastcgi_param"]}
 
 
 def start(bed: Testbed, variants: tuple[Variant, ...]) -> list[Worker]:
@@ -86,18 +78,19 @@ def start(bed: Testbed, variants: tuple[Variant, ...]) -> list[Worker]:
     wait_for(lambda: settled(bed), "the number of workers is applied")
     bed.run("systemctl", "start", *(f"{units[one]}.socket" for one in recipes))
     bed.run("systemctl", "restart", *(f"{unit}.service" for unit in units.values()))
-    return [worker(bed, one, units[one]) for one in variants]
+    sent = parameters(bed.out("cat", "/etc/qgis-server/fastcgi_params"))
+    return [worker(bed, one, units[one], sent if one.ours else {}) for one in variants]
 
 
-def worker(bed: Testbed, variant: Variant, unit: str) -> Worker:
-    added = sent(bed) if variant.ours else {}
+def worker(bed: Testbed, variant: Variant, unit: str, sent: Mapping[str, str]) -> Worker:
+    """`sent`: variables that NGINX adds to each request for it."""
     show = ("systemctl", "show", "--property=ControlGroup", "--value", f"{unit}.service")
     return Worker(
         variant.name,
         f"/run/{unit.replace('@', '-')}.sock",
         f"/sys/fs/cgroup{bed.out(*show).strip()}",
         {"QGIS_PROJECT_FILE": PROJECT}
-        | {name: value for name, value in added.items() if name not in variant.without},
+        | {name: value for name, value in sent.items() if name not in variant.without},
     )
 
 
@@ -124,13 +117,4 @@ def measure(
     prepare(bed)
     queries = [request.path.lstrip("?") for request in workloads.light("?")]
     spec = Spec(start(bed, variants), queries, number)
-    done = bed.out(
-        "python3",
-        "-m",
-        "bench.inside.turns",
-        input=json.dumps(dataclasses.asdict(spec)),
-        env={"PYTHONPATH": LIBRARY, "PYTHONDONTWRITEBYTECODE": "1"},
-        timeout=1200,
-    )
-    told: dict[str, Any] = json.loads(done)
-    return rows(told)
+    return rows(inside(bed, "turns", dataclasses.asdict(spec), timeout=1200))

@@ -50,18 +50,7 @@ def used(worker: Worker) -> float:
 
 def ask(worker: Worker, query: str) -> None:
     """Until the worker has closed the connection, and so is done with the request."""
-    variables = {
-        "GATEWAY_INTERFACE": "CGI/1.1",
-        "REQUEST_METHOD": "GET",
-        "REQUEST_URI": f"/qgis-server?{query}",
-        "QUERY_STRING": query,
-        "SCRIPT_NAME": "/qgis-server",
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "REMOTE_ADDR": "127.0.0.1",
-        **worker.variables,
-    }
+    variables = fastcgi.get(query, "/qgis-server") | dict(worker.variables)
     reply = fastcgi.Reply()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(worker.socket)
