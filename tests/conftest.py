@@ -33,28 +33,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def one_of(chosen: list[str], name: str) -> str:
+    """Always the same one of them, and about half of all names on each."""
+    return chosen[zlib.crc32(name.encode()) % len(chosen)]
+
+
+def suites(config: pytest.Config) -> list[str]:
+    """Those that are tested on."""
+    return list(dict.fromkeys(config.getoption("--suite") or SUITES))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for a suite, or for a fixture that does, once per chosen suite; what is
     marked `either`, since it is about the package alone, on one of them."""
     own = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "suite" in metafunc.fixturenames and "suite" not in own:
-        chosen = list(dict.fromkeys(metafunc.config.getoption("--suite") or SUITES))
+        chosen = suites(metafunc.config)
         if metafunc.definition.get_closest_marker("either"):
-            # Always the same one of them, and about half of all tests on each.
-            at = zlib.crc32(metafunc.function.__name__.encode()) % len(chosen)
-            chosen = [chosen[at]]
+            chosen = [one_of(chosen, metafunc.function.__name__)]
         metafunc.parametrize("suite", chosen, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked `spread` stays on one suite for each of its parameters, always the same."""
-    chosen = list(dict.fromkeys(config.getoption("--suite") or SUITES))
+    """What is marked `spread` stays on one suite for each of its parameters."""
     elsewhere = []
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("spread"):
             suite = item.callspec.params["suite"]
             rest = item.callspec.id.replace(str(suite), "")
-            if suite != chosen[zlib.crc32(rest.encode()) % len(chosen)]:
+            if suite != one_of(suites(config), rest):
                 elsewhere.append(item)
     if elsewhere:
         config.hook.pytest_deselected(items=elsewhere)

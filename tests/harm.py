@@ -52,9 +52,13 @@ def noted(bed: Testbed) -> list[tuple[str, str]]:
     return [(name, pid) for name, pid in map(str.split, lines)]
 
 
+def table(bed: Testbed) -> str:
+    """All of its Unix sockets, as the kernel tells them; see workers.table."""
+    return Path(f"/proc/{bed.pid}/net/unix").read_text(errors="replace")
+
+
 def connections(bed: Testbed, socket: str) -> workers.Connections:
-    table = Path(f"/proc/{bed.pid}/net/unix").read_text(errors="replace")
-    return workers.connections(table, socket)
+    return workers.connections(table(bed), socket)
 
 
 def faulty(fault: str, name: str = "", **more: object) -> str:

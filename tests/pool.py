@@ -100,6 +100,11 @@ def status(bed: Testbed, command: str = "qgis-serverctl") -> dict[str, Any]:
     return found
 
 
+def works(bed: Testbed) -> set[str | None]:
+    """What the workers do, by the word of status: idle, busy, starting."""
+    return {line["work"] for line in status(bed)["instances"]}
+
+
 def settled(bed: Testbed) -> bool:
     """Is nothing left to apply, and no roll under way? In this order: a roll that has not
     begun yet is inactive, too."""

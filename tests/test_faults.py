@@ -30,6 +30,7 @@ from harm import (
     noted,
     sleeping,
     steady,
+    table,
     timed,
     unharmed,
 )
@@ -136,9 +137,8 @@ def cold_waits(bed: Testbed) -> Iterator[list[int]]:
     end = threading.Event()
 
     def watch() -> None:
-        table = Path(f"/proc/{bed.pid}/net/unix")
         while not end.wait(0.02):
-            text = table.read_text(errors="replace")
+            text = table(bed)
             for n in (*INSTANCES, COUNT + 1):
                 # In this order: what is seen here to wait was there before the other look.
                 if workers.connections(text, path(n)).queued and not is_up(bed, n):

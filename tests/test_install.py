@@ -27,6 +27,7 @@ from pool import (
     status,
     upstream,
     wait_for,
+    works,
 )
 from testbed import Testbed
 
@@ -466,13 +467,10 @@ def test_an_upgraded_qgis_server_restarts_the_workers(server: Testbed) -> None:
 def test_status_tells_busy_from_idle(server: Testbed) -> None:
     ctl(server, "site", "enable")
     is_served(server)
-    assert {line["work"] for line in status(server)["instances"]} == {"idle"}
+    assert works(server) == {"idle"}
     big = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=6000&HEIGHT=6000")
     with load(server, big, clients=1):
-        wait_for(
-            lambda: "busy" in {line["work"] for line in status(server)["instances"]},
-            "a busy worker",
-        )
+        wait_for(lambda: "busy" in works(server), "a busy worker")
     table = ctl(server, "status")
     assert "INSTANCE  ENABLED" in table
     assert "cores: " in table

@@ -22,6 +22,7 @@ from pool import (
     status,
     upstream,
     wait_for,
+    works,
 )
 from testbed import Testbed
 
@@ -70,7 +71,7 @@ def test_policy_forbids_to_stop(server: Testbed) -> None:
     before = sockets(server)
     # Without unit files systemd starts no worker again, nor does it keep the sockets open:
     # one that misses its files while it comes up would take its socket along.
-    wait_for(lambda: workers_wait(server) == len(before), "all workers are up")
+    wait_for(lambda: works(server) == {"idle"}, "all workers are up")
     pid = main_pid(server, 1)
     said = apt(server, "remove", "qgis-server-systemd")
     assert "policy-rc.d returned 101, not running 'stop" in said
@@ -82,11 +83,6 @@ def test_policy_forbids_to_stop(server: Testbed) -> None:
     server.run("qgis-serverctl", "apply")
     assert sockets(server) == before == upstream(server)
     assert status(server)["pending"] == []
-
-
-def workers_wait(bed: Testbed) -> int:
-    """How many of them wait for a request."""
-    return sum(one["work"] == "idle" for one in status(bed)["instances"])
 
 
 def nginx_pid(bed: Testbed) -> str:

@@ -19,9 +19,9 @@ from pool import (
     path,
     settled,
     sockets,
-    status,
     upstream,
     wait_for,
+    works,
 )
 from testbed import Testbed
 
@@ -87,9 +87,7 @@ def test_a_slow_print_does_not_block_apt(server: Testbed, newer_package: Path) -
         target=lambda: slow.append(server.run_bytes(*url, "/root/slow.png", SLOW))
     )
     thread.start()
-    wait_for(
-        lambda: "busy" in {line["work"] for line in status(server)["instances"]}, "a busy worker"
-    )
+    wait_for(lambda: "busy" in works(server), "a busy worker")
     apt(server, "install", NEWER)
     assert thread.is_alive(), "apt was through before the slow request"
     thread.join()
