@@ -17,7 +17,7 @@ import crossplane
 from qgis_server_systemd.identity import Identity
 from qgis_server_systemd.qgis_serverctl import environment_file, nginx, recipe, survey
 from qgis_server_systemd.qgis_serverctl.host import Host
-from qgis_server_systemd.render import render_debian
+from qgis_server_systemd.render import ACTIVE, PER_REQUEST, render_debian
 from qgis_server_systemd.site import Site
 from qgis_server_systemd.stdeb_commands import lay_over
 from qgis_server_systemd.suites import ANY, Suite
@@ -152,10 +152,9 @@ def check(site: Site, folder: Path, suite: Suite = ANY) -> None:
     assert complaints(debian, site) == []
     package, root = site.package, debian / "root"
     env, lost = environment_file.read((root / f"{package.etc[1:]}/env").read_text())
-    usual = {"QGIS_SERVER_LOG_STDERR": "1", "QGIS_SERVER_LOG_LEVEL": "1"}
-    assert (env, lost) == ({**usual, **site.environment}, ())
+    assert (env, lost) == ({**ACTIVE, **site.environment}, ())
     sent = parameters((root / f"{package.etc[1:]}/fastcgi_params").read_text())
-    assert sent == {"HOME": package.home, **site.environment_per_request}
+    assert sent == {**PER_REQUEST, "HOME": package.home, **site.environment_per_request}
     told = fields((debian / "control").read_text())
     assert told["0.Maintainer"] == site.identity.maintainer
     synopsis, _, _ = told["1.Description"].partition("\n")
