@@ -16,7 +16,7 @@ from types import FrameType
 
 from . import sources
 from .lint import lint
-from .qgis_serverctl.log import die, note
+from .qgis_serverctl.system.output import die, note
 from .site import load
 from .suites import chosen
 

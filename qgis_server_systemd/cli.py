@@ -8,7 +8,7 @@ from pathlib import Path
 import shtab
 
 from . import __version__, build, completion, explain, init, publish, schema, tree, validate
-from .qgis_serverctl.log import Failure
+from .qgis_serverctl.system.output import Failure
 from .site import FILE
 from .suites import ALL, SUITES
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .qgis_serverctl.declaration import as_toml, nearest
-from .qgis_serverctl.log import die
+from .qgis_serverctl.config.declaration import as_toml, nearest
+from .qgis_serverctl.system.output import die
 from .qgis_variables import VARIABLES
 from .site import TABLES
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import poolname
-from .qgis_serverctl.declaration import WordOr, setting
-from .qgis_serverctl.package import POOL, Package
+from .qgis_serverctl.config.declaration import setting
+from .qgis_serverctl.config.names import POOL, Package
+from .qgis_serverctl.config.values import WordOr
 
 MAINTAINER = "qgis-server-systemd maintainers <maintainers@qgis-server-systemd.example>"
 SYNOPSIS = "pool of QGIS Server workers run by systemd behind NGINX"

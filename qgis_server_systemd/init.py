@@ -4,8 +4,8 @@
 import argparse
 from pathlib import Path
 
-from .qgis_serverctl import files
-from .qgis_serverctl.log import die
+from .qgis_serverctl.system import files
+from .qgis_serverctl.system.output import die
 from .qgis_variables import VARIABLES
 from .render import environment
 from .site import TABLES

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .qgis_serverctl.log import die, note, warn
+from .qgis_serverctl.system.output import die, note, warn
 from .suites import SUITES
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from debian.deb822 import Changes, Deb822, Dsc
 
-from .qgis_serverctl.log import die
+from .qgis_serverctl.system.output import die
 from .suites import SUITES
 
 WORD = r"[A-Za-z0-9][A-Za-z0-9.+~-]*"

@@ -20,7 +20,7 @@ from debian.debian_support import Version
 from . import offers, signing
 from .build import unwinding
 from .offers import Offer
-from .qgis_serverctl.log import die, note
+from .qgis_serverctl.system.output import die, note
 from .render import environment
 from .repository import KEPT_STATES, Repository, Settings
 from .sources import HERE

@@ -5,7 +5,7 @@ texts of one line that print (see `identity.text`)."""
 import re
 import textwrap
 
-from .qgis_serverctl import nginx
+from .qgis_serverctl.front import nginx_config
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:,@%+=-]+")
 
@@ -39,7 +39,7 @@ def environment(value: str) -> str:
 
 def parameter(value: str) -> str:
     """A value in NGINX's configuration. There is no way to write a dollar."""
-    return value if _PLAIN.fullmatch(value) else nginx.quoted(value)
+    return value if _PLAIN.fullmatch(value) else nginx_config.quoted(value)
 
 
 def control(value: str) -> str:

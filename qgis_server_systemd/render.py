@@ -14,10 +14,11 @@ import jinja2
 
 from . import __version__, completion, quoting
 from .qgis_serverctl import cli
-from .qgis_serverctl.declaration import Declaration
-from .qgis_serverctl.log import die
-from .qgis_serverctl.package import POOL, Package
-from .qgis_serverctl.settings import MAX_INSTANCES, NAMED_URL, SETTINGS, Settings, as_toml
+from .qgis_serverctl.config.declaration import Declaration, as_toml
+from .qgis_serverctl.config.names import POOL, Package
+from .qgis_serverctl.config.settings import NAMED_URL, SETTINGS, Settings
+from .qgis_serverctl.config.values import MAX_INSTANCES
+from .qgis_serverctl.system.output import die
 from .qgis_variables import VARIABLES, Variable
 from .site import Site
 from .sources import HERE, TEMPLATES, mode

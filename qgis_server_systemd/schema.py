@@ -5,7 +5,7 @@ import argparse
 import json
 from typing import Any
 
-from .qgis_serverctl.declaration import Declaration, schema
+from .qgis_serverctl.config.declaration import Declaration, schema
 from .qgis_variables import VARIABLES
 from .site import TABLES
 

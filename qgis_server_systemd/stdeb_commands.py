@@ -23,7 +23,7 @@ from stdeb.command import bdist_deb as stock_bdist_deb
 from stdeb.command import sdist_dsc as stock_sdist_dsc
 
 from . import __version__
-from .qgis_serverctl.package import Package
+from .qgis_serverctl.config.names import Package
 from .render import render_debian
 from .site import Site, load
 from .sources import TEMPLATES, mode

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from .diff import changes
-from .qgis_serverctl.log import die
+from .qgis_serverctl.system.output import die
 from .render import render_debian
 from .site import load
 from .suites import ANY, SUITES

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from .qgis_serverctl.log import Failure
+from .qgis_serverctl.system.output import Failure
 from .render import render_debian
 from .site import Mistake, examine
 

@@ -19,7 +19,7 @@ from pool import binary, install, put_package
 from testbed import SUITES, Testbed, TestbedError
 
 from qgis_server_systemd.build import build
-from qgis_server_systemd.qgis_serverctl.log import Failure
+from qgis_server_systemd.qgis_serverctl.system.output import Failure
 
 MAP = (
     "?SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=countries&STYLES=&CRS=EPSG:4326"

@@ -13,7 +13,7 @@ from typing import Any
 from pool import MAP, load, main_pid
 from testbed import Reply, Testbed
 
-from qgis_server_systemd.qgis_serverctl import workers
+from qgis_server_systemd.qgis_serverctl.pool import connections as workers
 
 NOTES = "/srv/faults/requests"
 """Where faulty_plugin notes requests that have a name."""

@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, "/usr/share/qgis-server-systemd")
 
-from qgis_serverctl import workers  # type: ignore[import-not-found]
+from qgis_serverctl.pool import connections  # type: ignore[import-not-found]
 
 
 def pid_of(instance: int) -> int:
@@ -31,9 +31,9 @@ class Pool:
     def look(self, instance: int) -> tuple[bool, bool, int]:
         """Whether the worker is up, whether it has a request in hand, and what waits."""
         pid = self.pids[instance]
-        there = workers.connections(workers.table(), f"/run/qgis-server-{instance}.sock")
-        busy = workers.holds(pid, there)
-        return busy or workers.is_accepting(pid), busy, there.queued
+        there = connections.connections(connections.table(), f"/run/qgis-server-{instance}.sock")
+        busy = connections.holds(pid, there)
+        return busy or connections.is_accepting(pid), busy, there.queued
 
     def is_calm(self) -> bool:
         for instance in self.pids:

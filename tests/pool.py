@@ -14,7 +14,7 @@ from typing import Any
 
 from testbed import Testbed
 
-from qgis_server_systemd.qgis_serverctl.cores import count_list
+from qgis_server_systemd.qgis_serverctl.pool.cores import count_list
 
 DEB = "/root/package.deb"
 OFFLINE = {"DEBIAN_FRONTEND": "noninteractive"}

@@ -15,8 +15,10 @@ from typing import Any
 import crossplane
 
 from qgis_server_systemd.identity import Identity
-from qgis_server_systemd.qgis_serverctl import environment_file, nginx, recipe, survey
-from qgis_server_systemd.qgis_serverctl.host import Host
+from qgis_server_systemd.qgis_serverctl.front import nginx_config
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.qgis_serverctl.system import environment_file, unit_file
+from qgis_server_systemd.qgis_serverctl.units import dropins
 from qgis_server_systemd.render import ACTIVE, PER_REQUEST, render_debian
 from qgis_server_systemd.site import Site
 from qgis_server_systemd.stdeb_commands import lay_over
@@ -76,7 +78,7 @@ def units(root: Path) -> Iterator[Path]:
 def generated(site: Site) -> str:
     """What the server side writes for NGINX at http level."""
     package, settings = site.package, site.defaults
-    return nginx.http_text(package, settings, [package.socket(1), package.socket(2)])
+    return nginx_config.http_text(package, settings, [package.socket(1), package.socket(2)])
 
 
 def shape(debian: Path, site: Site) -> Shape:
@@ -84,7 +86,7 @@ def shape(debian: Path, site: Site) -> Shape:
     root, package = debian / "root", site.package
     found: Shape = {}
     for file in units(root):
-        settings = [(section, key) for section, key, _ in recipe.lines(file.read_text())]
+        settings = [(section, key) for section, key, _ in unit_file.lines(file.read_text())]
         name = str(file.relative_to(root)).replace(package.pool, "POOL")
         found[name.replace(package.slice, "POOL.slice")] = settings
     for path in (package.nginx_snippet, package.nginx_site):
@@ -108,7 +110,7 @@ def with_dropins(debian: Path, site: Site) -> Path:
     copies = debian.parent / "units"
     shutil.rmtree(copies, ignore_errors=True)
     shutil.copytree(debian / "root/usr/lib/systemd/system", copies)
-    for made in survey.generated(Host(site.package, debian / "root"), site.defaults):
+    for made in dropins.generated(Host(site.package, debian / "root"), site.defaults):
         dropin = Path(made.file)
         if made.text is not None and dropin.suffix == ".conf":
             (copies / dropin.parent.name).mkdir(exist_ok=True)
@@ -159,8 +161,8 @@ def check(site: Site, folder: Path, suite: Suite = ANY) -> None:
     assert told["0.Maintainer"] == site.identity.maintainer
     synopsis, _, _ = told["1.Description"].partition("\n")
     assert synopsis.replace("${}", "$") == site.identity.synopsis
-    directives(nginx.location_text(package, site.defaults, checks_end=True))
-    directives(nginx.server_text(package, site.defaults))
+    directives(nginx_config.location_text(package, site.defaults, checks_end=True))
+    directives(nginx_config.server_text(package, site.defaults))
     (project,) = (
         block["block"]
         for block in directives(generated(site))

@@ -18,8 +18,8 @@ import pytest
 import stdeb.util
 
 from qgis_server_systemd import __version__, cli, render
-from qgis_server_systemd.qgis_serverctl.log import Failure
-from qgis_server_systemd.qgis_serverctl.settings import SETTINGS
+from qgis_server_systemd.qgis_serverctl.config.settings import SETTINGS
+from qgis_server_systemd.qgis_serverctl.system.output import Failure
 from qgis_server_systemd.qgis_variables import VARIABLES
 from qgis_server_systemd.sources import SOURCES
 

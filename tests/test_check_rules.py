@@ -6,19 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from qgis_server_systemd.qgis_serverctl import (
-    access,
-    check,
-    check_files,
-    check_units,
-    cores,
-    environment_file,
-    workers,
-)
-from qgis_server_systemd.qgis_serverctl.access import Obstacle, Question
-from qgis_server_systemd.qgis_serverctl.check_files import Disk
-from qgis_server_systemd.qgis_serverctl.host import Host
-from qgis_server_systemd.qgis_serverctl.package import Package
+from qgis_server_systemd.qgis_serverctl.checks import files, run, units
+from qgis_server_systemd.qgis_serverctl.checks.files import Disk
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.pool import connections, cores
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.qgis_serverctl.system import access, environment_file
+from qgis_server_systemd.qgis_serverctl.system.access import Obstacle, Question
 
 PACKAGE = Package()
 
@@ -105,29 +99,29 @@ def test_lines_that_systemd_drops(text: str, line: int, what: str) -> None:
 
 def test_a_full_disk() -> None:
     good = [Disk("/a", 5000, 0.5), Disk("/b", 100, None)]
-    assert list(check_files.check_disks(good)) == []
+    assert list(files.check_disks(good)) == []
     full = [Disk("/a", 3, 0.5), Disk("/b", 5000, 0.001)]
-    assert [f.where for f in check_files.check_disks(full)] == ["/a", "/b"]
+    assert [f.where for f in files.check_disks(full)] == ["/a", "/b"]
 
 
 def test_fonts(tmp_path: Path) -> None:
     host = Host(PACKAGE, tmp_path)
-    (finding,) = check_files.check_fonts(host)
+    (finding,) = files.check_fonts(host)
     assert finding.id == "fonts-missing"
     assert finding.remedy.startswith("apt install fonts-dejavu-core")
     there = tmp_path / "usr/local/share/fonts/own"
     there.mkdir(parents=True)
     (there / "fonts.dir").write_text("")
-    assert len(list(check_files.check_fonts(host))) == 1
+    assert len(list(files.check_fonts(host))) == 1
     (there / "Own.TTF").write_text("")
-    assert list(check_files.check_fonts(host)) == []
+    assert list(files.check_fonts(host)) == []
 
 
 def test_memory_for_all_workers_as_large_as_the_largest_one() -> None:
-    assert list(check_units.check_memory(PACKAGE, [100, 100, 900], 3000)) == []
-    assert list(check_units.check_memory(PACKAGE, [], 1)) == []
-    assert list(check_units.check_memory(PACKAGE, [900], 100)) == []
-    (finding,) = check_units.check_memory(PACKAGE, [100, 100, 900], 2000)
+    assert list(units.check_memory(PACKAGE, [100, 100, 900], 3000)) == []
+    assert list(units.check_memory(PACKAGE, [], 1)) == []
+    assert list(units.check_memory(PACKAGE, [900], 100)) == []
+    (finding,) = units.check_memory(PACKAGE, [100, 100, 900], 2000)
     assert finding.remedy == "qgis-serverctl scale 2"
 
 
@@ -135,20 +129,20 @@ def test_the_limit_is_that_of_the_slice_or_of_one_above(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cores, "CGROUPS", str(tmp_path))
-    machine = check.memory_limit(Host(PACKAGE))
+    machine = run.memory_limit(Host(PACKAGE))
     assert machine is not None
     pool = tmp_path / "qgis.slice" / "qgis-server.slice"
     pool.mkdir(parents=True)
     (pool / "memory.max").write_text("max\n")
-    assert check.memory_limit(Host(PACKAGE)) == machine
+    assert run.memory_limit(Host(PACKAGE)) == machine
     (pool.parent / "memory.max").write_text(f"{5 * 2**20}\n")
-    assert check.memory_limit(Host(PACKAGE)) == 5
+    assert run.memory_limit(Host(PACKAGE)) == 5
 
 
 def test_listeners_on_a_path() -> None:
     head = "Num RefCount Protocol Flags Type St Inode Path\n"
     listening = "0: 2 0 00010000 0001 01 77 /run/a.sock\n"
     accepted = "0: 3 0 00000000 0001 03 78 /run/a.sock\n"
-    assert workers.listeners(head + accepted, "/run/a.sock") == 0
-    assert workers.listeners(head + accepted + listening * 2, "/run/a.sock") == 2
-    assert workers.listeners(head + listening, "/run/b.sock") == 0
+    assert connections.listeners(head + accepted, "/run/a.sock") == 0
+    assert connections.listeners(head + accepted + listening * 2, "/run/a.sock") == 2
+    assert connections.listeners(head + listening, "/run/b.sock") == 0

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from qgis_server_systemd.qgis_serverctl import cores
-from qgis_server_systemd.qgis_serverctl.cores import Cores
-from qgis_server_systemd.qgis_serverctl.host import Host
-from qgis_server_systemd.qgis_serverctl.package import Package
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.pool import cores
+from qgis_server_systemd.qgis_serverctl.pool.cores import Cores
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from pool import DEB, OFFLINE, apt, enabled, install, nginx_is_content, path, sockets, status
 from testbed import Testbed
 
-from qgis_server_systemd.qgis_serverctl.package import Package
-from qgis_server_systemd.qgis_serverctl.settings import MAX_INSTANCES
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.config.values import MAX_INSTANCES
 from qgis_server_systemd.render import render_debian
 
 pytestmark = pytest.mark.either

@@ -50,7 +50,7 @@ from pool import (
 )
 from testbed import Testbed
 
-from qgis_server_systemd.qgis_serverctl import workers
+from qgis_server_systemd.qgis_serverctl.pool import connections as workers
 
 COUNT = 3
 INSTANCES = tuple(range(1, COUNT + 1))

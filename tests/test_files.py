@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qgis_server_systemd.qgis_serverctl import files
+from qgis_server_systemd.qgis_serverctl.system import files
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-from qgis_server_systemd.qgis_serverctl.foreign_upstreams import named, warnings
-from qgis_server_systemd.qgis_serverctl.package import Package
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.front.foreign import named, warnings
 
 PACKAGE = Package()
 OWN = "/etc/nginx/sites-enabled/maps"

@@ -19,8 +19,8 @@ from qgis_server_systemd import cli as tool
 from qgis_server_systemd import completion, render
 from qgis_server_systemd.build import build
 from qgis_server_systemd.qgis_serverctl import cli as server
-from qgis_server_systemd.qgis_serverctl.package import Package
-from qgis_server_systemd.qgis_serverctl.settings import SETTINGS
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.config.settings import SETTINGS
 from qgis_server_systemd.qgis_variables import VARIABLES
 from qgis_server_systemd.sources import HERE as TOOL
 from qgis_server_systemd.suites import ANY, SUITES

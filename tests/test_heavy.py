@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 from pool import MAP, ctl, is_served, load, main_pid, path, serving_bed, wait_for
 from testbed import Testbed
 
-from qgis_server_systemd.qgis_serverctl import heavy
-from qgis_server_systemd.qgis_serverctl.package import Package
-from qgis_server_systemd.qgis_serverctl.settings import Settings
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.config.settings import Settings
+from qgis_server_systemd.qgis_serverctl.front import heavy
 
 pytestmark = pytest.mark.either
 

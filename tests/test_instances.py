@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from qgis_server_systemd.qgis_serverctl.instances import started
+from qgis_server_systemd.qgis_serverctl.pool.instances import started
 
 
 def test_a_worker_has_the_definition_of_when_it_was_forked() -> None:

@@ -390,7 +390,7 @@ def stub(bed: Testbed, verb: str, what: str) -> None:
 @pytest.mark.parametrize("how", ["fails", "hangs"])
 def test_systemctl_lets_down(quick: Testbed, how: str) -> None:
     # Patience costs a test only time.
-    host = "/usr/share/qgis-server-systemd/qgis_serverctl/host.py"
+    host = "/usr/share/qgis-server-systemd/qgis_serverctl/pool/host.py"
     quick.run("sed", "-i", r"s/^\([A-Z]*_TIMEOUT\) = .*/\1 = 2/", host)
     quick.run("sed", "-i", "s/stop_timeout + 30/request_timeout - 298/", host)
     quick.run("sed", "-i", "s/timeout: float = 60/timeout: float = 2/", host)

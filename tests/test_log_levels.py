@@ -3,7 +3,7 @@
 
 import pytest
 
-from qgis_server_systemd.qgis_serverctl.log_levels import Entry, Reader
+from qgis_server_systemd.qgis_serverctl.system.qgis_log import Entry, Reader
 
 START = 1_700_000_000_000_000
 

@@ -7,8 +7,8 @@ import itertools
 
 import pytest
 
-from qgis_server_systemd.qgis_serverctl.monitor import observe, recycle_limit, to_recycle
-from qgis_server_systemd.qgis_serverctl.settings import Settings
+from qgis_server_systemd.qgis_serverctl.config.settings import Settings
+from qgis_server_systemd.qgis_serverctl.monitor.watch import observe, recycle_limit, to_recycle
 
 HOUR = 3600.0
 DAY = Settings(max_age_hours=24)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from qgis_server_systemd.qgis_serverctl import monitor_file
-from qgis_server_systemd.qgis_serverctl.host import Host
-from qgis_server_systemd.qgis_serverctl.monitor_file import Watch, Watched
-from qgis_server_systemd.qgis_serverctl.package import Package
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.monitor import record
+from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
 
 BUSY = Watched(pid=123, request=456789, since=5.5, queued=3, queued_since=6.0)
 
@@ -21,8 +21,8 @@ def host(tmp_path: Path) -> Host:
 
 def test_what_is_saved_is_loaded(host: Host) -> None:
     watch = Watch(written=7.25, instances={1: BUSY, 10: Watched(pid=0)})
-    monitor_file.save(host, watch)
-    assert monitor_file.load(host) == watch
+    record.save(host, watch)
+    assert record.load(host) == watch
 
 
 @pytest.mark.parametrize(
@@ -41,18 +41,18 @@ def test_what_is_saved_is_loaded(host: Host) -> None:
     ],
 )
 def test_what_is_no_such_file_says_nothing(host: Host, text: str | bytes | None) -> None:
-    file = monitor_file.path(host)
+    file = record.path(host)
     file.parent.mkdir(parents=True)
     if text is not None:
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert monitor_file.load(host) is None
+    assert record.load(host) is None
 
 
 def test_a_file_that_nobody_keeps_any_more_counts_for_nothing(host: Host) -> None:
-    monitor_file.save(host, Watch(written=time.monotonic()))
-    assert monitor_file.load_fresh(host) is not None
-    monitor_file.save(host, Watch(written=time.monotonic() - 11))
-    assert monitor_file.load_fresh(host) is None
+    record.save(host, Watch(written=time.monotonic()))
+    assert record.load_fresh(host) is not None
+    record.save(host, Watch(written=time.monotonic() - 11))
+    assert record.load_fresh(host) is None
 
 
 def test_a_duration_is_of_this_very_request_of_this_very_worker() -> None:

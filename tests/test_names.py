@@ -11,9 +11,9 @@ import pytest
 
 from qgis_server_systemd import poolname
 from qgis_server_systemd.identity import Identity
-from qgis_server_systemd.qgis_serverctl import nginx
-from qgis_server_systemd.qgis_serverctl.package import POOL, Package
-from qgis_server_systemd.qgis_serverctl.settings import Settings
+from qgis_server_systemd.qgis_serverctl.config.names import POOL, Package
+from qgis_server_systemd.qgis_serverctl.config.settings import Settings
+from qgis_server_systemd.qgis_serverctl.front import nginx_config
 from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.site import Site
 
@@ -41,8 +41,9 @@ def installed(tree: Path) -> set[str]:
 
 def generated(package: Package) -> set[str]:
     paths = (
-        *package.dropins, *nginx.generated(package), package.etc, package.data, package.cache,
-        package.replies, package.state, package.run, package.generations, package.share,
+        *package.dropins, *nginx_config.generated(package), package.etc, package.data,
+        package.cache, package.replies, package.state, package.run, package.generations,
+        package.share,
         package.worker_file, package.shared_socket, package.socket(1), package.socket("none"),
         package.auto_settings, f"/run/{package.pool}",
         f"/etc/nginx/conf.d/{package.pool}-site.conf",
@@ -93,8 +94,8 @@ def test_no_pattern_of_one_pool_finds_the_other() -> None:
 
 def variables(tree: Path, package: Package) -> set[str]:
     snippet = (tree / f"root{package.nginx_snippet}").read_text()
-    http = nginx.http_text(package, SETTINGS, [package.socket(1), package.socket(2)])
-    location = nginx.location_text(package, SETTINGS, checks_end=True)
+    http = nginx_config.http_text(package, SETTINGS, [package.socket(1), package.socket(2)])
+    location = nginx_config.location_text(package, SETTINGS, checks_end=True)
     found = set(re.findall(r"(?:\$|\?<)(\w+)", snippet + http + location))
     return {name for name in found if package.pool.replace("-", "_") in name}
 
@@ -111,7 +112,7 @@ def test_the_longest_name_gives_names_that_pcre_takes(tmp_path: Path) -> None:
     assert not poolname.fault(package.pool)
     render_debian(tmp_path, Site(Identity(name=package.pool)))
     snippet = (tmp_path / f"root{package.nginx_snippet}").read_text()
-    http = nginx.http_text(package, SETTINGS, [package.socket(1), package.socket(2)])
+    http = nginx_config.http_text(package, SETTINGS, [package.socket(1), package.socket(2)])
     assert max(map(len, re.findall(r"\?<(\w+)>", snippet + http))) <= 32
 
 
@@ -152,5 +153,5 @@ def test_each_name_that_is_made_of_the_pools_is_reserved(trees: dict[str, Path])
         if file.is_file():
             ends |= set(unit.findall(file.read_text()))
     package = Package.of("acme-maps")
-    ends |= set(unit.findall(nginx.http_text(package, SETTINGS, [package.socket(1)])))
+    ends |= set(unit.findall(nginx_config.http_text(package, SETTINGS, [package.socket(1)])))
     assert ends <= poolname.RESERVED

@@ -3,9 +3,9 @@ import re
 
 import pytest
 
-from qgis_server_systemd.qgis_serverctl import nginx
-from qgis_server_systemd.qgis_serverctl.package import Package
-from qgis_server_systemd.qgis_serverctl.settings import Settings
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.config.settings import Settings
+from qgis_server_systemd.qgis_serverctl.front import nginx, nginx_config
 
 PACKAGE = Package()
 
@@ -14,7 +14,7 @@ SOCKETS = tuple(map(PACKAGE.socket, (1, 2)))
 
 
 def lines(*sockets: str) -> list[str]:
-    return nginx.servers(PACKAGE, sockets).split("\n")
+    return nginx_config.servers(PACKAGE, sockets).split("\n")
 
 
 def test_one_line_for_each_instance() -> None:
@@ -53,33 +53,33 @@ def test_no_placeholder_is_left() -> None:
         reply_cache="1G",
     )
     for text in (
-        nginx.http_text(PACKAGE, settings, SOCKETS),
-        nginx.location_text(PACKAGE, settings, checks_end=True),
-        nginx.location_text(PACKAGE, Settings(), checks_end=False),
+        nginx_config.http_text(PACKAGE, settings, SOCKETS),
+        nginx_config.location_text(PACKAGE, settings, checks_end=True),
+        nginx_config.location_text(PACKAGE, Settings(), checks_end=False),
     ):
         assert not re.search(r"@[a-z{]", text)
 
 
 def test_workers_that_may_have_heavy_requests_come_last() -> None:
-    text = nginx.servers(PACKAGE, SOCKETS, 1).split("\n")
+    text = nginx_config.servers(PACKAGE, SOCKETS, 1).split("\n")
     assert text == [
         "    server unix:/run/qgis-server-1.sock max_fails=0;",
         "    server unix:/run/qgis-server-2.sock max_fails=0 weight=1000;",
     ]
-    assert nginx.servers(PACKAGE, [PACKAGE.shared_socket] * 3, 1) == nginx.servers(
+    assert nginx_config.servers(PACKAGE, [PACKAGE.shared_socket] * 3, 1) == nginx_config.servers(
         PACKAGE, [PACKAGE.shared_socket]
     )
 
 
 @pytest.mark.parametrize("project", ["", "postgresql://host/db", "/srv/$a.qgz"])
 def test_only_a_project_that_is_a_file_is_for_the_cache(project: str) -> None:
-    text = nginx.http_text(PACKAGE, Settings(project=project, reply_cache="1G"), SOCKETS)
+    text = nginx_config.http_text(PACKAGE, Settings(project=project, reply_cache="1G"), SOCKETS)
     assert '"~^[a-z]+\\|$" "";' in text
 
 
 def test_cors_touches_no_header_unless_asked_for() -> None:
     """add_header in a location would undo those of the administrator's server."""
-    assert "add_header" not in nginx.location_text(PACKAGE, Settings(), checks_end=True)
+    assert "add_header" not in nginx_config.location_text(PACKAGE, Settings(), checks_end=True)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_cors_touches_no_header_unless_asked_for() -> None:
 )
 def test_no_connection_to_a_worker_is_kept(version: str, checks: bool) -> None:
     assert nginx.checks_end(version) == checks
-    text = nginx.location_text(PACKAGE, Settings(), checks_end=checks)
+    text = nginx_config.location_text(PACKAGE, Settings(), checks_end=checks)
     assert f"fastcgi_keep_conn {'on' if checks else 'off'};" in text
-    assert "keepalive" not in nginx.http_text(PACKAGE, Settings(), SOCKETS)
+    assert "keepalive" not in nginx_config.http_text(PACKAGE, Settings(), SOCKETS)
 
 
 def test_quoting() -> None:
-    assert nginx.quoted('a "b" \\ c') == '"a \\"b\\" \\\\ c"'
+    assert nginx_config.quoted('a "b" \\ c') == '"a \\"b\\" \\\\ c"'

@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qgis_server_systemd.qgis_serverctl import plan
-from qgis_server_systemd.qgis_serverctl.instances import Instances
-from qgis_server_systemd.qgis_serverctl.nginx import Nginx
-from qgis_server_systemd.qgis_serverctl.rolling import Rolling
-from qgis_server_systemd.qgis_serverctl.state import State
+from qgis_server_systemd.qgis_serverctl.front.nginx import Nginx
+from qgis_server_systemd.qgis_serverctl.pool import instances as front_instances
+from qgis_server_systemd.qgis_serverctl.pool.instances import Instances
+from qgis_server_systemd.qgis_serverctl.pool.roll_state import Rolling
+from qgis_server_systemd.qgis_serverctl.pool.state import State
+from qgis_server_systemd.qgis_serverctl.reconcile import plan
 
 UPSTREAM, DROPIN = "/upstream", "/dropin"
 
 
 def upstream(instances: frozenset[int]) -> Mapping[str, str]:
-    return {UPSTREAM: plan.listed(instances)}
+    return {UPSTREAM: front_instances.listed(instances)}
 
 
 WANTED = plan.Wanted(
@@ -63,7 +64,7 @@ def machine(
         ),
         state=State(enabled if ours is None else ours, pending),
         nginx=nginx,
-        files={UPSTREAM: plan.listed(up), DROPIN: None},
+        files={UPSTREAM: front_instances.listed(up), DROPIN: None},
         loaded=True,
     )
 
@@ -343,14 +344,14 @@ def test_from_any_state_one_run_is_enough_and_respects_the_administrator(
             shared_open=is_open,
             shared_old=is_open and is_old,
         ),
-        files={UPSTREAM: plan.listed(told), DROPIN: None},
+        files={UPSTREAM: front_instances.listed(told), DROPIN: None},
     )
     wanted = replace(WANTED, count=count, maintainer=maintainer, shared=shared)
     steps = plan.make(wanted, facts)
     end = after(facts, steps, shared=shared)
     assert plan.make(wanted, end).actions == ()
     # NGINX names exactly what is enabled and not masked, and all of that runs.
-    assert end.files[UPSTREAM] == plan.listed(end.instances.enabled - masked)
+    assert end.files[UPSTREAM] == front_instances.listed(end.instances.enabled - masked)
     assert end.instances.enabled - masked <= end.instances.listening
     # Whatever runs of it is on the queue that the settings name, at the next boot as well.
     serve = end.instances.enabled - masked

@@ -36,7 +36,7 @@ from shop import URL, Shop, make_key, signing_keys
 from testbed import Testbed
 
 from qgis_server_systemd import cli, offers, publish
-from qgis_server_systemd.qgis_serverctl.log import Failure
+from qgis_server_systemd.qgis_serverctl.system.output import Failure
 from qgis_server_systemd.repository import KEPT_STATES
 
 TOP = Path(__file__).resolve().parents[1]

@@ -23,7 +23,7 @@ from testbed import Testbed
 
 from qgis_server_systemd import cli, sources
 from qgis_server_systemd.qgis_serverctl import cli as server_cli
-from qgis_server_systemd.qgis_serverctl.package import Package
+from qgis_server_systemd.qgis_serverctl.config.names import Package
 
 TOP = Path(__file__).resolve().parents[1]
 README = TOP / "README.md"

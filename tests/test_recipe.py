@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from test_adopt import ENV, SERVICE, SOCKET, site
 from test_plan import DROPIN, UPSTREAM, WANTED, machine, numbers
 
-from qgis_server_systemd.qgis_serverctl import fastcgi, plan, recipe, shadows
-from qgis_server_systemd.qgis_serverctl.host import Host
-from qgis_server_systemd.qgis_serverctl.package import Package
-from qgis_server_systemd.qgis_serverctl.shadows import Shadows
-from qgis_server_systemd.qgis_serverctl.state import State
+from qgis_server_systemd.qgis_serverctl.adopt import hand_made
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.pool import overrides
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.qgis_serverctl.pool.overrides import Shadows
+from qgis_server_systemd.qgis_serverctl.pool.state import State
+from qgis_server_systemd.qgis_serverctl.reconcile import plan
+from qgis_server_systemd.qgis_serverctl.system import fastcgi
 
 PACKAGE = Package()
 FOREIGN = Shadows(files=("/etc/x",), foreign=True, advice="adopt it")
@@ -64,15 +67,15 @@ def test_masks_drop_ins_and_other_units_shadow_nothing(tmp_path: Path) -> None:
     (units / "qgis-server@2.service").touch()
     (units / "qgis-server-extra@.service").write_text("x")
     (units / "qgis-server.service").write_text("x")
-    assert shadows.find(host(tmp_path), State()) == Shadows()
+    assert overrides.find(host(tmp_path), State()) == Shadows()
 
 
 def test_a_pool_of_the_package_stays_so_when_a_unit_is_copied(tmp_path: Path) -> None:
     units = tmp_path / "etc/systemd/system"
-    link(tmp_path, "sockets.target", "qgis-server@1.socket", f"{shadows.PACKAGED}/x.socket")
+    link(tmp_path, "sockets.target", "qgis-server@1.socket", f"{overrides.PACKAGED}/x.socket")
     (units / "qgis-server@.service").write_text("x")
-    assert shadows.find(host(tmp_path), State()).foreign, "enabled by somebody else"
-    found = shadows.find(host(tmp_path), State(numbers(1)))
+    assert overrides.find(host(tmp_path), State()).foreign, "enabled by somebody else"
+    found = overrides.find(host(tmp_path), State(numbers(1)))
     assert (found.files, found.links) == (("/etc/systemd/system/qgis-server@.service",), ())
     assert not found.foreign
     assert found.advice
@@ -80,30 +83,30 @@ def test_a_pool_of_the_package_stays_so_when_a_unit_is_copied(tmp_path: Path) ->
 
 def test_links_that_lead_nowhere_any_more_are_found(tmp_path: Path) -> None:
     link(tmp_path, "multi-user.target", "qgis-server@1.service", "../qgis-server@.service")
-    found = shadows.find(host(tmp_path), State())
+    found = overrides.find(host(tmp_path), State())
     assert found.links == ("/etc/systemd/system/multi-user.target.wants/qgis-server@1.service",)
     assert not found.foreign
 
 
 def test_nothing_of_the_recipe_is_lost() -> None:
     for text in (SOCKET, SERVICE):
-        assert recipe.read_unit(PACKAGE, text) == recipe.Unit((), ())
+        assert hand_made.read_unit(PACKAGE, text) == hand_made.Unit((), ())
 
 
 def test_what_goes_beyond_the_recipe() -> None:
     text = SERVICE.replace(PACKAGE.mapserv, "/opt/qgis/mapserv").replace(
         "[Service]", "Requires=xvfb.service\n[Service]\n# A=b\nEnvironment=A=1 \\\n  B=2"
     )
-    assert recipe.read_unit(PACKAGE, text) == recipe.Unit(
+    assert hand_made.read_unit(PACKAGE, text) == hand_made.Unit(
         ("Environment=A=1    B=2",), ("Requires=xvfb.service", "ExecStart=/opt/qgis/mapserv")
     )
 
 
 def test_variables() -> None:
-    assert recipe.variables(ENV)["QGIS_PROJECT_FILE"] == "/srv/maps/world.qgz"
+    assert hand_made.variables(ENV)["QGIS_PROJECT_FILE"] == "/srv/maps/world.qgz"
     text = "# A=1\n;B=2\nC=\"a b\"\nD='x'y\nE=it's\nF=1 \\\n2\nno line\n"
-    assert recipe.variables(text) == {"C": "a b", "D": "xy", "E": "it's", "F": "1 2"}
-    assert recipe.assignments("\"A=1 2\" B=3 'C='") == {"A": "1 2", "B": "3", "C": ""}
+    assert hand_made.variables(text) == {"C": "a b", "D": "xy", "E": "it's", "F": "1 2"}
+    assert hand_made.assignments("\"A=1 2\" B=3 'C='") == {"A": "1 2", "B": "3", "C": ""}
 
 
 def test_places_in_nginx_that_lead_to_the_pool() -> None:
@@ -114,7 +117,7 @@ def test_places_in_nginx_that_lead_to_the_pool() -> None:
         ("/c", "location / { fastcgi_pass qgis-server; }\nupstream x { server 127.0.0.1; }\n"),
     ]
     line = site(2).splitlines().index("        fastcgi_pass qgis-server_backend;") + 1
-    assert recipe.passes("qgis-server", texts) == [f"/a:{line}", "/b:3"]
+    assert hand_made.passes("qgis-server", texts) == [f"/a:{line}", "/b:3"]
 
 
 # ---- FastCGI

@@ -297,7 +297,7 @@ def test_limits_that_contradict_each_other_are_refused(three: Testbed) -> None:
 
 
 def test_the_monitor_starts_anew_after_an_upgrade(three: Testbed) -> None:
-    file = "/usr/share/qgis-server-systemd/qgis_serverctl/monitor.py"
+    file = "/usr/share/qgis-server-systemd/qgis_serverctl/monitor/watch.py"
     unit = ("systemctl", "show", "--property=MainPID", "--value", "qgis-server-monitor.service")
     before = three.out(*unit)
     assert before != "0"

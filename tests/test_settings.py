@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qgis_server_systemd.qgis_serverctl import settings
-from qgis_server_systemd.qgis_serverctl.log import Failure
+from qgis_server_systemd.qgis_serverctl.config.settings import SETTINGS, Settings
+from qgis_server_systemd.qgis_serverctl.config.stored import parse, read, remember, resolve
+from qgis_server_systemd.qgis_serverctl.system.output import Failure
 
 
 def files(tmp_path: Path, mine: str = "", auto: str = "") -> tuple[Path, Path]:
@@ -17,17 +18,17 @@ def files(tmp_path: Path, mine: str = "", auto: str = "") -> tuple[Path, Path]:
 
 def test_precedence_is_command_line_then_file_then_auto_then_default(tmp_path: Path) -> None:
     file, auto = files(tmp_path, 'project = "/a.qgz"', 'project = "/b.qgz"\ninstances = 3')
-    found = settings.resolve(file, auto, {"instances": "7"})
+    found = resolve(file, auto, {"instances": "7"})
     assert (found.settings.instances, found.source["instances"]) == (7, "command line")
     assert (found.settings.project, found.source["project"]) == ("/a.qgz", str(file))
-    found = settings.resolve(file, auto)
+    found = resolve(file, auto)
     assert (found.settings.instances, found.source["instances"]) == (3, str(auto))
     assert (found.settings.cors_origins, found.source["cors_origins"]) == ((), "default")
 
 
 def test_missing_files_mean_defaults(tmp_path: Path) -> None:
-    found = settings.resolve(tmp_path / "a", tmp_path / "b")
-    assert found.settings == settings.Settings()
+    found = resolve(tmp_path / "a", tmp_path / "b")
+    assert found.settings == Settings()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_missing_files_mean_defaults(tmp_path: Path) -> None:
 def test_a_mistake_is_named_with_its_file(tmp_path: Path, text: str, complaint: str) -> None:
     file, auto = files(tmp_path, text)
     with pytest.raises(Failure) as caught:
-        settings.resolve(file, auto)
+        resolve(file, auto)
     message = str(caught.value)
     assert message.startswith(f"{file}: ")
     assert complaint in message
@@ -67,9 +68,9 @@ def test_a_mistake_is_named_with_its_file(tmp_path: Path, text: str, complaint: 
 
 def test_what_a_command_sets_is_read_back_and_leaves_other_keys(tmp_path: Path) -> None:
     file, auto = files(tmp_path)
-    settings.remember(auto, "project", '/srv/Karten & "Wege"/ü.qgz')
-    settings.remember(auto, "instances", 4)
-    found = settings.resolve(file, auto).settings
+    remember(auto, "project", '/srv/Karten & "Wege"/ü.qgz')
+    remember(auto, "instances", 4)
+    found = resolve(file, auto).settings
     assert found.project == '/srv/Karten & "Wege"/ü.qgz'
     assert found.instances == 4
     assert file.read_text() == ""
@@ -81,18 +82,18 @@ def test_any_project_path_survives_toml(
 ) -> None:
     auto = tmp_path_factory.mktemp("toml") / "auto.toml"
     try:
-        value = settings.parse("project", "/" + text, "test")
+        value = parse("project", "/" + text, "test")
     except Failure:
         assert any(ord(c) < 32 for c in text)
         return
-    settings.remember(auto, "project", value)
-    assert settings.read(auto)["project"] == "/" + text
+    remember(auto, "project", value)
+    assert read(auto)["project"] == "/" + text
 
 
 def test_every_example_is_a_valid_value() -> None:
     import tomllib
 
-    for setting in settings.SETTINGS:
+    for setting in SETTINGS:
         value = tomllib.loads(f"x = {setting.example}")["x"]
         setting.parse(value)
 
@@ -101,11 +102,11 @@ def test_what_the_package_ships_wins_over_the_default_alone(tmp_path: Path) -> N
     file, auto = files(tmp_path, "backlog = 3", "instances = 3")
     shipped = tmp_path / "defaults.toml"
     shipped.write_text("backlog = 1\ninstances = 1\nrequest_timeout = 60\n")
-    found = settings.resolve(file, auto, {}, shipped)
+    found = resolve(file, auto, {}, shipped)
     assert (found.settings.backlog, found.source["backlog"]) == (3, str(file))
     assert (found.settings.instances, found.source["instances"]) == (3, str(auto))
     assert (found.settings.request_timeout, found.source["request_timeout"]) == (60, "package")
     assert found.settings.stop_timeout == 90
     assert found.source["memory_max"] == "default"
     shipped.unlink()
-    assert settings.resolve(file, auto, {}, shipped).settings.request_timeout == 300
+    assert resolve(file, auto, {}, shipped).settings.request_timeout == 300

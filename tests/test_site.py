@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from qgis_server_systemd import cli, site
 from qgis_server_systemd.init import site_toml
-from qgis_server_systemd.qgis_serverctl import environment_file
-from qgis_server_systemd.qgis_serverctl.host import Host
-from qgis_server_systemd.qgis_serverctl.log import Failure
-from qgis_server_systemd.qgis_serverctl.package import Package
-from qgis_server_systemd.qgis_serverctl.settings import SETTINGS
-from qgis_server_systemd.qgis_serverctl.site import address
-from qgis_server_systemd.qgis_serverctl.survey import generated, load_settings
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.config.settings import SETTINGS
+from qgis_server_systemd.qgis_serverctl.front.site import address
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.qgis_serverctl.pool.settings import load_settings
+from qgis_server_systemd.qgis_serverctl.system import environment_file
+from qgis_server_systemd.qgis_serverctl.system.output import Failure
+from qgis_server_systemd.qgis_serverctl.units.dropins import generated
 from qgis_server_systemd.qgis_variables import VARIABLES
 from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.schema import site_schema

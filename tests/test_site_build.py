@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from qgis_server_systemd import __version__, cli, lint
-from qgis_server_systemd.qgis_serverctl.log import Failure
+from qgis_server_systemd.qgis_serverctl.system.output import Failure
 from qgis_server_systemd.suites import SUITES, chosen
 
 TOP = Path(__file__).resolve().parents[1]

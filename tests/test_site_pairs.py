@@ -20,8 +20,8 @@ from site_checks import build_quickly, check, complaints
 from site_checks import parameters as parameters_of
 
 from qgis_server_systemd import quoting
-from qgis_server_systemd.qgis_serverctl import environment_file
-from qgis_server_systemd.qgis_serverctl.declaration import as_toml
+from qgis_server_systemd.qgis_serverctl.config.declaration import as_toml
+from qgis_server_systemd.qgis_serverctl.system import environment_file
 from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.schema import site_schema
 from qgis_server_systemd.site import TABLES, Site, examine, load
@@ -138,7 +138,7 @@ def test_a_mistake_in_what_settings_change_in_units_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "qgis_server_systemd.qgis_serverctl.sandbox.lines", lambda *_, **__: ["X=1"]
+        "qgis_server_systemd.qgis_serverctl.units.sandbox.lines", lambda *_, **__: ["X=1"]
     )
     render_debian(tmp_path / "debian")
     (said,) = complaints(tmp_path / "debian", Site())

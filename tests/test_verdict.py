@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from qgis_server_systemd.qgis_serverctl import processes
-from qgis_server_systemd.qgis_serverctl.package import Package
-from qgis_server_systemd.qgis_serverctl.verdict import Around, Line, judge, span
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.system import processes
+from qgis_server_systemd.qgis_serverctl.view.health import Around, Line, judge, span
 
 IDLE = Line(
     instance=1,

@@ -5,7 +5,7 @@ import os
 import socket
 from pathlib import Path
 
-from qgis_server_systemd.qgis_serverctl import workers
+from qgis_server_systemd.qgis_serverctl.pool import connections
 from qgis_server_systemd.worker_plugin import stop
 
 
@@ -18,28 +18,28 @@ def test_idle_queued_and_busy_are_told_apart(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen(8)
-        there = workers.connections(table(), path)
-        assert there == workers.Connections(frozenset(), 0)
-        assert not workers.is_busy(os.getpid(), there)
+        there = connections.connections(table(), path)
+        assert there == connections.Connections(frozenset(), 0)
+        assert not connections.is_busy(os.getpid(), there)
         with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
             first.connect(path)
             second.connect(path)
-            assert workers.connections(table(), path).queued == 2
+            assert connections.connections(table(), path).queued == 2
             accepted, _ = server.accept()
             with accepted:
-                there = workers.connections(table(), path)
+                there = connections.connections(table(), path)
                 assert there.queued == 1
-                assert workers.is_busy(os.getpid(), there)
-            there = workers.connections(table(), path)
-            assert not workers.is_busy(os.getpid(), there)
+                assert connections.is_busy(os.getpid(), there)
+            there = connections.connections(table(), path)
+            assert not connections.is_busy(os.getpid(), there)
 
 
 def test_paths_with_the_same_beginning_are_kept_apart() -> None:
     head = "Num RefCount Protocol Flags Type St Inode Path\n"
     row = "0: 2 0 00000000 0001 03 77 /run/qgis-server-11.sock\n"
-    assert workers.connections(head + row, "/run/qgis-server-1.sock").accepted == frozenset()
-    assert workers.connections(head + row, "/run/qgis-server-11.sock").accepted == {77}
+    assert connections.connections(head + row, "/run/qgis-server-1.sock").accepted == frozenset()
+    assert connections.connections(head + row, "/run/qgis-server-11.sock").accepted == {77}
 
 
 def test_the_plugin_knows_the_same_system_calls() -> None:
-    assert stop.ACCEPT == workers.ACCEPT
+    assert stop.ACCEPT == connections.ACCEPT

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from qgis_server_systemd import __version__, build, cli, completion, sources
 from qgis_server_systemd.lint import lint
-from qgis_server_systemd.qgis_serverctl.log import Failure, note
-from qgis_server_systemd.qgis_serverctl.package import Package
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.system.output import Failure, note
 from qgis_server_systemd.stdeb_commands import changelog_date, make_reproducible
 
 HERE = Path(__file__).resolve().parent

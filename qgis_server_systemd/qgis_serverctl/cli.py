@@ -6,11 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-from . import adopt, apply, check, debconf, drain, logs, monitor, reload, roll, site, status
-from .host import Host
-from .log import Failure
-from .package import Package
-from .settings import QUEUES, SETTINGS
+from .adopt import adopt
+from .commands import apply, check, debconf, drain, logs, reload, restart, site, status
+from .config.names import Package
+from .config.settings import QUEUES, SETTINGS
+from .front import site as front_site
+from .monitor import watch
+from .pool.host import Host
+from .system.output import Failure
 
 
 def parser(package: Package) -> argparse.ArgumentParser:
@@ -45,7 +48,7 @@ def parser(package: Package) -> argparse.ArgumentParser:
     verb.set_defaults(run=debconf.proposal)
 
     verb = verbs.add_parser("roll")  # for the unit alone: no help, so it is not listed
-    verb.set_defaults(run=roll.command)
+    verb.set_defaults(run=restart.command)
 
     verb = verbs.add_parser("adopt", help="move a pool made by hand over to the package's units")
     verb.add_argument("--dry-run", action="store_true", help="print what would be done")
@@ -55,7 +58,7 @@ def parser(package: Package) -> argparse.ArgumentParser:
         "restart", help="restart workers one after the other, losing no request"
     )
     verb.add_argument("--instance", type=int, metavar="N", help="this one alone")
-    verb.set_defaults(run=roll.restart)
+    verb.set_defaults(run=restart.restart)
 
     verb = verbs.add_parser("scale", help="set the number of instances")
     verb.add_argument("count", metavar="N|auto", help="kept for later runs")
@@ -81,7 +84,7 @@ def parser(package: Package) -> argparse.ArgumentParser:
     verb.set_defaults(run=reload.purge)
 
     verb = verbs.add_parser("monitor")  # for its unit alone
-    verb.set_defaults(run=monitor.command)
+    verb.set_defaults(run=watch.command)
 
     verb = verbs.add_parser("status", help="show instances, settings and where they came from")
     verb.add_argument("--json", action="store_true", help="print JSON")
@@ -120,7 +123,7 @@ def main(package_file: Path, argv: list[str] | None = None) -> int:
         result: int = args.run(host, args)
         sys.stdout.flush()
         if maintainer:
-            site.hint(host)
+            front_site.hint(host)
     except Failure as error:
         print(f"{package.command}: {error}", file=sys.stderr)
         return 1

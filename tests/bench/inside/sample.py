@@ -21,8 +21,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from qgis_server_systemd.qgis_serverctl import workers
-from qgis_server_systemd.qgis_serverctl.processes import memory
+from qgis_server_systemd.qgis_serverctl.pool import connections as workers
+from qgis_server_systemd.qgis_serverctl.system.processes import memory
 
 PERIOD = 0.005
 LOOK_FOR_WORKERS = 0.25

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qgis_server_systemd.qgis_serverctl import fastcgi
+from qgis_server_systemd.qgis_serverctl.system import fastcgi
 
 WARM = 20
 """Requests for each worker that are not counted."""

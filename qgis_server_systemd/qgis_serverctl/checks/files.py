@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Checks of files: settings, projects, folders, environment, fonts, unit files."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config.names import Package
+from ..config.stored import read
+from ..pool.host import Host
+from ..pool.settings import auto_file, load_settings, settings_file
+from ..system import access, environment_file
+from ..system.access import Obstacle, Question
+from ..system.output import Failure
+from ..units import sandbox
+from .finding import Facts, Finding, error, warning
+
+FREE = 16
+"""MB that must be free: a render's temporary file and all that systemd writes."""
+
+
+FONTS = ("/usr/share/fonts", "/usr/local/share/fonts")
+"""Where Debian's fontconfig looks (fonts.conf), the user's own folders aside."""
+
+
+def check_settings(host: Host) -> Iterator[Finding]:
+    """All files, not just the first that has a mistake."""
+    file = settings_file(host)
+    wrong: list[tuple[Path, str]] = []
+    for each in (file, auto_file(host)):
+        try:
+            read(each)
+        except Failure as problem:
+            wrong.append((each, str(problem).removeprefix(f"{each}: ")))
+    if not wrong:
+        try:
+            load_settings(host)
+        except Failure as problem:
+            wrong.append((file, str(problem)))
+    for place, what in wrong:
+        remedy = f"edit {place}, then {host.package.command} apply"
+        yield error("settings-invalid", what, str(place), remedy)
+
+
+# ---- What the pool's user must reach
+def opening(obstacle: Obstacle, *, file: bool) -> str:
+    """The command that opens a path to everybody for reading."""
+    return f"chmod o+{'r' if file else 'x'} {obstacle.path}"
+
+
+def check_projects(
+    package: Package, facts: Facts, found: dict[Question, Obstacle]
+) -> Iterator[Finding]:
+    for project in projects(facts):
+        if sandbox.is_in(project, sandbox.PRIVATE):
+            yield error(
+                "project-private",
+                "workers have a /tmp of their own, and can't see this project",
+                project,
+                f"move it and change the settings project and warm; {package.command} apply",
+            )
+            continue
+        if facts.settings and not sandbox.sees(package, facts.settings, project):
+            yield error(
+                "project-outside",
+                "workers see nothing of this folder",
+                project,
+                f"add the folder to data_folders in {package.etc}/server.toml; "
+                f"{package.command} apply",
+            )
+        obstacle = found.get(Question(project, "r"))
+        if obstacle is None:
+            continue
+        if obstacle.missing:
+            yield error(
+                "project-missing",
+                "there is no such project"
+                if obstacle.path == project
+                else f"there is no such project: {obstacle.path} is missing",
+                project,
+                f"put it there, or change the settings project and warm; {package.command} apply",
+            )
+        else:
+            itself = obstacle.path == os.path.realpath(project)
+            yield error(
+                "project-unreadable",
+                f"the workers' user can't {'read' if itself else 'enter'} {obstacle.path}",
+                project,
+                opening(obstacle, file=itself),
+            )
+
+
+def projects(facts: Facts) -> tuple[str, ...]:
+    """Those that are files: others have a URI."""
+    listed = facts.settings.warmed if facts.settings else ()
+    return tuple(project for project in listed if project.startswith("/"))
+
+
+def folders(host: Host) -> tuple[str, ...]:
+    """Folders in which workers write; systemd makes those that are missing."""
+    package = host.package
+    below = (f"{package.data}/auth", f"{package.home}")
+    caches = sorted(host.path(package.cache).glob("[0-9]*"))
+    there = [*below, *(f"{package.cache}/{folder.name}" for folder in caches)]
+    return tuple(folder for folder in there if host.path(folder).is_dir())
+
+
+def check_folders(host: Host, found: dict[Question, Obstacle]) -> Iterator[Finding]:
+    user = host.package.user
+    for folder in folders(host):
+        obstacle = found.get(Question(folder, "w"))
+        if obstacle:
+            itself = obstacle.path == os.path.realpath(folder)
+            yield error(
+                "folder-not-writable",
+                f"the workers' user {user} can't write there"
+                if itself
+                else f"the workers' user {user} can't enter {obstacle.path}",
+                folder,
+                f"chown -R {user}: {folder} && chmod u+rwx {folder}"
+                if itself
+                else opening(obstacle, file=False),
+            )
+
+
+def check_access(host: Host, facts: Facts) -> Iterator[Finding]:
+    user = host.package.user
+    questions = [
+        *(Question(project, "r") for project in projects(facts)),
+        *(Question(folder, "w") for folder in folders(host)),
+    ]
+    try:
+        found = access.as_user(user, questions)
+    except KeyError:
+        yield error("user-missing", f"there is no user {user}", user, "systemd-sysusers")
+        return
+    yield from check_projects(host.package, facts, found)
+    yield from check_folders(host, found)
+
+
+# ---- Disks
+@dataclass(frozen=True)
+class Disk:
+    """`free`: MB. `inodes`: share that is free, None where they are not counted."""
+
+    folder: str
+    free: int
+    inodes: float | None
+
+
+def disks(host: Host) -> Iterator[Disk]:
+    package = host.package
+    seen = set()
+    for folder in (package.state, package.data, package.cache, "/run", "/etc", "/tmp"):
+        path = host.path(folder)
+        if not path.is_dir() or path.stat().st_dev in seen:
+            continue
+        seen.add(path.stat().st_dev)
+        found = os.statvfs(path)
+        inodes = found.f_favail / found.f_files if found.f_files else None
+        yield Disk(folder, found.f_bavail * found.f_frsize // 2**20, inodes)
+
+
+def check_disks(found: Iterable[Disk]) -> Iterator[Finding]:
+    for disk in found:
+        full = disk.free < FREE
+        if full or (disk.inodes is not None and disk.inodes < 0.01):
+            yield error(
+                "disk-full",
+                f"only {disk.free} MB are free" if full else "hardly any inode is free",
+                disk.folder,
+                f"make room: du -x -d1 -h {disk.folder} | sort -h",
+            )
+
+
+# ---- Environment
+def check_environment(package: Package, text: str | None) -> Iterator[Finding]:
+    file = f"{package.etc}/env"
+    restart = f"systemctl restart {package.pool}.target"
+    if text is None:
+        yield error("env-missing", "no worker can start without it", file, f"touch {file}")
+        return
+    variables, complaints = environment_file.read(text)
+    for complaint in complaints:
+        yield warning(
+            "env-malformed",
+            f"line {complaint.line} {complaint.what}",
+            f"{file}:{complaint.line}",
+            f"sed -i '{complaint.line}s/^/#/' {file} && {restart}",
+        )
+    if "DISPLAY" in variables:
+        yield warning(
+            "env-display",
+            "DISPLAY is set: workers need no display, and wait for that one",
+            file,
+            f"sed -i 's/^ *DISPLAY/#DISPLAY/' {file} && {restart}",
+        )
+
+
+# ---- Fonts and unit files
+def check_fonts(host: Host) -> Iterator[Finding]:
+    """By the files themselves: fc-list may not be installed."""
+    kinds = {".ttf", ".otf", ".ttc", ".pfb", ".pfa", ".pcf", ".gz", ".woff", ".woff2"}
+    for folder in FONTS:
+        for _, _, files in os.walk(host.path(folder)):
+            if any(Path(file).suffix.lower() in kinds for file in files):
+                return
+    yield warning(
+        "fonts-missing",
+        "no font is installed: labels are not drawn",
+        FONTS[0],
+        f"apt install fonts-dejavu-core && systemctl restart {host.package.pool}.target",
+    )
+
+
+def check_shadows(package: Package, facts: Facts) -> Iterator[Finding]:
+    for file in facts.server.shadows.files:
+        yield warning(
+            "unit-shadowed",
+            "hides the package's own unit",
+            file,
+            f"{package.command} adopt",
+        )

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Checks of NGINX: does it run, and do its requests reach the pool?"""
+
+import re
+from collections.abc import Iterator
+
+from ..config.names import Package
+from ..front import nginx
+from ..pool.host import Host
+from ..reconcile import plan
+from ..system import access
+from ..system.access import Question
+from .finding import Facts, Finding, error, warning
+
+
+def check_service(package: Package, facts: Facts) -> Iterator[Finding]:
+    found = facts.server.nginx
+    if not found.installed:
+        yield error("nginx-missing", "NGINX is not installed", nginx.PROGRAM, "apt install nginx")
+    elif not found.running:
+        yield error(
+            "nginx-stopped", "NGINX does not run", nginx.SERVICE, f"systemctl start {nginx.SERVICE}"
+        )
+
+
+def check_configuration(package: Package, facts: Facts, problem: str) -> Iterator[Finding]:
+    """`problem`: what `nginx -t` says."""
+    found = facts.server.nginx
+    if problem:
+        place = re.search(r" in (/\S+:\d+)$", problem)
+        yield error(
+            "nginx-config",
+            f"nginx -t: {problem}",
+            place[1] if place else "/etc/nginx",
+            f"mend that file, then systemctl reload {nginx.SERVICE}",
+        )
+    elif found.running and not found.uses:
+        yield warning(
+            "location-missing",
+            "no location of NGINX leads to the pool",
+            "/etc/nginx",
+            f"{package.command} site enable",
+        )
+    if found.running and found.uses and not facts.server.loaded:
+        yield warning(
+            "nginx-not-reloaded",
+            "NGINX has not read the package's files as they are now",
+            package.nginx_http,
+            f"{package.command} apply",
+        )
+
+
+def upstream(text: str) -> frozenset[str]:
+    """The sockets that the generated file names."""
+    return frozenset(re.findall(r"^\s*server\s+unix:([^\s;]+)", text, re.MULTILINE))
+
+
+def check_upstream(package: Package, facts: Facts) -> Iterator[Finding]:
+    if facts.wanted is None:
+        return
+    file = package.nginx_http
+    wanted = facts.wanted.nginx_files(plan.named(facts.wanted, facts.server)).get(file)
+    if wanted is None:
+        yield error(
+            "upstream-foreign",
+            f"is not the package's, so NGINX knows no upstream {package.pool}",
+            file,
+            f"mv {file} {file}.old && {package.command} apply",
+        )
+        return
+    there, due = upstream(facts.server.files.get(file) or ""), upstream(wanted)
+    if there != due:
+        lacks, surplus = sorted(due - there), sorted(there - due)
+        parts = [
+            *([f"lacks {', '.join(lacks)}"] if lacks else []),
+            *([f"names {', '.join(surplus)} in vain"] if surplus else []),
+        ]
+        yield error(
+            "upstream-differs", f"the upstream {'; '.join(parts)}", file, f"{package.command} apply"
+        )
+
+
+def check_socket_access(host: Host, facts: Facts) -> Iterator[Finding]:
+    """May NGINX's user use the sockets that listen?"""
+    if facts.wanted is None:
+        return
+    user = facts.wanted.socket_user
+    now = facts.server.instances
+    queues = {now.queue(host.package, n, shared=facts.wanted.shared) for n in now.listening}
+    there = sorted(path for path in queues if host.path(path).exists())
+    found = access.as_user(user, (Question(path, "rw") for path in there))
+    for question in found:
+        yield error(
+            "socket-owner",
+            f"NGINX's user {user} may not use the socket",
+            question.path,
+            f"chown {user} {question.path} && chmod u+rw {question.path}",
+        )

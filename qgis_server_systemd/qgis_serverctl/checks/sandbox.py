@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Check of the sandbox: does it keep workers from what their projects need? It goes by what
+workers have written to the journal, and by paths in their environment."""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from ..config.names import Package
+from ..config.settings import Settings
+from ..pool.host import Host
+from ..system import environment_file
+from ..system.files import read_or_none
+from ..units import sandbox
+from ..units.sandbox import is_allowed, named, remedy
+from .finding import Facts, Finding, error, warning
+
+LINES = 5000
+"""So many of the journal's last lines are looked at."""
+
+
+HOUR = 3600.0
+
+
+READ_ONLY = re.compile(
+    r"read-only file system|readonly database|read-only (?:mode|database)"
+    # All that QGIS 3.40 says.
+    r"|no capabilities to do wfs changes",
+    re.I,
+)
+
+
+NO_NETWORK = re.compile(
+    r"address family not supported|network is unreachable|could not create socket"
+    r"|could not translate host name|host \S+ not found|network error",
+    re.I,
+)
+
+
+DENIED = re.compile(r"operation not permitted|\bEPERM\b|bad system call|\bSIGSYS\b", re.I)
+
+
+LOST = re.compile(
+    r"no such file|not found|not exist|cannot open|can't open|unable to open|permission denied"
+    r"|not valid|invalid|error",
+    re.I,
+)
+
+
+PATH = re.compile(r"(?<![\w.:/-])/(?:[^\s'\"<>|:;,()]+)")
+
+
+def check_journal(package: Package, settings: Settings, lines: Iterable[str]) -> Iterator[Finding]:
+    """One finding of a kind and folder: the last line counts."""
+    file = f"{package.etc}/server.toml"
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for line in lines:
+        if READ_ONLY.search(line):
+            found["sandbox-read-only", ""] = line, "add the folder to writable_folders"
+        elif not settings.network and NO_NETWORK.search(line):
+            found["sandbox-network", ""] = line, "set network = true"
+        elif DENIED.search(line):
+            remedy = 'set system_calls, for instance to ["@resources"]'
+            found["sandbox-system-call", ""] = line, remedy
+        elif LOST.search(line):
+            for path in (word.rstrip(".") for word in PATH.findall(line)):
+                if os.path.exists(path) and not sandbox.sees(package, settings, path):
+                    folder = os.path.dirname(path)
+                    remedy = f'add "{folder}" to data_folders'
+                    found["sandbox-folder", folder] = line, remedy
+    for (id_, _), (line, remedy) in found.items():
+        said = line if len(line) <= 200 else f"{line[:200]}…"
+        yield warning(
+            id_,
+            f"the sandbox of the workers may be the cause of: {said}",
+            file,
+            f"{remedy} in {file}; {package.command} apply",
+        )
+
+
+def check_environment(
+    package: Package, settings: Settings, variables: Mapping[str, str]
+) -> Iterator[Finding]:
+    for name, path in named(variables):
+        if not is_allowed(package, settings, name, path):
+            key, folder = remedy(name, path)
+            yield error(
+                "sandbox-variable",
+                f"{name} names {path}, where workers may not "
+                f"{'write' if key == 'writable_folders' else 'look'}",
+                f"{package.etc}/env",
+                f'add "{folder}" to {key} in {package.etc}/server.toml; {package.command} apply',
+            )
+
+
+def check_folders(package: Package, settings: Settings) -> Iterator[Finding]:
+    """What is not there when a worker starts is not there for it later either."""
+    for folder in (*settings.data_folders, *settings.writable_folders):
+        if not Path(folder).is_dir():
+            yield warning(
+                "folder-missing",
+                "there is no such folder (settings data_folders, writable_folders)",
+                folder,
+                f"make it, then systemctl restart {package.pool}.target",
+            )
+
+
+def check_system_calls(host: Host, settings: Settings) -> Iterator[Finding]:
+    """systemd passes over names that it doesn't know, with a line in the journal."""
+    if not settings.system_calls:
+        return
+    known = host.command("systemd-analyze", "syscall-filter").stdout.split()
+    if known and (unknown := sorted({*settings.system_calls} - {*known})):
+        yield error(
+            "system-call-unknown",
+            f"systemd doesn't know {', '.join(unknown)} (setting system_calls)",
+            f"{host.package.etc}/server.toml",
+            "see systemd-analyze syscall-filter for the names",
+        )
+
+
+def since(package: Package, facts: Facts) -> float:
+    """Seconds ago that the oldest worker started: what was wrong before may have been
+    mended. Without workers, an hour."""
+    units = (facts.units.get(package.service_unit(n), {}) for n in facts.serving)
+    up = [unit for unit in units if int(unit.get("MainPID") or 0)]
+    started = (int(unit.get("ExecMainStartTimestampMonotonic") or 0) / 1e6 for unit in up)
+    return time.monotonic() - min(started) if up else HOUR
+
+
+def check(host: Host, facts: Facts) -> Iterator[Finding]:
+    package, settings = host.package, facts.settings
+    if settings is None:
+        return
+    yield from check_folders(package, settings)
+    yield from check_system_calls(host, settings)
+    text = read_or_none(host.path(f"{package.etc}/env")) or ""
+    yield from check_environment(package, settings, environment_file.read(text)[0])
+    ask = ("journalctl", f"--unit={package.pool}@*.service", f"--lines={LINES}", "--output=cat")
+    start = f"--since=@{time.time() - since(package, facts):.0f}"
+    done = host.command(*ask, start, "--no-pager", "--quiet")
+    yield from check_journal(package, settings, done.stdout.splitlines())

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``drain`` and ``undrain``: have NGINX send an instance no more requests, for as
+long as the administrator wants."""
+
+import argparse
+from dataclasses import replace
+
+from ..pool import instances
+from ..pool.host import Host
+from ..pool.lock import locked
+from ..pool.settings import load_settings
+from ..pool.state import State
+from ..reconcile import roll, run
+from ..system.output import die, note
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """Both subcommands; returns the exit status."""
+    package, instance = host.package, args.instance
+    host.need_root(f"{args.verb} an instance", args.verb)
+    if load_settings(host).settings.is_shared and args.verb == "drain":
+        die(
+            "with the shared queue nobody chooses the worker that gets a request",
+            hint=f"systemctl stop {package.service_unit(instance)}",
+        )
+    with locked(host):
+        state = State.load(host)
+        now = instances.gather(host, frozenset({instance}))
+        serving = now.enabled - now.masked
+        drained = state.drained | {instance} if args.verb == "drain" else state.drained - {instance}
+        if args.verb == "drain" and instance not in serving:
+            die(
+                f"instance {instance} is not enabled, or is masked",
+                hint=f"{package.command} status",
+            )
+        if not serving - drained:
+            die(
+                f"instance {instance} is the last one that takes requests",
+                hint=f"{package.command} undrain another one first, or scale up",
+            )
+        replace(state, drained=drained).save(host)
+        result = run.reconcile(host, dry_run=False)
+    status = run.finish(host, result)
+    if args.verb == "drain":
+        _tell(host, instance)
+    return status
+
+
+def _tell(host: Host, instance: int) -> None:
+    _, busy, queued = roll.look(host, instance)
+    left = int(busy) + queued
+    note(
+        f"instance {instance} gets no new requests; {left} it still has"
+        if left
+        else f"instance {instance} gets no requests any more, and has none"
+    )

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``logs``: what the journal has of the pool: workers, sockets, and the package's
+own units."""
+
+import argparse
+import json
+import os
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from ..pool import instances
+from ..pool.host import Host
+from ..pool.state import State
+from ..system import qgis_log
+from ..system.output import Failure
+from ..system.qgis_log import Entry, Reader
+
+LINES = 200
+"""Lines shown where the administrator says neither how many nor since when."""
+
+
+SINCE = "-24h"
+"""How far back lines of a level are looked for, unless said otherwise."""
+
+
+FIELDS = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,SYSLOG_PID,_COMM,_HOSTNAME,_PID"
+
+
+def units(host: Host, instance: int | None) -> tuple[str, ...]:
+    """Names are given one by one: a pattern means units that the journal has
+    already, and would miss one that is new while one follows. The slice stands for
+    all processes in it, those of instances made later, too."""
+    package = host.package
+    if instance is not None:
+        return package.units(instance)
+    known = instances.enabled(host) | State.load(host).enabled
+    for kind in ("socket", "service"):
+        known |= instances.numbers(instances.units(host), package.pool, kind)
+    numbers = known | frozenset(range(1, max(known, default=0) + 1))
+    own = (
+        f"{package.pool}-apply.service",
+        package.roll_unit,
+        package.monitor_unit,
+        package.cache_unit,
+        package.shared_unit,
+    )
+    whole = (package.slice, f"{package.pool}.target", *own)
+    return (*whole, *(unit for n in sorted(numbers) for unit in package.units(n)))
+
+
+def query(host: Host, instance: int | None, since: str | None) -> list[str]:
+    when = [] if since is None else [f"--since={since}"]
+    return ["journalctl", *when, *(f"--unit={unit}" for unit in units(host, instance))]
+
+
+def short(entry: Entry) -> str:
+    """As `journalctl --output=short` shows it."""
+    when = time.strftime("%b %d %H:%M:%S", time.localtime(entry.time / 1e6))
+    pid = f"[{entry.pid}]" if entry.pid else ""
+    return f"{when} {entry.host} {entry.identifier}{pid}: {entry.message}"
+
+
+def read(command: list[str]) -> Iterator[tuple[Entry, str]]:
+    """Entries with their cursors."""
+    output = ["--output=json", f"--output-fields={FIELDS}", "--all"]
+    with subprocess.Popen([*command, *output], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                fields = json.loads(line)
+                yield Entry.parse(fields), fields["__CURSOR"]
+        except BaseException:
+            process.terminate()  # else it would be waited for, though it follows for ever
+            raise
+    if process.returncode:
+        raise Failure(f"journalctl ended with exit status {process.returncode}")
+
+
+def filtered(command: list[str], level: str, lines: int | None, *, follow: bool) -> None:
+    """Print the entries of a level, the last `lines` of them, and then new ones."""
+    reader, cursor = Reader(), ""
+    found: deque[Entry] = deque(maxlen=lines)
+    for entry, place in read(command):
+        cursor = place
+        if reader.passes(entry, level):
+            found.append(entry)
+    for entry in found:
+        print(short(entry), flush=True)
+    if follow:
+        start = [f"--after-cursor={cursor}"] if cursor else ["--lines=0"]
+        plain = [word for word in command if not word.startswith("--since=")]
+        for entry, _ in read([*plain, "--follow", *start]):
+            if reader.passes(entry, level):
+                print(short(entry), flush=True)
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """The subcommand; returns the exit status."""
+    if args.level is None:
+        words = query(host, args.instance, args.since)
+        if args.lines is not None or (args.since is None and not args.follow):
+            words.append(f"--lines={LINES if args.lines is None else args.lines}")
+        if args.follow:
+            words.append("--follow")
+        os.execvp(words[0], words)
+    words = query(host, args.instance, args.since or SINCE)
+    try:
+        filtered(words, args.level, args.lines, follow=args.follow)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--instance", type=int, metavar="N", help="of this one alone")
+    verb.add_argument(
+        "--level", choices=qgis_log.LEVELS, help="what is at least so serious, by QGIS's own word"
+    )
+    verb.add_argument("--since", metavar="WHEN", help="as journalctl understands it, such as -1h")
+    verb.add_argument("--follow", action="store_true", help="wait for more, until Ctrl-C")
+    verb.add_argument("--lines", type=int, metavar="N", help="the last ones")

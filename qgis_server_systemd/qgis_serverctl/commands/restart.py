@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``restart``, and ``roll`` for the unit that maintainer scripts and the monitor start."""
+
+import argparse
+
+from ..pool import instances, roll_state
+from ..pool.host import Host
+from ..pool.lock import only_roll
+from ..reconcile.roll import Roll, run
+from ..system.output import die, note
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """What the unit runs that maintainer scripts and the monitor hand over to."""
+    with only_roll(host) as turn:
+        assert turn
+        asked = roll_state.wishes(host)
+        try:
+            Roll(host).run(asked, turn)
+        finally:
+            roll_state.wish(host, roll_state.wishes(host) - asked)
+    return 0
+
+
+def restart(host: Host, args: argparse.Namespace) -> int:
+    """The subcommand restart."""
+    host.need_root("restart workers", "restart")
+    now = instances.gather(host)
+    able = now.enabled - now.masked
+    asked = frozenset({args.instance}) if args.instance else able
+    if not asked or not asked <= able:
+        what = f"instance {args.instance}" if args.instance else "any instance"
+        die(f"{what} is not enabled, or is masked", hint=f"{host.package.command} status")
+    run(host, asked)
+    note(f"done: restarted {instances.listed(asked)}")
+    return 0

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``status``: shows the pool, as a table or as JSON."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ..pool.host import Host
+from ..system.output import table
+from ..view.health import span
+from ..view.look import collect
+
+CLEAR = "\033[H\033[J"
+"""Cursor to the top, and erase what is below (console_codes(4))."""
+
+
+def row(line: Mapping[str, Any]) -> dict[str, Any]:
+    """An instance as the table shows it: durations as people write them, and dashes."""
+    cells = dict(line)
+    for name in ("busy", "queued", "age"):
+        seconds = cells.pop(f"{name}_seconds")
+        shown = None if seconds is None else span(seconds)
+        if name == "age":
+            cells["age"] = shown
+        elif name == "busy" and shown:
+            cells["work"] = f"busy {shown}"
+        elif shown:
+            cells["queued"] = f"{cells['queued']} ({shown})"
+    memory = cells.pop("memory_mb")
+    cells["memory"] = None if memory is None else f"{memory:.0f} MB"
+    cells["version"] = cells.pop("version")
+    cells["pid"] = cells["pid"] or None
+    return {key: "-" if value is None else value for key, value in cells.items()}
+
+
+def _limit(value: object) -> object:
+    return "none" if value is None else value
+
+
+def show_verdict(verdict: Mapping[str, Any]) -> str:
+    problems = (f"{p['level']}: {p['what']} ({p['remedy']})" for p in verdict["problems"])
+    return "\n".join([f"{verdict['level']}: {verdict['summary']}", *problems])
+
+
+def shown_queue(queue: Mapping[str, Any]) -> str:
+    seconds = queue["queued_seconds"]
+    since = "" if seconds is None else f" ({span(seconds)})"
+    return f"shared queue: socket {queue['socket']}, {queue['queued']} wait{since}"
+
+
+def show_pool(status: Mapping[str, Any]) -> str:
+    """The instances and the verdict: what changes from one look to the next."""
+    lines = status["instances"]
+    return "\n\n".join(
+        [
+            f"QGIS Server {status['qgis'] or 'of an unknown release'}",
+            table([row(line) for line in lines]) if lines else "no instance",
+            *([shown_queue(queue)] if (queue := status["shared_queue"]) else []),
+            show_verdict(status["verdict"]),
+        ]
+    )
+
+
+def show(status: Mapping[str, Any]) -> str:
+    parts = [show_pool(status)]
+    if settings := status["settings"]:
+        parts.append(
+            table(
+                [
+                    {"setting": k, "value": json.dumps(v["value"]), "from": v["from"]}
+                    for k, v in settings.items()
+                ]
+            )
+        )
+    limits = status["cores"]
+    rest = [
+        f"cores: {limits['count']} (affinity {limits['affinity']}, "
+        f"cpuset {_limit(limits['cpuset'])}, quota {_limit(limits['quota'])})"
+    ]
+    web = status["nginx"]
+    state = "running" if web["running"] else "not running" if web["installed"] else "not installed"
+    rest.append(f"NGINX: {state}, site {web['site'] or 'not enabled'}")
+    rest += [f"note: {text}" for text in status["notes"]]
+    rest += [f"to be applied: {text}" for text in status["pending"] or ()]
+    return "\n\n".join([*parts, "\n".join(rest)])
+
+
+# ---- The command
+def watch_pool(host: Host, every: float, *, as_json: bool) -> int:
+    """Show the pool again and again: on a terminal in place, else one after the
+    other, as JSON one line each. Ends with Ctrl-C."""
+    clear = CLEAR if sys.stdout.isatty() and not as_json else ""
+    try:
+        while True:
+            status = collect(host)
+            text = json.dumps(status, ensure_ascii=False) if as_json else show_pool(status)
+            print(clear + text + ("" if clear or as_json else "\n"), flush=True)
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return 0
+
+
+def seconds(text: str) -> float:
+    """For argparse: the time between two looks."""
+    value = float(text)
+    if not 0.1 <= value <= 86400:
+        raise ValueError
+    return value
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """The subcommand; returns the exit status."""
+    if args.watch is not None:
+        return watch_pool(host, args.watch, as_json=args.json)
+    status = collect(host)
+    print(json.dumps(status, indent=2, ensure_ascii=False) if args.json else show(status))
+    return 0

@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The settings of a server, each declared once.
+
+The command line, ``server.toml`` as shipped, its validation and the manual
+all come from the fields of `Settings`.
+"""
+
+from dataclasses import dataclass
+
+from .declaration import Declaration, declarations
+from .declaration import setting as _setting
+from .names import Package
+from .values import (
+    MAX_INSTANCES,
+    Count,
+    account,
+    auto_or,
+    count,
+    folders,
+    kilobytes,
+    named,
+    networks,
+    off_or,
+    one_of,
+    origins,
+    plain_folders,
+    project,
+    projects,
+    size,
+    size_or_share,
+    switch,
+    system_calls,
+    whole,
+    workers_or_share,
+)
+
+QUEUES = ("per-worker", "shared")
+
+
+FOLDERS = "a list of absolute paths without colons, quotes and backslashes"
+
+
+NAMED_URL = f"{Package().projects_prefix}/NAME"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings with their values."""
+
+    instances: Count = _setting(
+        "auto",
+        count,
+        allowed=f'"auto" or a number from 1 to {MAX_INSTANCES}',
+        help=(
+            'How many workers the pool has. "auto" is one for each core that the pool\n'
+            "may use (CPU affinity, cpuset and CPU quota count), checked again at each\n"
+            "boot; an upgrade of the package never lowers it."
+        ),
+        example="4",
+        option="N",
+    )
+    queue: str = _setting(
+        "per-worker",
+        one_of(*QUEUES),
+        allowed='"per-worker" or "shared"',
+        help=(
+            "Where requests wait. per-worker: each worker has a queue of its own, and\n"
+            "NGINX sends a request to the shortest one. shared: there is one queue, and\n"
+            "whichever worker is free takes the next request; better where slow requests\n"
+            "are more than a few."
+        ),
+        example='"shared"',
+    )
+    project: str = _setting(
+        "",
+        project,
+        allowed="an absolute path of a project file, a project URI, or an empty string",
+        help=(
+            "The project that answers requests which name none, such as\n"
+            '"/srv/qgis/city.qgz". Empty: such requests are refused by QGIS Server.'
+        ),
+        example='"/srv/qgis/city.qgz"',
+    )
+    warm: tuple[str, ...] = _setting(
+        (),
+        projects,
+        allowed="a list of absolute paths of project files, and of project URIs",
+        help=(
+            "Projects that each worker loads and draws once whenever it starts, before\n"
+            "it takes a request. The one of the setting project always is."
+        ),
+        example='["/srv/qgis/city.qgz"]',
+    )
+    project_folders: tuple[str, ...] = _setting(
+        (Package().projects,),
+        plain_folders,
+        allowed="a list of absolute paths of folders, without $, quotes and backslashes",
+        help=(
+            "A project NAME.qgz or NAME.qgs in one of these folders is served below\n"
+            f"{NAMED_URL} as soon as it is there. Names are of letters, digits, dots, _\n"
+            "and -, and begin with no dot or -. NGINX's user must be able to look into\n"
+            "the folders."
+        ),
+        example='["/var/lib/qgis-server/projects", "/srv/qgis"]',
+    )
+    named_projects: tuple[str, ...] = _setting(
+        (),
+        named,
+        allowed='a list of "name=project", each name once',
+        help=(
+            "More projects with a name of their own, for those that are not simply files in\n"
+            f"project_folders: each is served below {NAMED_URL}. A project is an absolute\n"
+            "path or a project URI."
+        ),
+        example='["city=/srv/qgis/city.qgz", "plan=postgresql://?service=gis&schema=public&project=plan"]',
+    )
+    map_parameter: bool = _setting(
+        False,
+        switch,
+        allowed="true or false",
+        help=(
+            f"May clients name the project of a request to {Package().url_prefix} by a parameter\n"
+            "MAP? It must be a file in data_folders, project_folders or the folder of the\n"
+            "landing page, links resolved, or one that a setting names. false: such requests\n"
+            f"are refused with status 403. Below {NAMED_URL} they always are."
+        ),
+        example="true",
+    )
+    data_folders: tuple[str, ...] = _setting(
+        ("/srv",),
+        folders,
+        allowed=FOLDERS,
+        help=(
+            "The folders that hold projects and their data. Workers can read what is in\n"
+            "them, as far as its permissions allow, and see nothing else but the system: no\n"
+            "project outside is opened for a client."
+        ),
+        example='["/srv", "/home/gis/projects"]',
+    )
+    remote_references: bool = _setting(
+        False,
+        switch,
+        allowed="true or false",
+        help=(
+            "May a request make QGIS Server fetch what it refers to: a style by SLD=, layers\n"
+            "of other servers by EXTERNAL_WMS:, graphics that a style names, pages in\n"
+            "prints? QGIS Server then asks any server that the machine can reach, and reads\n"
+            "files of its own, for any client. false: such requests are refused with status 403."
+        ),
+        example="true",
+    )
+    request_timeout: int = _setting(
+        300,
+        whole(1, 86400),
+        allowed="a number of seconds from 1 to 86400",
+        help=(
+            "How long NGINX waits for a reply, the wait for a free worker included;\n"
+            "then the client gets status 504."
+        ),
+        example="120",
+    )
+    kill_timeout: int | str = _setting(
+        "auto",
+        auto_or(whole(2, 172800)),
+        allowed='"auto" or a number of seconds above request_timeout',
+        help=(
+            "A worker that has had one request in hand for so long is killed: it hangs.\n"
+            'So is one that takes as long to start or to stop. "auto" is 30 seconds\n'
+            "more than request_timeout, so that nobody waits for that reply any more."
+        ),
+        example="150",
+    )
+    backlog: int = _setting(
+        64,
+        whole(1, 4096),
+        allowed="a number from 1 to 4096",
+        help=(
+            "How many requests may wait in each queue. What comes on top is refused\n"
+            "at once with status 503 and Retry-After."
+        ),
+        example="128",
+    )
+    memory_max: str = _setting(
+        "60%",
+        size_or_share,
+        allowed='a size such as "900M" or "4G", or a share of the memory such as "60%"',
+        help="A worker that needs more memory is killed by the kernel (MemoryMax=).",
+        example='"4G"',
+    )
+    memory_recycle: str = _setting(
+        "auto",
+        auto_or(size),
+        allowed='"auto" or a size such as "900M" or "2G"',
+        help=(
+            "A worker that has grown beyond this is restarted between two requests, one\n"
+            'worker at a time. "auto" is an equal part of 60% of the memory, but at\n'
+            "least 512M."
+        ),
+        example='"2G"',
+    )
+    max_age_hours: int = _setting(
+        24,
+        whole(0, 8760),
+        allowed="a number of hours up to 8760; 0 is for ever",
+        help=(
+            "Workers older than this are restarted between two requests, one at a time\n"
+            "and spread over half as long."
+        ),
+        example="168",
+    )
+    heavy_workers: int | str = _setting(
+        0,
+        workers_or_share,
+        allowed=f'0, a number of workers up to {MAX_INSTANCES}, or a share of them such as "25%"',
+        help=(
+            "How many workers may have heavy requests: prints, large images, coverages,\n"
+            "DXF and large exports of features, as far as the URL tells. All but one at\n"
+            "most, one at least. With a queue for each worker the rest waits for these\n"
+            "workers, which others are sent to last; with the shared queue it is refused\n"
+            "with status 503. 0: heavy requests are treated like others."
+        ),
+        example='"25%"',
+    )
+    heavy_pixels: int = _setting(
+        3000,
+        whole(2, 100000),
+        allowed="a number of pixels from 2 to 100000",
+        help="A map of this width or height, or more, is a heavy request (heavy_workers).",
+        example="4000",
+    )
+    heavy_features: int = _setting(
+        1000,
+        whole(2, 10000000),
+        allowed="a number of features from 2 to 10000000",
+        help=(
+            "A request for features is heavy (heavy_workers) if it asks for so many, for\n"
+            "more, or without a limit."
+        ),
+        example="5000",
+    )
+    reply_cache: str = _setting(
+        "off",
+        off_or(size),
+        allowed='"off" or a size such as "500M" or "2G"',
+        help=(
+            "Disk space for replies that NGINX keeps: tiles of up to 1024 pixels a side,\n"
+            "legends and capabilities of projects that are files, asked for by GET without\n"
+            "Authorization and Cookie. What was kept of a project ends when its file\n"
+            "changes. Not for projects whose replies depend on anything else of a client."
+        ),
+        example='"500M"',
+    )
+    reply_cache_seconds: int = _setting(
+        600,
+        whole(1, 31536000),
+        allowed="a number of seconds from 1 to 31536000",
+        help=(
+            "How old a reply from the cache may be before it is made anew, which counts\n"
+            "where data change, but not the project. One that is older is still sent once\n"
+            "while it is made anew, up to twice this age or this and a minute; and while the\n"
+            "pool does not answer."
+        ),
+        example="3600",
+    )
+    writable_folders: tuple[str, ...] = _setting(
+        (),
+        folders,
+        allowed=FOLDERS,
+        help=(
+            "Folders that workers may also write to, as far as permissions allow: for\n"
+            "files that clients edit by WFS-T, with their folder, where SQLite puts its\n"
+            "journal."
+        ),
+        example='["/srv/qgis/editable"]',
+    )
+    network: bool = _setting(
+        True,
+        switch,
+        allowed="true or false",
+        help=(
+            "May workers use the network? Databases over TCP and remote layers need it;\n"
+            "files and databases with a Unix socket in one of the folders do not."
+        ),
+        example="false",
+    )
+    system_calls: tuple[str, ...] = _setting(
+        (),
+        system_calls,
+        allowed='a list of system calls and of groups of them such as "@resources"',
+        help=(
+            "System calls that workers may use beyond those of ordinary services: for a\n"
+            "plugin of QGIS Server that needs them (SystemCallFilter= in systemd.exec(5))."
+        ),
+        example='["@resources"]',
+    )
+    tasks_max: int = _setting(
+        512,
+        whole(16, 32768),
+        allowed="a number from 16 to 32768",
+        help="How many threads and processes a worker may have (TasksMax=).",
+        example="1024",
+    )
+    open_files_max: int = _setting(
+        1024,
+        whole(256, 65536),
+        allowed="a number from 256 to 65536",
+        help="How many files a worker may have open (LimitNOFILE=).",
+        example="4096",
+    )
+    image_size_max: int = _setting(
+        8192,
+        whole(256, 65536),
+        allowed="a number of pixels from 256 to 65536",
+        help=(
+            "How wide or high an image may be that a request asks for: a map, a legend, a\n"
+            "coverage. A larger one is refused."
+        ),
+        example="4096",
+    )
+    dpi_max: int = _setting(
+        600,
+        whole(72, 2400),
+        allowed="a number from 72 to 2400",
+        help="The finest resolution of a map or print, in dots per inch.",
+        example="300",
+    )
+    api_results_max: int = _setting(
+        10000,
+        whole(1, 1000000),
+        allowed="a number from 1 to 1000000",
+        help=(
+            "How many features a reply of the OGC API may have. WFS knows no such limit:\n"
+            "request_timeout and memory_max bound it, and heavy_workers."
+        ),
+        example="1000",
+    )
+    request_body_max: str = _setting(
+        "10M",
+        size,
+        allowed='a size such as "10M"',
+        help="The largest body of a request: of a WFS-T transaction, or of a long filter.",
+        example='"50M"',
+    )
+    request_header_max: str = _setting(
+        "32K",
+        kilobytes,
+        allowed='a size such as "16K"',
+        help=(
+            "The longest URL, and the longest header, in the ready site. In a server block\n"
+            "of your own it is for large_client_header_buffers to say."
+        ),
+        example='"16K"',
+    )
+    client_rate: int = _setting(
+        0,
+        whole(0, 100000),
+        allowed="a number of requests a second up to 100000; 0 is no limit",
+        help=(
+            "How many requests a second a client may send, by its address; it may send\n"
+            "those of five seconds at once. More are refused with status 429."
+        ),
+        example="50",
+    )
+    client_connections: int = _setting(
+        0,
+        whole(0, 10000),
+        allowed="a number up to 10000; 0 is no limit",
+        help=(
+            "How many requests of a client may be in the making at a time, by its address;\n"
+            "more are refused with status 429."
+        ),
+        example="20",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        networks,
+        allowed="a list of IP addresses and networks in CIDR notation",
+        help=(
+            "Proxies in front of this NGINX. From these alone X-Forwarded-Host, -Proto\n"
+            "and -Port, or Forwarded, decide the URLs that capabilities name. The proxy\n"
+            "must set or remove these headers itself."
+        ),
+        example='["192.0.2.10", "2001:db8::/64"]',
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        origins,
+        allowed='a list of origins such as "https://app.example.org", or ["*"]',
+        help="Web applications on other origins whose scripts may read the replies (CORS).",
+        example='["https://app.example.org"]',
+    )
+    socket_user: str = _setting(
+        "auto",
+        account,
+        allowed='"auto" or the name of a system user',
+        help=(
+            'The user that may talk to the workers. "auto" is the one that NGINX runs\n'
+            "as: www-data with Debian's package, nginx with the one from nginx.org."
+        ),
+        example='"www-data"',
+    )
+
+    @property
+    def is_shared(self) -> bool:
+        return self.queue == "shared"
+
+    @property
+    def caches(self) -> bool:
+        return self.reply_cache != "off"
+
+    def heavy_share(self, count: int) -> int:
+        """How many of `count` workers may have heavy requests; 0 is no limit."""
+        limit = self.heavy_workers
+        share = limit if isinstance(limit, int) else max(1, count * int(limit[:-1]) // 100)
+        return min(share, max(1, count - 1))
+
+    @property
+    def stop_timeout(self) -> int:
+        """Seconds that a request may be in a worker's hand, and that a stop or a
+        start may take."""
+        limit = self.kill_timeout
+        return limit if isinstance(limit, int) else self.request_timeout + 30
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The projects of named_projects by their names."""
+        return dict(line.split("=", 1) for line in self.named_projects)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Projects that settings name, wherever they are."""
+        named = (self.project, *self.warm, *self.named.values())
+        return tuple(dict.fromkeys(filter(None, named)))
+
+    @property
+    def warmed(self) -> tuple[str, ...]:
+        """Projects that workers load when they start."""
+        return tuple(dict.fromkeys(filter(None, (self.project, *self.warm))))
+
+
+SETTINGS: tuple[Declaration, ...] = declarations(Settings)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Parsers of values: each takes what TOML or an option gives, and returns the checked value
+or raises ValueError."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+# ---- Parsers that can tell an editor what they take (`schema`, in JSON Schema's words).
+@dataclass(frozen=True)
+class Whole:
+    """A whole number within bounds."""
+
+    least: int
+    most: int
+
+    def __call__(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError
+        if not self.least <= value <= self.most:
+            raise ValueError
+        return value
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    def __call__(self, value: object) -> str:
+        if value not in self.words:
+            raise ValueError
+        return str(value)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.words)}
+
+
+@dataclass(frozen=True)
+class WordOr:
+    """One word, or what another parser takes."""
+
+    word: str
+    other: Callable[[object], Any]
+
+    def __call__(self, value: object) -> Any:
+        return value if value == self.word else self.other(value)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        other = getattr(self.other, "schema", None)
+        either = [{"const": self.word}, other]
+        return {"anyOf": either} if other else {}
+
+
+MAX_INSTANCES = 512
+
+
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes (NAME_MAX and PATH_MAX in linux/limits.h); systemd passes over what is longer."""
+
+
+Count = int | str
+"""A number of instances, or "auto"."""
+
+
+def count(value: object) -> Count:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_INSTANCES:
+        return value
+    raise ValueError
+
+
+def project(value: object) -> str:
+    if not isinstance(value, str) or any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError
+    if value and not re.match(r"/|[a-z]+:", value):
+        raise ValueError
+    return value
+
+
+def strings(value: object, one: Callable[[str], str]) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    return tuple(one(item) if isinstance(item, str) else one("") for item in value)
+
+
+def networks(value: object) -> tuple[str, ...]:
+    return strings(value, lambda item: str(ipaddress.ip_network(item)))
+
+
+def origin(value: str) -> str:
+    if value != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", value):
+        raise ValueError
+    return value
+
+
+def origins(value: object) -> tuple[str, ...]:
+    return strings(value, origin)
+
+
+def projects(value: object) -> tuple[str, ...]:
+    found = strings(value, project)
+    if "" in found:
+        raise ValueError
+    return found
+
+
+def folder(value: str) -> str:
+    """Systemd would take a colon for the end of the path."""
+    if not re.fullmatch(r'/[^\x00-\x1f\x7f:"\\]+', value) or os.path.normpath(value) != value:
+        raise ValueError
+    if len(value.encode()) > LONGEST_PATH:
+        raise ValueError(f"a path of more than {LONGEST_PATH} bytes")
+    if any(len(name.encode()) > LONGEST_NAME for name in value.split("/")):
+        raise ValueError(f"a name of more than {LONGEST_NAME} bytes in a path")
+    return value
+
+
+def folders(value: object) -> tuple[str, ...]:
+    return strings(value, folder)
+
+
+def system_call(value: str) -> str:
+    if not re.fullmatch(r"@?[a-z][a-z0-9_-]{0,63}", value):
+        raise ValueError
+    return value
+
+
+def system_calls(value: object) -> tuple[str, ...]:
+    return strings(value, system_call)
+
+
+def plain_folders(value: object) -> tuple[str, ...]:
+    """Folders that NGINX's files name in places where it expands variables."""
+    found = folders(value)
+    if any(set(folder) & set('$"\\') for folder in found):
+        raise ValueError
+    return found
+
+
+NAME = "[A-Za-z0-9_][A-Za-z0-9._-]*"
+"""A regular expression for the name that a project has in its URL."""
+
+
+def named(value: object) -> tuple[str, ...]:
+    """Lines "name=project", each name once."""
+    found = strings(value, str)
+    names = [line.partition("=")[0] for line in found]
+    if not all(re.fullmatch(NAME, name) for name in names) or len(set(names)) < len(names):
+        raise ValueError
+    projects([line.partition("=")[2] for line in found])
+    return found
+
+
+def switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def whole(least: int, most: int) -> Callable[[object], int]:
+    return Whole(least, most)
+
+
+def auto_or(other: Callable[[object], Any]) -> Callable[[object], Any]:
+    return WordOr("auto", other)
+
+
+def size(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,8}[MG]", value):
+        raise ValueError
+    return value
+
+
+def kilobytes(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,2}K", value):
+        raise ValueError
+    return value
+
+
+def size_or_share(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]?%|100%", value):
+        return value
+    return size(value)
+
+
+def off_or(other: Callable[[object], Any]) -> Callable[[object], Any]:
+    return WordOr("off", other)
+
+
+def workers_or_share(value: object) -> int | str:
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]?%", value):
+        return value
+    return whole(0, MAX_INSTANCES)(value)
+
+
+def megabytes(size: str) -> int:
+    """The number in a size such as "512M" or "2G"."""
+    return int(size[:-1]) * (1024 if size.endswith("G") else 1)
+
+
+def one_of(*words: str) -> Callable[[object], str]:
+    return OneOf(words)
+
+
+def account(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", value):
+        raise ValueError
+    return value

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which sockets of the pool NGINX knows from files of the administrator's own, such as
+the upstream of a pool that was made by hand."""
+
+import re
+from collections.abc import Mapping
+
+from ..config.names import Package
+from ..pool.host import Host
+from .nginx import PROGRAM
+
+
+def find(host: Host) -> dict[str, frozenset[int]]:
+    """The instances that NGINX knows by files of the administrator's own."""
+    dump = host.outside(PROGRAM, "-T", "-q").stdout
+    return named(host.package, dump)
+
+
+FILE = "# configuration file "
+"""How `nginx -T` begins the text of each file that it reads."""
+
+
+def named(package: Package, dump: str) -> dict[str, frozenset[int]]:
+    """The instances whose socket is named, by file; `dump` is what `nginx -T` prints.
+
+    The package's own file is left out: it follows the pool.
+    """
+    found: dict[str, set[int]] = {}
+    before, after = map(re.escape, package.socket("\0").split("\0"))
+    # /var/run is a link to /run, and the recipe's name for it.
+    sockets = re.compile(rf"\bunix:(?:/var)?{before}([1-9][0-9]*){after}(?![^\s;:\"'])")
+    file = ""
+    for line in dump.splitlines():
+        if line.startswith(FILE) and line.endswith(":"):
+            file = line.removeprefix(FILE).removesuffix(":")
+        elif file != package.nginx_http:
+            text = re.sub(r"(^|[\s;{}])#.*", r"\1", line)
+            found.setdefault(file, set()).update(map(int, sockets.findall(text)))
+    return {name: frozenset(instances) for name, instances in found.items() if instances}
+
+
+def warnings(found: Mapping[str, frozenset[int]], going: frozenset[int]) -> list[str]:
+    """What to tell of instances that go while a file still names them, a line per file."""
+    told = []
+    for file, instances in sorted(found.items()):
+        if left := sorted(instances & going):
+            numbers = ", ".join(map(str, left))
+            told.append(
+                f"{file} still names the socket of instance {numbers}: "
+                "NGINX tries it in vain, so take it out there"
+            )
+    return told

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""NGINX on this machine: what of it is there, and how it is brought to read its files."""
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..pool.host import STOP_TIMEOUT, Host
+from ..system.files import read_or_none, write
+from ..system.output import Failure, die, warn
+from .nginx_config import generated
+
+SERVICE = "nginx.service"
+
+
+PROGRAM = "/usr/sbin/nginx"
+
+
+NEW_WORKERS_TIMEOUT = 10
+"""Seconds that NGINX may take to read its configuration."""
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """`user`: whom its workers run as. `uses`: some location may lead to the
+    package's upstream. `checks_end`: see `checks_end`."""
+
+    installed: bool
+    running: bool
+    user: str
+    uses: bool = True
+    checks_end: bool = False
+
+
+def _config(host: Host) -> str:
+    """NGINX's main file, read as text, since `nginx -T` fails wherever any included
+    file has a mistake."""
+    return re.sub(r"#.*", "", read_or_none(host.path("/etc/nginx/nginx.conf")) or "")
+
+
+def has_sites(host: Host) -> bool:
+    """Does it read sites-enabled, as with Debian's package? nginx.org's doesn't."""
+    return bool(re.search(r"\binclude\s+\S*sites-enabled/", _config(host)))
+
+
+def has_conf_d(host: Host) -> bool:
+    return bool(re.search(r"\binclude\s+\S*conf\.d/\*", _config(host)))
+
+
+def is_installed(host: Host) -> bool:
+    return host.path(PROGRAM).exists()
+
+
+def is_running(host: Host) -> bool:
+    up = ("active", "reloading")
+    return host.live and host.show(SERVICE, "ActiveState").get("ActiveState") in up
+
+
+def gather(host: Host) -> Nginx:
+    """All that the plan needs to know; runs `nginx -T` where NGINX runs."""
+    installed, running = is_installed(host), is_running(host)
+    user = re.search(r"^\s*user\s+([^\s;]+)", _config(host), re.MULTILINE)
+    return Nginx(
+        installed=installed,
+        running=running,
+        user=user[1] if user and installed else "www-data",
+        uses=not running or _uses(host),
+        checks_end=installed and checks_end(host.outside(PROGRAM, "-v").stderr),
+    )
+
+
+def checks_end(version: str) -> bool:
+    """Can this NGINX be told to notice that a worker died in the middle of a reply?
+
+    It looks for the end of a FastCGI reply only with fastcgi_keep_conn. Since 1.29.7
+    that alone makes it keep connections, too, and one that is kept blocks its worker.
+    """
+    found = re.search(r"/(\d+)\.(\d+)\.(\d+)", version)
+    return found is not None and tuple(map(int, found.groups())) < (1, 29, 7)
+
+
+def is_set_up(host: Host) -> bool:
+    """Has dpkg configured NGINX's package? True where it came another way."""
+    owner = host.command("dpkg-query", "-S", PROGRAM).stdout.partition(":")[0]
+    asked = host.command("dpkg-query", "-W", "-f", "${db:Status-Status}", owner)
+    return not owner or asked.stdout in ("installed", "triggers-awaited", "triggers-pending")
+
+
+def _uses(host: Host) -> bool:
+    """Without such a location there is nothing to reload for, and a reload is not
+    free: with buffers of their default size, Debian 12's NGINX cuts replies off."""
+    done = host.outside(PROGRAM, "-T", "-q")
+    passes = rf"^[^#\n]*\bfastcgi_pass\s+({re.escape(host.package.pool)}\s*;|\S*\$)"
+    return done.returncode != 0 or bool(re.search(passes, done.stdout, re.MULTILINE))
+
+
+def test(host: Host) -> str:
+    """What `nginx -t` has to complain about, else an empty string."""
+    done = host.outside(PROGRAM, "-t", "-q")
+    if done.returncode == 0:
+        return ""
+    lines = [
+        line for line in done.stderr.splitlines() if "[emerg]" in line
+    ] or done.stderr.splitlines()
+    return lines[0].removeprefix("nginx: [emerg] ") if lines else f"exit status {done.returncode}"
+
+
+def _digest(host: Host) -> str:
+    """Over all files of the package that NGINX reads, also those shipped in it."""
+    package = host.package
+    params = f"{package.etc}/fastcgi_params"
+    files = (*generated(package), package.nginx_snippet, package.nginx_site, params)
+    texts = (read_or_none(host.path(file)) or "" for file in files)
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def _loaded_mark(host: Host) -> Path:
+    return host.path(f"{host.package.run}/nginx-loaded")
+
+
+def is_loaded(host: Host) -> bool:
+    """Has every running NGINX read the package's files as they are now?
+
+    The mark holds their digest as of the last reload. It lies in /run: after a
+    boot there is none.
+    """
+    return read_or_none(_loaded_mark(host)) == _digest(host)
+
+
+def mark_loaded(host: Host) -> None:
+    write(_loaded_mark(host), _digest(host))
+
+
+def _worker_pids(master: int) -> frozenset[int]:
+    """NGINX's worker processes, also those that are shutting down."""
+    try:
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    except OSError:
+        return frozenset()
+    return frozenset(map(int, children))
+
+
+def _is_leaving(pid: int) -> bool:
+    """Has a worker of NGINX closed its listening sockets? Its title then says so."""
+    try:
+        return b"shutting down" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
+def put(host: Host, files: Mapping[str, str]) -> None:
+    """Write generated files; should nginx -t dislike them, put the old ones back
+    and raise Failure. Where it complained before, it has no say."""
+    old = {file: read_or_none(host.path(file)) for file in files}
+    testable = host.root == Path("/") and is_installed(host)
+    broken_before = test(host) if testable else ""
+    for file, text in files.items():
+        write(host.path(file), text)
+    if testable and not broken_before and (problem := test(host)):
+        for file, before in old.items():
+            if before is None:
+                host.path(file).unlink()
+            else:
+                write(host.path(file), before)
+        raise Failure(f"nginx -t: {problem}", "the former files are back")
+
+
+def reload(host: Host, *, wait: bool, patience: float = STOP_TIMEOUT) -> frozenset[int]:
+    """Make NGINX read its configuration and return once every new request is
+    served by it; with `wait`, once no process is left that knows the old one,
+    for at most `patience` seconds.
+
+    Returns the processes that knew the old one. Raises Failure; NGINX then runs
+    as before, or an old process still serves.
+    """
+    if problem := test(host):
+        die(f"nginx -t: {problem}", hint="NGINX was not reloaded")
+    master = host.main_pid(SERVICE)
+    old = _worker_pids(master)
+    # Cut off from here on, nobody knows what NGINX has read.
+    _loaded_mark(host).unlink(missing_ok=True)
+    host.systemctl("reload", SERVICE)
+    deadline = time.monotonic() + NEW_WORKERS_TIMEOUT
+    while not all(map(_is_leaving, old)):
+        if time.monotonic() > deadline:
+            die(
+                "NGINX did not take up its new configuration",
+                hint="/var/log/nginx/error.log tells why",
+            )
+        time.sleep(0.02)
+    mark_loaded(host)
+    if wait:
+        wait_until_gone(host, old, patience)
+    return old
+
+
+def wait_until_gone(host: Host, old: frozenset[int], patience: float) -> None:
+    """Wait for processes of NGINX to end. Raises Failure after `patience` seconds."""
+    master = host.main_pid(SERVICE)
+    start = time.monotonic()
+    told = False
+    while left := old & _worker_pids(master):
+        if time.monotonic() > start + patience:
+            die(
+                f"NGINX's old processes {sorted(left)} still serve requests",
+                hint=f"no instance was stopped; run {host.package.command} apply later",
+            )
+        if not told and time.monotonic() > start + 3:
+            warn(f"waiting for requests that NGINX's old processes {sorted(left)} still serve")
+            told = True
+        time.sleep(0.05)

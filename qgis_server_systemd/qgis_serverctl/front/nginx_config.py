@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The texts of the files generated for NGINX. Pure functions."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from ..config.names import Package
+from ..config.settings import Settings
+from ..config.values import NAME
+from ..system.template import render
+from . import heavy
+
+
+def quoted(value: str) -> str:
+    """A string for places where NGINX expands no variables, such as geo."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+TILE = 1024
+"""Pixels that a side of a map may have for the reply cache."""
+
+
+LEAST_IDLE = 60
+"""Seconds for which a reply that nobody asks for stays in the cache at least."""
+
+
+LAST = 1000
+"""How much more the other workers weigh than those that may have heavy requests."""
+
+
+def servers(package: Package, sockets: Sequence[str], share: int = 0) -> str:
+    """The server lines of the upstream, for the socket of each worker.
+
+    One that is all there is, the only worker's or the shared one, is listed twice,
+    since NGINX tries no other server than those listed: a request whose worker
+    crashed waits for its successor, or goes to another worker. While workers move
+    from one queue to the other, the shared one weighs as much as it has workers.
+    The first `share` workers are for heavy requests as well, of which this upstream
+    does not know: among workers that are free they come last.
+    With no instance at all there is a dead line, since an empty upstream is an error.
+    """
+    workers = Counter(sockets)
+    if not workers:
+        return f"    server unix:{package.socket('none')};  # no instance is enabled"
+    if len(workers) == 1:
+        return "\n".join([f"    server unix:{sockets[0]} max_fails=0;"] * 2)
+    last = {path for path in sockets[:share] if path != package.shared_socket}
+    weights = {
+        path: count * (LAST if last and path not in last else 1) for path, count in workers.items()
+    }
+    return "\n".join(
+        f"    server unix:{path} max_fails=0{f' weight={weight}' if weight > 1 else ''};"
+        for path, weight in weights.items()
+    )
+
+
+def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> str:
+    """The generated file at http level."""
+    origins = (
+        f'    "~^{re.escape(origin)}$" $http_origin;'
+        for origin in settings.cors_origins
+        if origin != "*"
+    )
+    everyone = ['    "~." "*";'] if "*" in settings.cors_origins else []
+    share = settings.heavy_share(len(sockets))
+    values = {
+        "command": package.command,
+        "etc": package.etc,
+        "pool": package.pool,
+        "var": package.nginx_variable,
+        "servers": servers(package, sockets, share),
+        "trusted": "\n".join(f"    {network} 1;" for network in settings.trusted_proxies),
+        "project": quoted(settings.project),
+        "origins": "\n".join(everyone or origins),
+    }
+    parts = [render("nginx-http.conf", values), _projects_text(package, settings)]
+    if settings.client_rate or settings.client_connections:
+        parts.append(_clients_text(package, settings))
+    if settings.heavy_workers:
+        parts.append(heavy.http_text(package, settings, sockets[:share]))
+    if settings.caches:
+        parts.append(_cache_text(package, settings))
+    return "\n".join(parts)
+
+
+def _clients_text(package: Package, settings: Settings) -> str:
+    """The part at http level that tells clients apart."""
+    pool, client = package.pool, f"${package.nginx_variable}_client"
+    zones = []
+    if rate := settings.client_rate:
+        zones.append(f"limit_req_zone {client} zone={pool}-rate:10m rate={rate}r/s;")
+    if settings.client_connections:
+        zones.append(f"limit_conn_zone {client} zone={pool}-connections:10m;")
+    return render(
+        "nginx-http-clients.conf", {"var": package.nginx_variable, "zones": "\n".join(zones)}
+    )
+
+
+def server_text(package: Package, settings: Settings) -> str:
+    """The generated file that the ready site's server includes."""
+    values = {"command": package.command, "header": settings.request_header_max.lower()}
+    return render("nginx-server.conf", values)
+
+
+def coded(word: str) -> str:
+    """A regular expression for a word of capitals, each perhaps written as a code, to be
+    matched without regard to case."""
+    return "".join(f"(?:{c}|%{ord(c):02x}|%{ord(c.lower()):02x})" for c in word)
+
+
+def _projects_text(package: Package, settings: Settings) -> str:
+    """The part at http level that tells the project of a request."""
+    var, named = package.nginx_variable, settings.named
+    allow = settings.map_parameter
+    return render(
+        "nginx-http-projects.conf",
+        {
+            "var": var,
+            "below": re.escape(package.projects_prefix),
+            "name": NAME,
+            "projects": "\n".join(
+                f"geo ${var}_named_{at} " + "{ default " + quoted(project) + "; }"
+                for at, project in enumerate(named.values())
+            ),
+            "names": "\n".join(
+                f'    "~^{re.escape(name)}$" ${var}_named_{at};' for at, name in enumerate(named)
+            ),
+            "map": coded("MAP"),
+            "refused": "." if allow else "",
+            "mode": "allow" if allow else "refuse",
+        },
+    )
+
+
+def _cache_text(package: Package, settings: Settings) -> str:
+    """The part that is at http level of the reply cache."""
+    plain = settings.project.startswith("/") and "$" not in settings.project
+    default = settings.project if plain else ""
+    return render(
+        "nginx-http-cache.conf",
+        {
+            "pool": package.pool,
+            "var": package.nginx_variable,
+            "replies": package.replies,
+            "generations": package.generations,
+            "size": settings.reply_cache.lower(),
+            "idle": str(max(LEAST_IDLE, settings.reply_cache_seconds)),
+            "coded": heavy.CODED,
+            "tile": heavy.at_most(TILE),
+            "default": quoted(default),
+        },
+    )
+
+
+def is_generated(package: Package, text: str | None) -> bool:
+    """Is this a file that http_text made? Read by postrm as well."""
+    return (text or "").startswith(f"# Written by {package.command};")
+
+
+def location_text(
+    package: Package, settings: Settings, *, checks_end: bool, databases: bool = False
+) -> str:
+    """The generated file that the snippet's location includes. `databases`: there is a
+    service file, which libpq looks up at each connection."""
+    values = {
+        "command": package.command,
+        "pool": package.pool,
+        "var": package.nginx_variable,
+        "timeout": str(settings.request_timeout),
+        "seconds": str(settings.reply_cache_seconds),
+        "generations": package.generations,
+        "http": package.nginx_http,
+        "service_file": package.service_file,
+        "body": settings.request_body_max.lower(),
+        "rate": str(settings.client_rate),
+        "burst": str(5 * settings.client_rate),
+        "connections": str(settings.client_connections),
+        "keep": "on" if checks_end else "off",
+    }
+    # The first folder and .qgz win: they come last.
+    files = (
+        f"{folder.rstrip('/')}/${package.nginx_variable}_named.{end}"
+        for folder in reversed(settings.project_folders)
+        for end in ("qgs", "qgz")
+    )
+    values["files"] = "\n".join(
+        f'if (-f "{file}") ' + "{\n" + f'    set ${package.nginx_variable}_file "{file}";\n' + "}"
+        for file in files
+    )
+    parts = ["nginx-location.conf", "nginx-location-projects.conf"]
+    if databases:
+        parts.append("nginx-location-databases.conf")
+    if settings.client_rate:
+        parts.append("nginx-location-rate.conf")
+    if settings.client_connections:
+        parts.append("nginx-location-connections.conf")
+    if settings.cors_origins:
+        parts.append("nginx-location-cors.conf")
+    if settings.caches:
+        parts.append("nginx-location-cache.conf")
+    if settings.heavy_workers:
+        # The last "if" that holds is the one whose directives count.
+        parts.append("nginx-location-heavy.conf")
+    return "\n".join(render(part, values) for part in parts)
+
+
+def generated(package: Package) -> tuple[str, str, str]:
+    return package.nginx_http, package.nginx_location, package.nginx_server

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The ready NGINX site: its link, and the welcome page that it takes the place of. Never
+unasked."""
+
+import hashlib
+import os
+import re
+import socket
+from pathlib import Path
+
+from ..config.settings import Settings
+from ..config.values import NAME
+from ..pool.host import Forbidden, Host
+from ..pool.lock import locked
+from ..pool.settings import load_settings
+from ..system.files import read_or_none, write
+from ..system.output import Failure, die, note, warn
+from . import nginx
+
+STOCK = ("/etc/nginx/sites-enabled/default", "/etc/nginx/conf.d/default.conf")
+"""The welcome pages that come with NGINX's packages (Debian, nginx.org)."""
+
+
+SHOWN = 3
+"""Projects whose URL is told."""
+
+
+def link_path(host: Host) -> Path:
+    pool = host.package.pool
+    if nginx.has_sites(host):
+        return host.path(f"/etc/nginx/sites-enabled/{pool}")
+    return host.path(f"/etc/nginx/conf.d/{pool}-site.conf")
+
+
+def enabled_link(host: Host) -> Path | None:
+    """Where the site is enabled, if it is."""
+    link = link_path(host)
+    return link if link.is_symlink() or link.exists() else None
+
+
+def wanted_file(host: Host) -> Path:
+    """There as long as somebody asked for the site, but it is not enabled yet."""
+    return host.path(f"{host.package.state}/site-wanted")
+
+
+def is_wanted(host: Host) -> bool:
+    return wanted_file(host).exists()
+
+
+def hint(host: Host) -> None:
+    """Tell a new administrator the one step that is left to a map."""
+    if enabled_link(host) is None:
+        package = host.package
+        if is_wanted(host):
+            note(
+                f"{package.name}: the NGINX site is not enabled yet; an installation of "
+                f"NGINX, or {package.command} apply, tries it again"
+            )
+            return
+        note(
+            f"{package.name}: to serve maps through NGINX, run: "
+            f"{package.command} site enable [--project FILE]"
+        )
+
+
+def is_pristine(host: Host, file: Path) -> bool:
+    """Is this a conffile as its package shipped it (dpkg-query(1), Conffiles)?"""
+    target = file.resolve()
+    owner = host.command("dpkg-query", "-S", str(target)).stdout.partition(":")[0]
+    listed = host.command("dpkg-query", "-W", "-f", "${Conffiles}", owner).stdout
+    shipped = {line.split()[0]: line.split()[1] for line in listed.splitlines() if line.strip()}
+    digest = hashlib.md5(target.read_bytes(), usedforsecurity=False).hexdigest()
+    return shipped.get(str(target)) == digest
+
+
+def swapped_file(host: Host) -> Path:
+    """Two lines: the welcome page, and the target of that link or, where it was a
+    file, its name now. Read by postrm as well."""
+    return host.path(f"{host.package.state}/swapped-site")
+
+
+def swap_out(host: Host) -> None:
+    """Take the stock welcome page out of the way, for it claims port 80 too."""
+    for stock in map(host.path, STOCK):
+        if not stock.exists() or not is_pristine(host, stock):
+            continue
+        if stock.is_symlink():
+            write(swapped_file(host), f"{stock}\n{os.readlink(stock)}\n")
+            stock.unlink()
+        else:
+            write(swapped_file(host), f"{stock}\n{stock}.replaced\n")
+            stock.rename(f"{stock}.replaced")
+        note(f"disabled NGINX's welcome page {stock}")
+        return
+
+
+def swap_in(host: Host) -> None:
+    """Undo swap_out, unless somebody put something there since."""
+    text = read_or_none(swapped_file(host))
+    if text is None:
+        return
+    stock, target = text.splitlines()
+    if not os.path.lexists(stock):
+        if target == f"{stock}.replaced":
+            Path(target).rename(stock)
+        else:
+            Path(stock).symlink_to(target)
+        note(f"enabled NGINX's welcome page {stock} again")
+    swapped_file(host).unlink()
+
+
+def check_nginx(host: Host) -> None:
+    """Dies where NGINX couldn't serve the site."""
+    if not nginx.is_installed(host):
+        die("NGINX is not installed", hint="apt install nginx")
+    if not host.path(host.package.nginx_site).exists():
+        die(f"{host.package.nginx_site} is missing", hint="reinstall with --force-confmiss")
+    if not (nginx.has_conf_d(host) or nginx.has_sites(host)):
+        die("/etc/nginx/nginx.conf: includes neither conf.d/*.conf nor sites-enabled/*")
+
+
+def make_link(host: Host) -> None:
+    """Enable the site; nginx -t decides whether it stays."""
+    link = link_path(host)
+    made = not os.path.lexists(link)
+    if made:
+        if problem := nginx.test(host):
+            die(f"nginx -t: {problem}", hint="mend this first; the site was not enabled")
+        swap_out(host)
+        link.symlink_to(host.package.nginx_site)
+    if problem := nginx.test(host):
+        if made:
+            link.unlink()
+            swap_in(host)
+        die(
+            f"nginx -t: {problem}",
+            hint=f"the site was not enabled; adapt listen in {host.package.nginx_site}",
+        )
+    wanted_file(host).unlink(missing_ok=True)
+    if nginx.is_running(host):
+        nginx.reload(host, wait=False)
+
+
+def want(host: Host) -> None:
+    """Have the site enabled as soon as NGINX can serve it."""
+    write(wanted_file(host), "")
+
+
+def enable_wanted(host: Host, *, again: bool) -> None:
+    """Enable the site if it is wanted and NGINX is there; else it stays wanted.
+
+    `again`: dpkg shall call once more when it has set up what it unpacked.
+    """
+    if not is_wanted(host) or host.root != Path("/") or not nginx.is_installed(host):
+        return
+    if not nginx.is_set_up(host):
+        # Its own post-installation script still has to make the welcome page's link.
+        if again:
+            host.command("dpkg-trigger", "--no-await", nginx.PROGRAM)
+        return
+    with locked(host):
+        try:
+            check_nginx(host)
+            make_link(host)
+        except Forbidden as error:
+            note(f"{error}: the site is enabled, but NGINX has not read it yet")
+        except (Failure, OSError) as error:
+            warn(f"NGINX site: {error}")
+            return
+        announce(host)
+
+
+def names(host: Host, settings: Settings) -> list[str]:
+    """The names by which projects are served now."""
+    files = (
+        file
+        for folder in settings.project_folders
+        for end in ("qgs", "qgz")
+        for file in host.path(folder).glob(f"*.{end}")
+    )
+    found = {*settings.named, *(file.stem for file in files if re.fullmatch(NAME, file.stem))}
+    return sorted(found)
+
+
+def address(host: Host) -> str:
+    """By which the site is reached: its first name, if it has any."""
+    text = read_or_none(host.path(host.package.nginx_site)) or ""
+    names = re.findall(r"^\s*server_name\s+([\w.-]*[\w-])[\s;]", text, re.M)
+    named = next((name for name in names if name != "_"), "")
+    scheme = "https" if re.search(r"^\s*listen\s[^;#]*\bssl\b", text, re.M) else "http"
+    return f"{scheme}://{named or socket.getfqdn() or 'localhost'}"
+
+
+def announce(host: Host) -> None:
+    package, settings = host.package, load_settings(host).settings
+    server = address(host)
+    query = "SERVICE=WMS&REQUEST=GetCapabilities"
+    print(f"landing page: {server}{package.url_prefix}/")
+    if settings.project:
+        print(f"WMS:          {server}{package.url_prefix}?{query}")
+    named = names(host, settings)
+    for name in named[:SHOWN]:
+        print(f"WMS:          {server}{package.projects_prefix}/{name}?{query}")
+    if not named and not settings.project and settings.project_folders:
+        print(f"WMS:          {server}{package.projects_prefix}/NAME?{query}")
+        note(f"put a project into {settings.project_folders[0]} as NAME.qgz to serve it")
+
+
+def _remove_link(host: Host, link: Path) -> None:
+    target = os.readlink(link) if link.is_symlink() else ""
+    if target != host.package.nginx_site:
+        die(
+            f"{link} is not the link that site enable makes",
+            hint="remove it by hand if it is to go",
+        )
+    link.unlink()
+
+
+def disable(host: Host) -> None:
+    wanted_file(host).unlink(missing_ok=True)
+    link = enabled_link(host)
+    if link is not None:
+        _remove_link(host, link)
+    # Also without a link: an earlier run may have been cut off after its removal.
+    swap_in(host)
+    if problem := nginx.test(host):
+        warn(f"nginx -t: {problem}; NGINX was not reloaded")
+    elif nginx.is_running(host):
+        nginx.reload(host, wait=False)
+    note("the site is not enabled" if link is None else "the site is disabled")

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``monitor``: looks at the workers once a second, from outside.
+
+It kills a worker that hangs, has one restarted that has grown too much or is too
+old, and tells what the requests behind a lost worker went through. Since when a
+request is in hand is the age of its connection's inode: that some worker was last
+seen idle long ago says nothing in a pool that is busy.
+"""
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config.settings import Settings
+from ..config.values import megabytes
+from ..pool import connections, instances, roll_state
+from ..pool.host import Host
+from ..pool.settings import auto_file, load_settings, settings_file
+from ..system import processes
+from ..system.output import Failure, note, warn
+from . import record
+from .record import Watch, Watched
+
+EVERY = 1.0
+"""Seconds between two looks."""
+
+
+ASK_EVERY = 5.0
+"""Seconds between two questions to systemd, unless a worker is gone."""
+
+
+RECYCLE_EVERY = 15.0
+"""Seconds between two looks at age and memory."""
+
+
+LEAST_RECYCLE = 512
+"""MB that a worker may always have."""
+
+
+def observe(
+    former: Watched | None, pid: int, request: int | None, queued: int, now: float
+) -> Watched:
+    """What is known of an instance after one more look at it."""
+    same = former is not None and former.pid == pid and former.request == request
+    waiting = former.queued_since if former and former.queued else now
+    return Watched(
+        pid=pid,
+        request=request,
+        since=None if request is None else former.since if same and former else now,
+        queued=queued,
+        queued_since=waiting if queued else None,
+    )
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What systemd says of a worker. `started`: seconds of the monotonic clock."""
+
+    pid: int
+    restarts: int
+    started: float
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker that has ended: since when, and the most that has waited for it."""
+
+    since: float
+    queued: int
+
+
+def recycle_limit(settings: Settings, memory_mb: int, count: int) -> int:
+    """MB beyond which a worker is to be restarted."""
+    if settings.memory_recycle != "auto":
+        return megabytes(settings.memory_recycle)
+    return max(LEAST_RECYCLE, memory_mb * 60 // 100 // max(1, count))
+
+
+def to_recycle(
+    ages: Mapping[int, float], sizes: Mapping[int, int], settings: Settings, limit: int
+) -> tuple[int, str] | None:
+    """The one instance that should be restarted now, and why. By age they are
+    spread: not while another one is younger than its part of half the time."""
+    if large := [n for n in sizes if sizes[n] > limit]:
+        n = max(large, key=lambda one: sizes[one])
+        return n, f"has grown to {sizes[n]} MB, the limit is {limit}"
+    longest = settings.max_age_hours * 3600
+    if longest and ages:
+        n = max(ages, key=lambda one: ages[one])
+        if ages[n] > longest and (len(ages) == 1 or min(ages.values()) > longest / 2 / len(ages)):
+            return n, f"is {ages[n] / 3600:.1f} hours old, the limit is {settings.max_age_hours}"
+    return None
+
+
+class Monitor:
+    """All that is kept from one look to the next; most of it in a file as well, so
+    that a new monitor goes on where one was cut off."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.settings = Settings()
+        self.files: tuple[int, ...] = ()
+        self.asked = self.recycled = -1e9
+        self.workers: dict[int, Worker] = {}
+        kept = record.load(host)
+        self.watched: dict[int, Watched] = dict(kept.instances) if kept else {}
+        self.stuck: dict[int, float] = {}
+        self.lost: dict[int, Lost] = {}
+
+    def turn(self) -> None:
+        """One look, and what follows from it."""
+        now = time.monotonic()
+        self._read_settings()
+        self._ask_systemd(now)
+        table = connections.table()
+        for instance, worker in self.workers.items():
+            self._look(instance, worker, table, now)
+        for gone in self.watched.keys() - self.workers.keys():
+            del self.watched[gone]
+        record.save(self.host, Watch(now, self.watched))
+        if now - self.recycled >= RECYCLE_EVERY:
+            self.recycled = now
+            self._put_back()
+            self._recycle(now)
+
+    def _read_settings(self) -> None:
+        times = tuple(
+            file.stat().st_mtime_ns if file.exists() else 0
+            for file in (settings_file(self.host), auto_file(self.host))
+        )
+        if times == self.files:
+            return
+        self.files = times
+        try:
+            self.settings = load_settings(self.host).settings
+        except Failure as error:
+            warn(f"{error}: the monitor goes on with the settings that it had")
+
+    def _ask_systemd(self, now: float) -> None:
+        here = all(w.pid and Path(f"/proc/{w.pid}").exists() for w in self.workers.values())
+        if here and now - self.asked < ASK_EVERY:
+            return
+        self.asked = now
+        found = {}
+        for name, unit in instances.units(self.host).items():
+            number = instances.number(name, self.host.package.pool, "service")
+            if number is not None:
+                found[number] = Worker(
+                    pid=int(unit.get("MainPID") or 0),
+                    restarts=int(unit.get("NRestarts") or 0),
+                    started=int(unit.get("ActiveEnterTimestampMonotonic") or 0) / 1e6,
+                )
+        for number, worker in found.items():
+            former = self.workers.get(number)
+            if former and former.pid and worker.pid != former.pid:
+                # One that was stopped or restarted on purpose starts to count anew.
+                if worker.restarts > former.restarts or not worker.pid:
+                    self.lost.setdefault(number, Lost(now, 0))
+            elif former and not former.pid and worker.restarts < former.restarts:
+                self.lost.pop(number, None)
+        self.workers = found
+
+    def _look(self, instance: int, worker: Worker, table: str, now: float) -> None:
+        queue = connections.queue_of(self.host.package, instance, table)
+        there = connections.connections(table, queue)
+        try:
+            held = (
+                connections.socket_inodes(worker.pid) & there.accepted
+                if worker.pid
+                else frozenset()
+            )
+        except OSError:
+            held = frozenset()
+        former = self.watched.get(instance)
+        seen = observe(former, worker.pid, min(held, default=None), there.queued, now)
+        if former and former.pid != seen.pid:
+            # Requests that waited for the former worker wait still.
+            seen = replace(seen, queued_since=former.queued_since or seen.queued_since)
+        self.watched[instance] = seen
+        accepting = bool(worker.pid) and connections.is_accepting(worker.pid)
+        if worker.pid and seen.request is None and (there.queued or not accepting):
+            self.stuck.setdefault(instance, now)
+        else:
+            self.stuck.pop(instance, None)
+        self._tell_of_loss(instance, seen, accepting, now)
+        since, what = seen.since, "has had a request in hand"
+        if since is None and instance in self.stuck:
+            since, what = self.stuck[instance], "has taken no request"
+        if since is not None and now - since > self.settings.stop_timeout:
+            self._kill(instance, seen, f"{what} for {now - since:.0f} s")
+
+    def _tell_of_loss(self, instance: int, seen: Watched, accepting: bool, now: float) -> None:
+        lost = self.lost.get(instance)
+        if lost is None:
+            return
+        if accepting or seen.request is not None:
+            waited = f"{lost.queued} requests waited" if lost.queued else "no request waited"
+            note(
+                f"instance {instance}: its worker had ended, and is back after"
+                f" {now - lost.since:.1f} s; {waited} for it meanwhile"
+            )
+            del self.lost[instance]
+        else:
+            self.lost[instance] = replace(lost, queued=max(lost.queued, seen.queued))
+
+    def _kill(self, instance: int, seen: Watched, why: str) -> None:
+        try:
+            process = os.pidfd_open(seen.pid)
+        except OSError:
+            return
+        try:
+            # With the process held, is it still that worker, at that request?
+            if self._is_at(seen):
+                now = time.monotonic()
+                waited = now - (seen.queued_since or now)
+                warn(
+                    f"instance {instance}: its worker {seen.pid} {why} (kill_timeout is"
+                    f" {self.settings.stop_timeout} s) and is killed; {seen.queued} requests"
+                    f" wait behind it, the first for {waited:.0f} s"
+                )
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        except OSError as error:
+            warn(f"instance {instance}: worker {seen.pid} can't be killed: {error.strerror}")
+        finally:
+            os.close(process)
+
+    def _is_at(self, seen: Watched) -> bool:
+        held = connections.socket_inodes(seen.pid)
+        return seen.request in held if seen.request is not None else True
+
+    def _put_back(self) -> None:
+        """Workers that did not come up in a roll, and have since."""
+        now = roll_state.load(self.host)
+        back = {
+            n
+            for n in now.failed
+            if n in self.workers and connections.is_accepting(self.workers[n].pid)
+        }
+        if back and not now.alive:
+            note(f"back in NGINX's upstream: instance {instances.listed(back)}")
+            roll_state.save(self.host, replace(now, failed=now.failed - back))
+            self.host.start_later(self.host.package.roll_unit)
+
+    def _recycle(self, now: float) -> None:
+        state = roll_state.load(self.host)
+        if state.alive or state.failed or roll_state.wishes(self.host):
+            return
+        up = {n: w for n, w in self.workers.items() if w.pid and w.started}
+        ages = {n: now - worker.started for n, worker in up.items()}
+        sizes = {}
+        for n, worker in up.items():
+            if (size := processes.private_memory(worker.pid)) is not None:
+                sizes[n] = int(size)
+        limit = recycle_limit(self.settings, int(processes.memory_total()), len(up))
+        due = to_recycle(ages, sizes, self.settings, limit)
+        if due:
+            instance, why = due
+            note(f"instance {instance}: its worker {why}: to be restarted between two requests")
+            roll_state.wish(self.host, frozenset({instance}))
+            self.host.start_later(self.host.package.roll_unit)
+
+
+def _version() -> int:
+    """Differs once an upgrade has replaced this program."""
+    try:
+        return Path(__file__).stat().st_ino
+    except OSError:
+        return 0
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """What the unit runs; ends only to be started anew after an upgrade."""
+    if os.geteuid() != 0:
+        raise Failure("only root can see what the workers do")
+    monitor, version = Monitor(host), _version()
+    told = ""
+    while version == _version():
+        start = time.monotonic()
+        try:
+            monitor.turn()
+            told = ""
+        except (Failure, OSError) as error:
+            # Such as a systemd that does not answer: the next look may go well.
+            if str(error) != told:
+                warn(str(error))
+            told = str(error)
+        time.sleep(max(0.1, EVERY - (time.monotonic() - start)))
+    note("the program was replaced: starting anew")
+    return 0

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Settings and facts of a server, brought together for the plan."""
+
+import pwd
+
+from ..config.settings import Settings
+from ..config.values import MAX_INSTANCES
+from ..front import nginx, nginx_config
+from ..pool import cores, instances, overrides, roll_state
+from ..pool.host import Host
+from ..pool.state import State
+from ..system.files import read_or_none
+from ..system.output import die
+from ..units.dropins import generated, has_databases, socket_dropins
+from . import plan
+
+
+def gather(host: Host) -> plan.Facts:
+    state = State.load(host)
+    found = cores.detect(host)
+    candidates = state.enabled | state.pending | frozenset(range(1, found.count + 1))
+    package = host.package
+    files = (
+        *nginx_config.generated(package),
+        *package.dropins,
+        package.worker_file,
+        package.cache_mark,
+    )
+    return plan.Facts(
+        live=host.live,
+        cores=min(found.count, MAX_INSTANCES),
+        instances=instances.gather(host, candidates),
+        state=state,
+        nginx=nginx.gather(host),
+        files={file: read_or_none(host.path(file)) for file in files},
+        loaded=nginx.is_loaded(host),
+        caching=host.live
+        and host.show(package.cache_unit, "ActiveState").get("ActiveState") == "active",
+        rolling=roll_state.load(host),
+        shadows=overrides.find(host, state),
+    )
+
+
+def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -> plan.Wanted:
+    user = facts.nginx.user if settings.socket_user == "auto" else settings.socket_user
+    if host.live:
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            die(f"socket_user: there is no user {user}", hint="is NGINX installed completely?")
+    http, location, server = nginx_config.generated(host.package)
+    # A file of that name may have been there before the package.
+    theirs = facts.files[http] is not None and not nginx_config.is_generated(
+        host.package, facts.files[http]
+    )
+
+    def queues(serving: frozenset[int]) -> tuple[str, ...]:
+        now = facts.instances
+        return tuple(now.queue(host.package, n, shared=settings.is_shared) for n in sorted(serving))
+
+    return plan.Wanted(
+        count=settings.instances,
+        explicit=explicit,
+        maintainer=host.maintainer,
+        socket_user=user,
+        dropins=socket_dropins(host, user),
+        shared=settings.is_shared,
+        caches=settings.caches,
+        nginx_files=lambda serving: {
+            **(
+                {}
+                if theirs
+                else {http: nginx_config.http_text(host.package, settings, queues(serving))}
+            ),
+            location: nginx_config.location_text(
+                host.package,
+                settings,
+                checks_end=facts.nginx.checks_end,
+                databases=has_databases(host),
+            ),
+            server: nginx_config.server_text(host.package, settings),
+        },
+        generated=generated(host, settings),
+        notes=(f"{http} is not the package's and is left alone: give it another name",)
+        if theirs
+        else (),
+    )

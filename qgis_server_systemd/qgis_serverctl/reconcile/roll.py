@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Restart workers, and open their sockets anew, one instance at a time.
+
+An instance is taken out of NGINX's upstream, finishes what it has, is restarted,
+loads its projects, and is put back: no request fails, and none meets a cold worker.
+
+With the shared queue there is nothing to take out: a worker that is told to end
+finishes its request, and the others take the next ones. A change from one queue to
+the other moves the workers one after the other; a shared socket whose unit has
+changed is opened anew while all workers are on sockets of their own.
+"""
+
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import Literal, NoReturn
+
+from ..config.settings import Settings
+from ..front import nginx
+from ..pool import connections, instances, roll_state
+from ..pool.host import Host, Unanswered
+from ..pool.lock import Turn, locked, only_roll
+from ..pool.settings import load_settings
+from ..system.files import read_or_none, write
+from ..system.output import Failure, die, note, warn
+from ..units.dropins import queue_dropin
+from . import inputs, plan
+
+FAILED_STARTS = 3
+"""A worker that has ended so often right after its start won't come up."""
+
+
+How = Literal["restart", "reopen", "own", "shared"]
+"""What is done to an instance: its worker is restarted, its own socket is opened anew,
+or it moves to its own queue, or to the shared one."""
+
+
+REPEATS = 3
+"""So often an instance may be found out of date again in one roll: settings may change
+meanwhile."""
+
+
+NEW_TIMEOUT = 60
+"""Seconds that apply waits for workers that it has started: NGINX may wait for it."""
+
+
+def look(host: Host, instance: int) -> tuple[int, bool, int]:
+    """An instance's worker (0 if there is none), whether it has a request in hand,
+    and how many wait."""
+    table = connections.table()
+    there = connections.connections(table, connections.queue_of(host.package, instance, table))
+    pid = instances.worker_pid(host, instance)
+    return pid, bool(pid) and connections.holds(pid, there), there.queued
+
+
+def is_up(host: Host, instance: int) -> bool:
+    """Does its worker take requests? On a busy shared queue it has one at once."""
+    pid, busy, _ = look(host, instance)
+    return busy or connections.is_accepting(pid)
+
+
+class Roll:
+    """One roll. Raises Failure if a new worker does not come up: that instance then
+    stays out of the upstream, and the rest keeps serving by its old definition."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.undrained = False
+        self._read_settings()
+
+    def _read_settings(self) -> None:
+        self.settings: Settings = load_settings(self.host).settings
+        self.patience = self.settings.stop_timeout + 30
+        self.queue = queue_dropin(self.host, self.settings)
+
+    def run(self, asked: frozenset[int], turn: Turn) -> None:
+        """Restart what is out of date, and `asked`, until nothing is left. Ends its turn
+        while it has the lock: whoever changes something under the lock either finds this
+        roll under way, which then sees the change, or none."""
+        done: Counter[tuple[int, How]] = Counter()
+        while True:
+            try:
+                while (todo := self._next(asked - {instance for instance, _ in done})) is not None:
+                    instance, how = todo
+                    if done[todo] == REPEATS:
+                        die(f"instance {instance} is out of date again after each restart")
+                    done[todo] += 1
+                    self._renew(instance, how)
+            finally:
+                self._put_back()
+            with locked(self.host):
+                if self._next(frozenset()) is None:
+                    instances.record(self.host)
+                    turn.give_up()
+                    return
+
+    def _next(self, asked: frozenset[int]) -> tuple[int, How] | None:
+        self._read_settings()
+        found = instances.gather(self.host)
+        able = found.enabled - found.masked
+        own = (found.listening - found.shared) & able
+        if self.settings.is_shared and found.shared_old:
+            if due := found.shared & able:
+                return min(due), "own"
+            self._close_shared()
+            found = instances.gather(self.host)
+        moves = own if self.settings.is_shared else found.shared
+        to: How = "shared" if self.settings.is_shared else "own"
+        todo: tuple[tuple[frozenset[int], How], ...] = (
+            (moves, to),
+            (found.old_sockets, "reopen"),
+            (found.stale | asked, "restart"),
+        )
+        for pending, how in todo:
+            if due := pending & able:
+                return min(due), how
+        return None
+
+    def _close_shared(self) -> None:
+        """Nobody takes requests from it, and NGINX does not name it."""
+        host = self.host
+        nginx.wait_until_gone(host, self._publish(), self.patience)
+        note("closing the shared socket")
+        host.systemctl("stop", host.package.shared_unit, patience=self.patience)
+
+    def _use(self, how: How) -> None:
+        """Have units that are started from now on take requests from this queue. What
+        the settings ask for stands on the disk already; a shared socket that is to be
+        opened anew asks for the other one in between."""
+        if how not in ("own", "shared"):
+            return
+        host, file = self.host, self.host.package.queue_dropin
+        text = self.queue if how == "shared" else None
+        if read_or_none(host.path(file)) != text:
+            if text is None:
+                host.path(file).unlink()
+            else:
+                write(host.path(file), text)
+            host.systemctl("daemon-reload")
+        if how == "shared":
+            host.systemctl("start", host.package.shared_unit)
+
+    def _start(self, instance: int, how: How) -> None:
+        package = self.host.package
+        shared = how == "shared"
+        unit = package.service_unit(instance) if shared else package.socket_unit(instance)
+        self.host.systemctl("start", unit)
+
+    def _renew(self, instance: int, how: How) -> None:
+        host, package = self.host, self.host.package
+        self._use(how)
+        self._take_out(instance, how)
+        if how != "restart":
+            # Only a stop and a start make systemd listen by a changed unit.
+            what = {
+                "reopen": "opening its socket anew",
+                "own": "moving to a queue of its own",
+                "shared": "moving to the shared queue",
+            }
+            note(f"instance {instance}: {what[how]}")
+            host.systemctl("stop", *package.units(instance), patience=self.patience)
+            self._start(instance, how)
+        else:
+            note(f"instance {instance}: restarting its worker")
+            try:
+                host.systemctl("restart", package.service_unit(instance), patience=self.patience)
+            except Unanswered:
+                raise
+            except Failure:
+                # The first try failed at once; systemd goes on trying, and the next may
+                # go well. What counts is whether the worker comes up.
+                pass
+        started = time.monotonic()
+        self._wait_until_up(instance)
+        note(f"instance {instance}: ready after {time.monotonic() - started:.1f} s")
+        now = roll_state.load(host)
+        roll_state.save(host, replace(now, failed=now.failed - {instance}))
+
+    # ---- out of the upstream and back
+
+    def _take_out(self, instance: int, how: How) -> None:
+        """Have NGINX send its requests elsewhere and wait until it has none; where its
+        socket goes, also until no process of NGINX knows it any more."""
+        host, now = self.host, instances.gather(self.host)
+        wait = how != "restart"
+        former = roll_state.load(host)
+        others = (now.enabled & now.listening) - now.masked - former.failed - {instance}
+        spare = former.spare - {instance}
+        if not others and not spare:
+            spare = frozenset({max(now.enabled | now.listening) + 1})
+            # First the intent: cut off here, the next apply stops it.
+            roll_state.save(host, replace(former, leaving=spare))
+            for number in spare:
+                note(f"instance {number}: stands in meanwhile")
+                self._start(number, self._home(now, instance) if how == "restart" else how)
+                self._wait_until_up(number)
+        roll_state.save(host, replace(former, drained=frozenset({instance}), spare=spare))
+        try:
+            old = self._publish()
+        except Failure as error:
+            if wait:
+                raise
+            if not self.undrained:
+                warn(f"{error}: requests wait while their worker restarts")
+            self.undrained = True
+            return
+        if wait:
+            nginx.wait_until_gone(host, old, self.patience)
+        # Of one queue for all, only the last one to leave has to see to the end.
+        if not self._shares(instance):
+            self._wait_until_quiet(instance)
+
+    def _home(self, now: instances.Instances, instance: int) -> How:
+        package = self.host.package
+        queue = now.queue(package, instance, shared=self.settings.is_shared)
+        return "shared" if queue == package.shared_socket else "own"
+
+    def _shares(self, instance: int) -> bool:
+        """Is it on the shared queue, and some other worker, too?"""
+        shared = instances.gather(self.host).shared
+        return instance in shared and len(shared) > 1
+
+    def _put_back(self) -> None:
+        """Name all instances again, and stop the spare."""
+        host, former = self.host, roll_state.load(self.host)
+        spare = former.spare | former.leaving
+        left = replace(former, drained=frozenset(), spare=frozenset(), leaving=spare)
+        roll_state.save(host, left)
+        try:
+            old = self._publish()
+            if spare:
+                nginx.wait_until_gone(host, old, self.patience)
+        except Failure as error:
+            # The next apply goes on from here.
+            roll_state.save(host, former)
+            warn(str(error))
+            return
+        for number in spare:
+            if not self._shares(number):
+                self._wait_until_quiet(number)
+            host.systemctl("stop", *host.package.units(number), patience=self.patience)
+        roll_state.save(host, replace(left, leaving=frozenset()))
+        now = instances.gather(host)
+        if now.shared_open and not self.settings.is_shared and not now.shared:
+            self._close_shared()
+
+    def _publish(self) -> frozenset[int]:
+        """Bring the upstream in line with what is drained. Returns the processes of
+        NGINX that knew the old one. The lock is not held for longer: requests may
+        last, and apt may come by."""
+        host = self.host
+        with locked(host):
+            facts = inputs.gather(host)
+            wanted = inputs.want(host, self.settings, facts, explicit=False)
+            files = wanted.nginx_files(plan.named(wanted, facts))
+            if plan.differ(facts, files):
+                nginx.put(host, files)
+            if not facts.nginx.running:
+                nginx.mark_loaded(host)
+            elif facts.nginx.uses and not nginx.is_loaded(host):
+                return nginx.reload(host, wait=False)
+        return frozenset()
+
+    # ---- waiting
+
+    def _wait_until_up(self, instance: int) -> None:
+        start = time.monotonic()
+        unit = self.host.package.service_unit(instance)
+        while True:
+            if is_up(self.host, instance):
+                return
+            tries = int(self.host.show(unit, "NRestarts").get("NRestarts") or 0)
+            if tries >= FAILED_STARTS or time.monotonic() > start + self.settings.stop_timeout:
+                self._give_up(instance, tries, time.monotonic() - start)
+            time.sleep(0.05)
+
+    def _give_up(self, instance: int, tries: int, seconds: float) -> NoReturn:
+        former = roll_state.load(self.host)
+        roll_state.save(self.host, replace(former, failed=former.failed | {instance}))
+        how = f"ended {tries} times at once" if tries else f"is not ready after {seconds:.0f} s"
+        die(
+            f"instance {instance} did not come up: its worker {how}",
+            hint=f"journalctl -u {self.host.package.service_unit(instance)}; the others go on",
+        )
+
+    def _wait_until_quiet(self, instance: int) -> None:
+        """Wait until a drained instance has neither a request in hand nor one waiting."""
+        start = time.monotonic()
+        told = False
+        while True:
+            pid, busy, queued = look(self.host, instance)
+            # One that is between two requests might miss the signal.
+            if not queued and not busy and (not pid or connections.is_accepting(pid)):
+                return
+            waited = time.monotonic() - start
+            if waited > self.settings.stop_timeout:
+                warn(f"instance {instance} is stopped in the middle of a request: it hangs")
+                return
+            if not told and waited > 2:
+                note(f"instance {instance}: finishing {int(busy) + queued} requests")
+                told = True
+            time.sleep(0.05)
+
+
+def await_up(host: Host, fresh: frozenset[int]) -> frozenset[int]:
+    """Wait until new workers are ready. Returns those that are not within 60 s:
+    they stay out of the upstream until they are."""
+    start = time.monotonic()
+    left = set(fresh)
+    while left and time.monotonic() < start + NEW_TIMEOUT:
+        left = {n for n in left if not is_up(host, n)}
+        time.sleep(0.1 if left else 0)
+    if left:
+        former = roll_state.load(host)
+        roll_state.save(host, replace(former, failed=former.failed | left))
+        late = instances.listed(left)
+        warn(f"not ready, so NGINX does not name them yet: instance {late}")
+    return frozenset(left)
+
+
+def run(host: Host, asked: frozenset[int] = frozenset(), *, wait: bool = True) -> bool:
+    """Restart what is out of date, and `asked`, one after the other. Without `wait`,
+    return False if another roll is under way: that one finds what is out of date."""
+    with only_roll(host, wait=wait) as turn:
+        if turn:
+            Roll(host).run(asked, turn)
+        return turn is not None

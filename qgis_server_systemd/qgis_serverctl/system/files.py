@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files that are whole or not there: written beside, then renamed."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .output import Failure
+
+
+def read_or_none(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def write(file: Path, text: str, *, mode: int = 0o644) -> None:
+    """Replace `file` in one step and bring it to the disk.
+
+    Raises Failure; the old file is then untouched.
+    """
+    try:
+        _write(file, text, mode)
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from error
+
+
+def sweep(root: Path, patterns: Iterable[str]) -> None:
+    """Remove what a `write` that was cut off has left. On a read-only disk it stays."""
+    for pattern in patterns:
+        for file in root.glob(pattern.lstrip("/")):
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def copy(source: Path, to: Path) -> None:
+    """Replace `to` in one step by a copy, links as links and owners kept, and bring it
+    to the disk. Raises OSError; the old file is then untouched."""
+    with _put(to) as beside:
+        shutil.copy2(source, beside, follow_symlinks=False)
+        owner = source.lstat()
+        os.chown(beside, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        if not beside.is_symlink():
+            _sync(beside)
+
+
+def link(file: Path, target: str) -> None:
+    """Replace `file` in one step by a link, and bring it to the disk. Raises OSError."""
+    with _put(file) as beside:
+        beside.symlink_to(target)
+
+
+def _write(file: Path, text: str, mode: int) -> None:
+    with _put(file) as beside, beside.open("w", encoding="utf-8") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def _put(file: Path) -> Iterator[Path]:
+    """Where to make what is to come in the place of `file`."""
+    _make_folder(file.parent)
+    beside = file.with_name(f".{file.name}.new")
+    try:
+        beside.unlink(missing_ok=True)
+        yield beside
+        beside.replace(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    _sync(file.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o755, exist_ok=True)
+        # Else a power loss takes it away with the file that was brought to the disk.
+        _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or the entries of a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

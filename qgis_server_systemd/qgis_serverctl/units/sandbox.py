@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the settings change in the unit of the workers, and what workers then see."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+
+from ..config.names import Package
+from ..config.settings import Settings
+
+SYSTEM = (
+    "/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr",
+    "/run/mysqld", "/run/postgresql", "/var/cache/fontconfig",
+)  # fmt: skip
+"""What each worker sees of the system: as in its unit."""
+
+
+PRIVATE = ("/tmp", "/var/tmp")
+"""Folders that workers have for themselves alone (PrivateTmp= in their unit)."""
+
+
+PROTECTED = ("/home", "/root", "/run/user")
+"""What ProtectHome= hides (systemd.exec(5))."""
+
+
+VARIABLES = {
+    "WMS_MAX_WIDTH": "image_size_max",
+    "WMS_MAX_HEIGHT": "image_size_max",
+    "API_WFS3_MAX_LIMIT": "api_results_max",
+}
+"""Limits that QGIS Server knows itself: the setting of each variable."""
+
+
+def lines(package: Package, settings: Settings, *, databases: bool) -> Iterator[str]:
+    """Whatever is not as the unit has it. `databases`: there is a service file."""
+    usual = Settings()
+    values = {
+        "TimeoutStopSec": (settings.stop_timeout, usual.stop_timeout),
+        "MemoryMax": (settings.memory_max, usual.memory_max),
+        "TasksMax": (settings.tasks_max, usual.tasks_max),
+        "LimitNOFILE": (settings.open_files_max, usual.open_files_max),
+    }
+    values |= {
+        f"Environment=QGIS_SERVER_{name}": (getattr(settings, key), getattr(usual, key))
+        for name, key in VARIABLES.items()
+    }
+    for key, (value, default) in values.items():
+        if value != default:
+            yield f"{key}={value}"
+    if not settings.network:
+        yield "PrivateNetwork=yes"
+        # The first line takes back what the unit says.
+        yield from ("RestrictAddressFamilies=", "RestrictAddressFamilies=AF_UNIX")
+        yield "IPAddressDeny=any"
+    if databases:
+        yield f"Environment=PGSERVICEFILE={package.service_file}"
+    if settings.system_calls:
+        yield f"SystemCallFilter={' '.join(settings.system_calls)}"
+
+
+def folders(settings: Settings) -> Iterator[str]:
+    """For the drop-in that takes the place of the package's, which has the default."""
+    usual = Settings()
+    readable = tuple(dict.fromkeys((*settings.data_folders, *settings.project_folders)))
+    writable = settings.writable_folders
+    if (readable, writable) == ((*usual.data_folders, *usual.project_folders), ()):
+        return
+    if any(is_in(folder, PROTECTED) for folder in (*readable, *writable)):
+        yield "ProtectHome=tmpfs"
+    for key, paths in (("BindReadOnlyPaths", readable), ("BindPaths", writable)):
+        for path in paths:
+            yield f'{key}=-"{path.replace("%", "%%")}"'
+
+
+def is_in(path: str, folders: tuple[str, ...]) -> bool:
+    """Is an absolute path one of the folders, or in one?"""
+    return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
+
+
+def readable(package: Package, settings: Settings) -> tuple[str, ...]:
+    """All folders of which workers see something, but for those of each worker's own."""
+    own = (package.state, package.run, package.projects, package.cache, f"/run/{package.pool}")
+    return (
+        *SYSTEM,
+        *filter(None, (package.program_folder,)),
+        *PRIVATE,
+        *own,
+        *settings.data_folders,
+        *settings.project_folders,
+        *writable(package, settings),
+    )
+
+
+def writable(package: Package, settings: Settings) -> tuple[str, ...]:
+    """The folders that all workers may write to, as far as permissions allow."""
+    return package.home, f"{package.data}/auth", *PRIVATE, *settings.writable_folders
+
+
+def sees(package: Package, settings: Settings, path: str) -> bool:
+    """Can workers see a file, as it is named and, if it is a link, where that leads?"""
+    folders = readable(package, settings)
+    return is_in(path, folders) and is_in(os.path.realpath(path), folders)
+
+
+PATHS = (
+    "GDAL_DATA", "PGPASSFILE", "PGSERVICEFILE", "PROJ_DATA", "PROJ_LIB",
+    "QGIS_AUTH_DB_DIR_PATH", "QGIS_AUTH_PASSWORD_FILE", "QGIS_PLUGINPATH", "QGIS_PROJECT_FILE",
+    "QGIS_SERVER_CACHE_DIRECTORY", "QGIS_SERVER_LANDING_PAGE_PROJECTS_DIRECTORIES",
+    "QGIS_SERVER_LOG_FILE",
+)  # fmt: skip
+"""Variables that name files or folders; some several ones, with "||" or ":" between them."""
+
+
+WRITTEN = ("QGIS_AUTH_DB_DIR_PATH", "QGIS_SERVER_CACHE_DIRECTORY")
+
+
+WRITTEN_FILES = ("QGIS_SERVER_LOG_FILE",)
+"""Those that workers write to: folders, and files that they make in one."""
+
+
+def named(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The paths in variables, with the variable's name."""
+    for name in PATHS:
+        for path in re.split(r"\|\||:(?=/)", variables.get(name, "")):
+            if path.startswith("/"):
+                yield name, path
+
+
+def is_allowed(package: Package, settings: Settings, name: str, path: str) -> bool:
+    """May workers do with a variable's path what they do?"""
+    if name not in (*WRITTEN, *WRITTEN_FILES):
+        return sees(package, settings, path)
+    folders = (package.cache, *writable(package, settings))
+    return is_in(os.path.realpath(path), folders)
+
+
+def remedy(name: str, path: str) -> tuple[str, str]:
+    """The setting and the folder to add to it."""
+    if name in WRITTEN_FILES:
+        return "writable_folders", os.path.dirname(path)
+    if name in WRITTEN:
+        return "writable_folders", path
+    return "data_folders", path if os.path.isdir(path) else os.path.dirname(path)
