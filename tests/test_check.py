@@ -287,9 +287,9 @@ def test_at_the_end_all_is_well_and_another_user_is_told_what_is_not_checked(
     server.run("qgis-serverctl", "apply")
     server.run("sh", "-c", f"mv {ENV} /root/env")
     shown = server.run("qgis-serverctl", "check", check=False)
-    assert shown.stdout.startswith("ID ")
-    assert "touch /etc/qgis-server/env" in shown.stdout
-    assert "1 errors, " in shown.stdout
+    assert shown.stdout.startswith("error: no worker can start without it [env-missing]\n")
+    assert "\n  fix:   touch /etc/qgis-server/env\n" in shown.stdout
+    assert "\n1 error, " in shown.stdout
     assert shown.returncode == 1
     server.run("sh", "-c", f"mv /root/env {ENV}")
     wait_for(lambda: report(server)["findings"] == [], "all is mended")

@@ -104,13 +104,47 @@ def test_status_of_a_pool_from_idle_to_upgraded(server: Testbed, suite: str) -> 
     found = checked(server)
     assert {line["version"] for line in found["instances"]} == {"old"}
     assert found["verdict"]["problems"][0]["remedy"] == "qgis-serverctl apply"
+    judged_alike(server)
     ctl(server, "apply")
     assert {line["version"] for line in lines(server)} == {"current"}
     server.run("systemctl", "stop", "qgis-server@1.service")
+    judged_alike(server)
     found = checked(server)
     assert found["verdict"]["level"] == "error"
     server.run("sh", "-c", found["verdict"]["problems"][0]["remedy"])
     assert main_pid(server, 1)
+
+    # A mistake in the settings hides nothing of the pool.
+    (server.root / "etc/qgis-server/server.toml").write_text("instanzes = 2\n")
+    found = checked(server)
+    assert len(found["instances"]) == count
+    assert found["verdict"]["problems"][0]["id"] == "settings-invalid"
+    judged_alike(server)
+    assert "instanzes" in ctl(server, "status")
+    (server.root / "etc/qgis-server/server.toml").write_text("backlog = 63\n")
+
+    # Stopped as a whole, it is told once.
+    ctl(server, "apply")
+    assert [line.split() for line in ctl(server, "status").splitlines() if "backlog" in line] == [
+        ["backlog", "63", "/etc/qgis-server/server.toml"]
+    ]
+    assert "map_parameter" not in ctl(server, "status")
+    assert "map_parameter" in ctl(server, "status", "--all")
+    server.run("systemctl", "stop", "qgis-server.slice")
+    problems = checked(server)["verdict"]["problems"]
+    assert [problem["id"] for problem in problems] == ["pool-stopped"]
+    judged_alike(server)
+    server.run("sh", "-c", problems[0]["remedy"])
+    wait_for(lambda: status(server)["verdict"]["level"] == "ok", "the pool runs")
+
+
+def judged_alike(bed: Testbed) -> None:
+    """What `status` tells, `check` tells in the same words."""
+    told = status(bed)["verdict"]["problems"]
+    done = bed.run("qgis-serverctl", "check", "--json", check=False)
+    findings = json.loads(done.stdout)["findings"]
+    assert told
+    assert [problem for problem in told if problem not in findings] == []
 
 
 def lines(bed: Testbed) -> list[dict[str, Any]]:

@@ -1,15 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The verdict over a pool, from the state of its instances."""
+"""What is wrong with a pool, and the verdict over it, from one look at it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qgis_server_systemd.qgis_serverctl.checks import front, units
+from qgis_server_systemd.qgis_serverctl.checks.finding import Finding, blocks
+from qgis_server_systemd.qgis_serverctl.checks.run import pending, workers_now
+from qgis_server_systemd.qgis_serverctl.checks.verdict import judge
 from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.front.nginx import Nginx
+from qgis_server_systemd.qgis_serverctl.monitor.record import Watch
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.qgis_serverctl.pool.instances import Instances
+from qgis_server_systemd.qgis_serverctl.pool.state import State
+from qgis_server_systemd.qgis_serverctl.reconcile import plan
 from qgis_server_systemd.qgis_serverctl.system import processes
-from qgis_server_systemd.qgis_serverctl.view.health import Around, Line, judge, span
+from qgis_server_systemd.qgis_serverctl.system.output import counted, span
+from qgis_server_systemd.qgis_serverctl.view.look import Line, Look, Queue
 
+HOST = Host(Package(), Path("/nowhere"))
 IDLE = Line(
     instance=1,
     enabled="yes",
@@ -26,72 +40,193 @@ IDLE = Line(
     memory_mb=100.0,
     version="current",
 )
-WELL = Around(live=True, nginx="serving", monitored=True, pending=0)
+SERVING = Nginx(installed=True, running=True, user="www-data", uses=True)
 
 
 def pool(*changes: dict[str, Any]) -> list[Line]:
     return [replace(IDLE, instance=n, **change) for n, change in enumerate(changes, 1)]
 
 
+def seen(
+    *workers: dict[str, str], listening: set[int] | None = None, nginx: Nginx = SERVING,
+    watch: Watch | None = None, shared: bool = False, masked: set[int] | None = None,
+) -> Look:  # fmt: skip
+    """A pool whose workers have these properties."""
+    numbers = range(1, len(workers) + 1)
+    there = frozenset(numbers if listening is None else listening)
+    known = Instances(
+        enabled=frozenset(numbers), listening=there, masked=frozenset(masked or ()),
+        shared=there if shared else frozenset(), shared_open=shared,
+    )  # fmt: skip
+    units = {
+        HOST.package.service_unit(n): {"MainPID": "0", **worker}
+        for n, worker in enumerate(workers, 1)
+    }
+    return Look(
+        host=HOST, root=True, resolved=None, wanted=None, steps=None, obstacle="", units=units,
+        watch=watch, table="", now=1000.0,
+        server=plan.Facts(
+            live=True, cores=2, instances=known, state=State(), nginx=nginx, files={}, loaded=True
+        ),
+    )  # fmt: skip
+
+
+UP = {"MainPID": "100", "SubState": "running"}
+
+
+def ids(findings: Any) -> list[tuple[str, str, str]]:
+    return [(found.id, found.severity, found.remedy) for found in findings]
+
+
+# ---- The verdict
+
+
 def test_a_pool_in_order() -> None:
-    found = judge(Package(), pool({}, {"work": "busy"}, {}, {}), WELL)
+    found = judge(pool({}, {"work": "busy"}, {}, {}), None, (), live=True)
     assert (found.level, found.problems) == ("ok", ())
     assert found.summary == "4 of 4 instances serve, 1 busy, nothing waits"
 
 
+def test_numbers_agree_with_their_nouns() -> None:
+    said = judge(pool({"queued": 1}), None, (), live=True).summary
+    assert said == "1 of 1 instance serves, 0 busy, 1 request waits"
+    assert [counted(n, "error") for n in (0, 1, 2)] == ["0 errors", "1 error", "2 errors"]
+
+
 def test_a_queue_is_told_with_its_age() -> None:
     lines = pool({"work": "busy", "queued": 3, "queued_seconds": 75.0}, {"queued": 1})
-    assert judge(Package(), lines, WELL).summary.endswith("4 requests wait, for up to 1m15s")
-
-
-@pytest.mark.parametrize(
-    ("change", "level", "remedy"),
-    [
-        ({"socket": "failed"}, "error", "systemctl start qgis-server@2.socket"),
-        ({"service": "dead", "pid": 0}, "error", "systemctl start qgis-server@2.service"),
-        ({"service": "auto-restart", "pid": 0}, "error", "qgis-serverctl check"),
-        ({"version": "old"}, "warning", "qgis-serverctl apply"),
-    ],
-)
-def test_a_broken_instance(change: dict[str, Any], level: str, remedy: str) -> None:
-    found = judge(Package(), pool({}, change), WELL)
-    (problem,) = found.problems
-    assert (found.level, problem.level, problem.remedy) == (level, level, remedy)
-    assert "instance 2" in problem.what
-
-
-@pytest.mark.parametrize(
-    ("change", "level", "remedy"),
-    [
-        ({"nginx": "missing"}, "error", "apt install nginx"),
-        ({"nginx": "stopped"}, "error", "systemctl start nginx"),
-        ({"nginx": "unused"}, "warning", "qgis-serverctl site enable"),
-        ({"monitored": False}, "warning", "systemctl start qgis-server-monitor.service"),
-        ({"pending": 2}, "warning", "qgis-serverctl apply"),
-    ],
-)
-def test_what_is_around_the_pool(change: dict[str, Any], level: str, remedy: str) -> None:
-    found = judge(Package(), pool({}), replace(WELL, **change))
-    (problem,) = found.problems
-    assert (found.level, problem.remedy) == (level, remedy)
-
-
-def test_no_instance_at_all() -> None:
-    found = judge(Package(), pool({"enabled": "no", "socket": "dead", "pid": 0}), WELL)
-    assert found.level == "error"
-    assert found.problems[0].what == "no instance is enabled"
+    said = judge(lines, None, (), live=True).summary
+    assert said.endswith("4 requests wait, for up to 1m15s")
+    queue = Queue(socket="running", queued=2, queued_seconds=5.0)
+    assert judge(pool({}), queue, (), live=True).summary.endswith("2 requests wait, for up to 5.0s")
 
 
 def test_drained_and_starting_ones_do_not_serve() -> None:
     lines = pool({}, {"drained": "administrator"}, {"work": "starting"})
-    found = judge(Package(), lines, WELL)
-    assert found.summary == "1 of 3 instances serve, 0 busy, 1 drained, nothing waits"
+    said = judge(lines, None, (), live=True).summary
+    assert said == "1 of 3 instances serve, 0 busy, 1 drained, nothing waits"
+
+
+def test_the_level_is_that_of_the_first_problem() -> None:
+    wrong = (Finding("a", "error", "x", "y", "z"), Finding("b", "warning", "x", "y", "z"))
+    found = judge(pool({}), None, wrong, live=True)
+    assert (found.level, found.problems) == ("error", wrong)
+    assert judge(pool({}), None, wrong[1:], live=True).level == "warning"
+    assert judge(pool({}), None, (), live=False).summary == "systemd does not run here"
+
+
+def test_people_read_blocks() -> None:
+    text = blocks([Finding("a", "error", "it is down", "a unit", "systemctl start it")] * 2)
+    one = "error: it is down [a]\n  where: a unit\n  fix:   systemctl start it"
+    assert text == f"{one}\n\n{one}"
+
+
+# ---- What is wrong
+
+
+@pytest.mark.parametrize(
+    ("worker", "kind", "remedy"),
+    [
+        ({"SubState": "dead"}, "worker-down", "systemctl start qgis-server@2.service"),
+        ({"SubState": "failed"}, "worker-down", "systemctl start qgis-server@2.service"),
+        ({"SubState": "auto-restart"}, "worker-crash-loop", "qgis-serverctl logs --instance 2"),
+    ],
+)
+def test_a_worker_that_is_gone(worker: dict[str, str], kind: str, remedy: str) -> None:
+    look = seen(UP, worker)
+    assert ids(workers_now(HOST, look)) == [(kind, "error", remedy)]
+    assert ids(workers_now(HOST, seen(UP, worker, masked={2}))) == []
+    assert ids(workers_now(HOST, seen(UP, worker, listening={1}))) == [], "told by its socket"
+    assert ids(workers_now(HOST, seen(UP, UP))) == []
+
+
+def test_a_worker_that_was_restarted_just_now_is_looked_at_twice() -> None:
+    young = {**UP, "NRestarts": "2", "ExecMainStartTimestampMonotonic": "995000000"}
+    old = {**UP, "NRestarts": "2", "ExecMainStartTimestampMonotonic": "900000000"}
+    look = seen(UP, young, old)
+    assert units.suspects(HOST.package, look) == {2}
+    assert ids(workers_now(HOST, look)) == []
+    unit = HOST.package.service_unit(2)
+    after: Mapping[str, Mapping[str, str]] = {unit: {**young, "NRestarts": "4"}}
+    (found,) = units.check_workers(
+        HOST.package, frozenset({2}), look.units, after, {2: "no memory"}
+    )
+    assert found.what == (
+        "the worker of instance 2 ends again and again (4 restarts); it said last: no memory"
+    )
+
+
+def test_a_socket_that_is_down() -> None:
+    (found,) = units.check_sockets(HOST, seen(UP, UP, listening={1}))
+    assert (found.id, found.remedy) == ("socket-down", "systemctl start qgis-server@2.socket")
+    assert list(units.check_sockets(HOST, seen(UP, UP))) == []
+
+
+def test_a_stopped_pool_is_told_once() -> None:
+    (found,) = units.check_sockets(HOST, seen({}, {}, {}, listening=set()))
+    assert (found.id, found.remedy) == ("pool-stopped", "systemctl start qgis-server.target")
+
+
+def test_no_instance_at_all() -> None:
+    assert ids(units.check_enabled(HOST, seen())) == [
+        ("instance-missing", "error", "qgis-serverctl apply")
+    ]
+    assert ids(units.check_enabled(HOST, seen(UP, masked={1}))) == [
+        ("instance-missing", "error", "qgis-serverctl apply")
+    ]
+    assert ids(units.check_enabled(HOST, seen(UP))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "remedy"),
+    [
+        ({"installed": False, "running": False}, "nginx-missing", "apt install nginx"),
+        ({"running": False}, "nginx-stopped", "systemctl start nginx.service"),
+        ({"uses": False}, "location-missing", "qgis-serverctl site enable"),
+        ({}, None, ""),
+    ],
+)
+def test_nginx(change: dict[str, Any], kind: str | None, remedy: str) -> None:
+    look = seen(UP, nginx=replace(SERVING, **change))
+    found = [*front.check_service(HOST, look), *front.check_use(HOST, look)]
+    assert [(one.id, one.remedy) for one in found] == ([(kind, remedy)] if kind else [])
+
+
+def test_the_monitor_of_a_stopped_pool_is_not_missed() -> None:
+    (found,) = units.check_monitor(HOST, seen(UP))
+    assert found.remedy == "systemctl restart qgis-server-monitor.service"
+    assert list(units.check_monitor(HOST, seen(UP, watch=Watch(1000.0)))) == []
+    assert list(units.check_monitor(HOST, seen({"SubState": "dead"}))) == []
+
+
+def test_changes_that_wait() -> None:
+    actions: tuple[plan.Action, ...] = (plan.Enable(3, preset=True), plan.Start(3))
+    look = replace(seen(UP), steps=plan.Plan(actions, frozenset(), ()))
+    (found,) = pending(HOST, look)
+    assert found.remedy == "qgis-serverctl apply"
+    assert found.what.startswith("2 changes wait to be applied: enable instance 3")
+    one = replace(look, steps=plan.Plan(actions[1:], frozenset(), ()))
+    (found,) = pending(HOST, one)
+    assert found.what == "1 change waits to be applied: start instance 3"
+    assert list(pending(HOST, seen(UP))) == []
 
 
 def test_all_busy_and_a_queue() -> None:
-    found = judge(Package(), pool({"work": "busy", "queued": 1}, {"work": "busy"}), WELL)
-    assert found.level == "warning"
-    assert "--instances 3" in found.problems[0].remedy
+    def look(*changes: dict[str, Any]) -> Look:
+        made = seen(UP, UP)
+        # A cached property: what it would look up is here.
+        made.__dict__.update(lines=tuple(pool(*changes)), queue=None)
+        return made
+
+    (found,) = units.check_load(HOST, look({"work": "busy", "queued": 1}, {"work": "busy"}))
+    assert found.severity == "warning"
+    assert found.remedy.endswith("qgis-serverctl scale 3")
+    assert found.what == "all 2 workers are busy, and 1 request waits"
+    assert list(units.check_load(HOST, look({"work": "busy", "queued": 1}, {}))) == []
+    assert list(units.check_load(HOST, look({"work": "busy"}, {"work": "busy"}))) == []
+
+
+# ---- For both
 
 
 @pytest.mark.parametrize(

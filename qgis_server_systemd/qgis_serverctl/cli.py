@@ -96,6 +96,7 @@ def parser(package: Package) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="show it anew every SECONDS (2), until Ctrl-C",
     )
+    verb.add_argument("--all", action="store_true", help="all settings, also unchanged ones")
     verb.set_defaults(run=status.command)
 
     verb = verbs.add_parser("check", help="look for whatever may be wrong, and say what to do")

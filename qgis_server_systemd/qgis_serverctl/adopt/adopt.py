@@ -38,6 +38,8 @@ WRITTEN = (*sandbox.WRITTEN, *sandbox.WRITTEN_FILES)
 
 
 # ---- Before anything is changed
+
+
 def prepare(host: Host, found: overrides.Shadows) -> Journal:
     """Look at the pool and note all that is to be done."""
     package = host.package
@@ -153,6 +155,8 @@ def check_path(host: Host, name: str, path: str, access: str) -> None:
 
 
 # ---- The change
+
+
 def carry_out(host: Host, journal: Journal) -> None:
     """All steps. Raises Failure if one failed and everything was put back."""
     look_at = ""
@@ -213,6 +217,8 @@ def go_back(host: Host, journal: Journal) -> None:
 
 
 # ---- The command
+
+
 def steps(host: Host, journal: Journal) -> list[str]:
     """What is to be done, for people."""
     todo = [f"back up what is touched to {journal.backup}"]

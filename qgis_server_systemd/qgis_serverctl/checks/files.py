@@ -9,12 +9,14 @@ from pathlib import Path
 from ..config.names import Package
 from ..config.stored import read
 from ..pool.host import Host
-from ..pool.settings import auto_file, load_settings, settings_file
+from ..pool.settings import auto_file, settings_file
 from ..system import access, environment_file
 from ..system.access import Obstacle, Question
+from ..system.files import read_or_none
 from ..system.output import Failure
 from ..units import sandbox
-from .finding import Facts, Finding, error, warning
+from ..view.look import Look
+from .finding import Finding, error, warning
 
 FREE = 16
 """MB that must be free: a render's temporary file and all that systemd writes."""
@@ -24,35 +26,36 @@ FONTS = ("/usr/share/fonts", "/usr/local/share/fonts")
 """Where Debian's fontconfig looks (fonts.conf), the user's own folders aside."""
 
 
-def check_settings(host: Host) -> Iterator[Finding]:
+def check_settings(host: Host, look: Look) -> Iterator[Finding]:
     """All files, not just the first that has a mistake."""
     file = settings_file(host)
     wrong: list[tuple[Path, str]] = []
     for each in (file, auto_file(host)):
+        if not look.root and not os.access(each, os.R_OK):
+            continue
         try:
             read(each)
         except Failure as problem:
             wrong.append((each, str(problem).removeprefix(f"{each}: ")))
-    if not wrong:
-        try:
-            load_settings(host)
-        except Failure as problem:
-            wrong.append((file, str(problem)))
+    if not wrong and look.root and look.obstacle:
+        wrong.append((file, look.obstacle))
     for place, what in wrong:
         remedy = f"edit {place}, then {host.package.command} apply"
         yield error("settings-invalid", what, str(place), remedy)
 
 
 # ---- What the pool's user must reach
+
+
 def opening(obstacle: Obstacle, *, file: bool) -> str:
     """The command that opens a path to everybody for reading."""
     return f"chmod o+{'r' if file else 'x'} {obstacle.path}"
 
 
 def check_projects(
-    package: Package, facts: Facts, found: dict[Question, Obstacle]
+    package: Package, look: Look, found: dict[Question, Obstacle]
 ) -> Iterator[Finding]:
-    for project in projects(facts):
+    for project in projects(look):
         if sandbox.is_in(project, sandbox.PRIVATE):
             yield error(
                 "project-private",
@@ -61,7 +64,7 @@ def check_projects(
                 f"move it and change the settings project and warm; {package.command} apply",
             )
             continue
-        if facts.settings and not sandbox.sees(package, facts.settings, project):
+        if look.settings and not sandbox.sees(package, look.settings, project):
             yield error(
                 "project-outside",
                 "workers see nothing of this folder",
@@ -91,9 +94,9 @@ def check_projects(
             )
 
 
-def projects(facts: Facts) -> tuple[str, ...]:
+def projects(look: Look) -> tuple[str, ...]:
     """Those that are files: others have a URI."""
-    listed = facts.settings.warmed if facts.settings else ()
+    listed = look.settings.warmed if look.settings else ()
     return tuple(project for project in listed if project.startswith("/"))
 
 
@@ -124,10 +127,10 @@ def check_folders(host: Host, found: dict[Question, Obstacle]) -> Iterator[Findi
             )
 
 
-def check_access(host: Host, facts: Facts) -> Iterator[Finding]:
+def check_access(host: Host, look: Look) -> Iterator[Finding]:
     user = host.package.user
     questions = [
-        *(Question(project, "r") for project in projects(facts)),
+        *(Question(project, "r") for project in projects(look)),
         *(Question(folder, "w") for folder in folders(host)),
     ]
     try:
@@ -135,11 +138,13 @@ def check_access(host: Host, facts: Facts) -> Iterator[Finding]:
     except KeyError:
         yield error("user-missing", f"there is no user {user}", user, "systemd-sysusers")
         return
-    yield from check_projects(host.package, facts, found)
+    yield from check_projects(host.package, look, found)
     yield from check_folders(host, found)
 
 
 # ---- Disks
+
+
 @dataclass(frozen=True)
 class Disk:
     """`free`: MB. `inodes`: share that is free, None where they are not counted."""
@@ -175,8 +180,12 @@ def check_disks(found: Iterable[Disk]) -> Iterator[Finding]:
 
 
 # ---- Environment
-def check_environment(package: Package, text: str | None) -> Iterator[Finding]:
+
+
+def check_environment(host: Host, look: Look) -> Iterator[Finding]:
+    package = host.package
     file = f"{package.etc}/env"
+    text = read_or_none(host.path(file))
     restart = f"systemctl restart {package.pool}.target"
     if text is None:
         yield error("env-missing", "no worker can start without it", file, f"touch {file}")
@@ -199,6 +208,8 @@ def check_environment(package: Package, text: str | None) -> Iterator[Finding]:
 
 
 # ---- Fonts and unit files
+
+
 def check_fonts(host: Host) -> Iterator[Finding]:
     """By the files themselves: fc-list may not be installed."""
     kinds = {".ttf", ".otf", ".ttc", ".pfb", ".pfa", ".pcf", ".gz", ".woff", ".woff2"}
@@ -214,11 +225,11 @@ def check_fonts(host: Host) -> Iterator[Finding]:
     )
 
 
-def check_shadows(package: Package, facts: Facts) -> Iterator[Finding]:
-    for file in facts.server.shadows.files:
+def check_shadows(host: Host, look: Look) -> Iterator[Finding]:
+    for file in look.server.shadows.files:
         yield warning(
             "unit-shadowed",
             "hides the package's own unit",
             file,
-            f"{package.command} adopt",
+            f"{host.package.command} adopt",
         )

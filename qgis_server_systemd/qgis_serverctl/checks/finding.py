@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `check` finds, and the facts that it looks at."""
+"""One thing that is wrong, and how people are told of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-from ..config.settings import Settings
-from ..reconcile import plan
 
 
 @dataclass(frozen=True)
@@ -29,25 +26,11 @@ def warning(id: str, what: str, where: str, remedy: str) -> Finding:
     return Finding(id, "warning", what, where, remedy)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """`settings`, `wanted` and `pending` are None where the settings are invalid.
-    `units`: properties by unit name. `root`: the caller may look everywhere."""
-
-    root: bool
-    settings: Settings | None
-    server: plan.Facts
-    wanted: plan.Wanted | None
-    pending: tuple[str, ...] | None
-    units: Mapping[str, Mapping[str, str]]
-
-    @property
-    def is_shared(self) -> bool:
-        """Is one queue for all workers wanted?"""
-        return self.wanted is not None and self.wanted.shared
-
-    @property
-    def serving(self) -> frozenset[int]:
-        """Instances that shall run."""
-        now = self.server.instances
-        return now.enabled - now.masked
+def blocks(findings: Iterable[Finding]) -> str:
+    """Findings, each in three lines."""
+    return "\n\n".join(
+        f"{found.severity}: {found.what} [{found.id}]\n"
+        f"  where: {found.where}\n"
+        f"  fix:   {found.remedy}"
+        for found in findings
+    )

@@ -4,17 +4,17 @@
 import re
 from collections.abc import Iterator
 
-from ..config.names import Package
 from ..front import nginx
 from ..pool.host import Host
 from ..reconcile import plan
 from ..system import access
 from ..system.access import Question
-from .finding import Facts, Finding, error, warning
+from ..view.look import Look
+from .finding import Finding, error, warning
 
 
-def check_service(package: Package, facts: Facts) -> Iterator[Finding]:
-    found = facts.server.nginx
+def check_service(host: Host, look: Look) -> Iterator[Finding]:
+    found = look.server.nginx
     if not found.installed:
         yield error("nginx-missing", "NGINX is not installed", nginx.PROGRAM, "apt install nginx")
     elif not found.running:
@@ -23,25 +23,19 @@ def check_service(package: Package, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def check_configuration(package: Package, facts: Facts, problem: str) -> Iterator[Finding]:
-    """`problem`: what `nginx -t` says."""
-    found = facts.server.nginx
-    if problem:
-        place = re.search(r" in (/\S+:\d+)$", problem)
-        yield error(
-            "nginx-config",
-            f"nginx -t: {problem}",
-            place[1] if place else "/etc/nginx",
-            f"mend that file, then systemctl reload {nginx.SERVICE}",
-        )
-    elif found.running and not found.uses:
+def check_use(host: Host, look: Look) -> Iterator[Finding]:
+    """Has NGINX a way to the pool, by its present files?"""
+    package, found = host.package, look.server.nginx
+    if not found.running:
+        return
+    if not found.uses:
         yield warning(
             "location-missing",
             "no location of NGINX leads to the pool",
             "/etc/nginx",
             f"{package.command} site enable",
         )
-    if found.running and found.uses and not facts.server.loaded:
+    elif look.wanted and not look.server.loaded:
         yield warning(
             "nginx-not-reloaded",
             "NGINX has not read the package's files as they are now",
@@ -50,16 +44,29 @@ def check_configuration(package: Package, facts: Facts, problem: str) -> Iterato
         )
 
 
+def check_configuration(host: Host, look: Look) -> Iterator[Finding]:
+    """What `nginx -t` says."""
+    if look.server.nginx.installed and (problem := nginx.test(host)):
+        place = re.search(r" in (/\S+:\d+)$", problem)
+        yield error(
+            "nginx-config",
+            f"nginx -t: {problem}",
+            place[1] if place else "/etc/nginx",
+            f"mend that file, then systemctl reload {nginx.SERVICE}",
+        )
+
+
 def upstream(text: str) -> frozenset[str]:
     """The sockets that the generated file names."""
     return frozenset(re.findall(r"^\s*server\s+unix:([^\s;]+)", text, re.MULTILINE))
 
 
-def check_upstream(package: Package, facts: Facts) -> Iterator[Finding]:
-    if facts.wanted is None:
+def check_upstream(host: Host, look: Look) -> Iterator[Finding]:
+    if look.wanted is None:
         return
+    package = host.package
     file = package.nginx_http
-    wanted = facts.wanted.nginx_files(plan.named(facts.wanted, facts.server)).get(file)
+    wanted = look.wanted.nginx_files(plan.named(look.wanted, look.server)).get(file)
     if wanted is None:
         yield error(
             "upstream-foreign",
@@ -68,7 +75,7 @@ def check_upstream(package: Package, facts: Facts) -> Iterator[Finding]:
             f"mv {file} {file}.old && {package.command} apply",
         )
         return
-    there, due = upstream(facts.server.files.get(file) or ""), upstream(wanted)
+    there, due = upstream(look.server.files.get(file) or ""), upstream(wanted)
     if there != due:
         lacks, surplus = sorted(due - there), sorted(there - due)
         parts = [
@@ -80,13 +87,13 @@ def check_upstream(package: Package, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def check_socket_access(host: Host, facts: Facts) -> Iterator[Finding]:
+def check_socket_access(host: Host, look: Look) -> Iterator[Finding]:
     """May NGINX's user use the sockets that listen?"""
-    if facts.wanted is None:
+    if look.wanted is None:
         return
-    user = facts.wanted.socket_user
-    now = facts.server.instances
-    queues = {now.queue(host.package, n, shared=facts.wanted.shared) for n in now.listening}
+    user = look.wanted.socket_user
+    now = look.server.instances
+    queues = {now.queue(host.package, n, shared=look.wanted.shared) for n in now.listening}
     there = sorted(path for path in queues if host.path(path).exists())
     found = access.as_user(user, (Question(path, "rw") for path in there))
     for question in found:

@@ -2,54 +2,24 @@
 """Looks for every known way in which a pool is broken. Nothing is changed, and nothing is
 sent to a worker."""
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..front import nginx
-from ..monitor import record
-from ..pool import connections, cores, instances
-from ..pool.host import Host, Snapshot
-from ..pool.settings import load_settings
-from ..reconcile import inputs, plan
+from ..pool import cores, instances
+from ..pool.host import Host
 from ..system import processes
-from ..system.files import read_or_none
-from ..system.output import Failure
+from ..system.output import Failure, counted
+from ..view.look import Look
 from . import files, front, sandbox, secrets, units
-from .finding import Facts, Finding, warning
-
-PROPERTIES = (
-    "Requires", "Restart", "Result", "StartLimitIntervalUSec", "TriggerLimitIntervalUSec",
-)  # fmt: skip
-"""That the checks look at, beside those of instances.py."""
-
+from .finding import Finding, warning
 
 PATIENCE = 3.0
 """Seconds between two looks at a worker that may be in a crash loop."""
 
-
 MEMORY_SHARE = 0.9
 """Of the machine's memory: the rest is for the system and for caches."""
-
-
-NEEDS_ROOT = "needs root"
-
-
-# ---- Facts
-def gather(host: Host) -> Facts:
-    server = inputs.gather(host)
-    shown = instances.units(host, PROPERTIES)
-    root = os.geteuid() == 0
-    try:
-        settings = load_settings(host).settings
-        wanted = inputs.want(host, settings, server, explicit=False)
-    except Failure:
-        return Facts(root, None, server, None, None, shown)
-    pending = tuple(map(str, plan.make(wanted, server).actions))
-    return Facts(root, settings, server, wanted, pending, shown)
 
 
 def memory_limit(host: Host) -> float | None:
@@ -81,114 +51,135 @@ def last_words(host: Host, instance: int) -> str:
     return lines[-1].strip() if lines else ""
 
 
-# ---- The checks that have to look at the machine
-def pids(host: Host, facts: Facts) -> dict[int, int]:
-    """Workers that run, by instance."""
-    found = {
-        n: int(facts.units.get(host.package.service_unit(n), {}).get("MainPID") or 0)
-        for n in facts.serving
-    }
-    return {n: pid for n, pid in found.items() if pid}
+# ---- The checks that look at the machine twice, or at several parts of it
 
 
-def crash_loops(host: Host, facts: Facts) -> Iterator[Finding]:
+def workers(host: Host, look: Look) -> Iterator[Finding]:
+    """What a second look tells: is it a crash loop?"""
     package = host.package
-    suspected = units.suspects(facts, package, time.monotonic())
+    suspected = units.suspects(package, look)
     if not suspected:
         return
     time.sleep(PATIENCE)
-    after = instances.units(host, PROPERTIES)
+    after = instances.units(host)
     words = {n: last_words(host, n) for n in suspected}
-    yield from units.check_workers(package, suspected, facts.units, after, words)
+    yield from units.check_workers(package, suspected, look.units, after, words)
 
 
-def versions(host: Host, facts: Facts) -> Iterator[Finding]:
-    program = host.package.mapserv
-    there = pids(host, facts).items()
-    replaced = {n: processes.replaced_files(pid, program) or () for n, pid in there}
-    return units.check_versions(host.package, replaced, facts.server.instances.stale)
+def workers_now(host: Host, look: Look) -> Iterator[Finding]:
+    """What one look tells."""
+    package = host.package
+    gone = units.missing(package, look)
+    return units.check_workers(package, gone, look.units, look.units, {})
 
 
-def memory(host: Host, facts: Facts) -> Iterator[Finding]:
-    sizes = [processes.memory(pid) for pid in pids(host, facts).values()]
+def memory(host: Host, look: Look) -> Iterator[Finding]:
+    sizes = [processes.memory(pid) for pid in units.pids(host.package, look).values()]
     known = [size for size in sizes if size is not None]
     return units.check_memory(host.package, known, memory_limit(host))
 
 
-def environment(host: Host, facts: Facts) -> Iterator[Finding]:
-    text = read_or_none(host.path(f"{host.package.etc}/env"))
-    return files.check_environment(host.package, text)
-
-
-def nginx_configuration(host: Host, facts: Facts) -> Iterator[Finding]:
-    problem = nginx.test(host) if facts.server.nginx.installed else ""
-    return front.check_configuration(host.package, facts, problem)
-
-
-def monitor(host: Host, facts: Facts) -> Iterator[Finding]:
-    fresh = record.load_fresh(host) is not None
-    return units.check_monitor(host.package, fresh=fresh)
-
-
-def pending(host: Host, facts: Facts) -> Iterator[Finding]:
-    if facts.pending:
+def pending(host: Host, look: Look) -> Iterator[Finding]:
+    if look.pending:
+        count = len(look.pending)
         yield warning(
             "pending",
-            f"what apply would do: {'; '.join(facts.pending)}",
+            f"{counted(count, 'change')} {'waits' if count == 1 else 'wait'} to be applied: "
+            f"{'; '.join(look.pending)}",
             f"{host.package.etc}/server.toml",
             f"{host.package.command} apply",
         )
 
 
-Check = Callable[[Host, Facts], Iterator[Finding]]
+Run = Callable[[Host, Look], Iterator[Finding]]
 
 
-CHECKS: tuple[tuple[str, bool, Check], ...] = (
-    ("settings", False, lambda host, _: files.check_settings(host)),
-    ("unit files", False, lambda host, facts: files.check_shadows(host.package, facts)),
-    ("drop-ins", False, lambda host, facts: units.check_overrides(host.package, facts)),
-    ("queues", False, lambda host, facts: units.check_queue(host.package, facts)),
-    ("sockets", False, lambda host, facts: units.check_sockets(host.package, facts)),
-    (
-        "files of the sockets",
-        False,
-        lambda host, facts: units.check_orphans(host, facts, connections.table()),
-    ),
-    ("access to sockets", True, front.check_socket_access),
-    ("environment", False, environment),
-    ("workers", False, crash_loops),
-    ("versions", True, versions),
-    ("memory", True, memory),
-    ("monitor", False, monitor),
-    ("reply cache", False, lambda host, facts: units.check_cache(host.package, facts)),
-    ("drained instances", False, lambda host, f: units.check_drained(host.package, f)),
-    ("projects and folders", True, files.check_access),
-    ("secrets", True, lambda host, _: secrets.check(host)),
-    ("sandbox", True, sandbox.check),
-    ("disks", False, lambda host, _: files.check_disks(files.disks(host))),
-    ("fonts", False, lambda host, _: files.check_fonts(host)),
-    ("NGINX", False, lambda host, facts: front.check_service(host.package, facts)),
-    ("NGINX's configuration", True, nginx_configuration),
-    ("upstream", False, lambda host, facts: front.check_upstream(host.package, facts)),
-    ("pending changes", False, pending),
+@dataclass(frozen=True)
+class Check:
+    """`root`: needs root. `at_once`: what `status` runs, which shows what is grave and
+    waits for nothing; None: not for it."""
+
+    name: str
+    run: Run
+    at_once: Run | None = None
+    root: bool = False
+
+
+def grave(name: str, run: Run, *, root: bool = False) -> Check:
+    """One that `status` runs, too."""
+    return Check(name, run, run, root)
+
+
+CHECKS: tuple[Check, ...] = (
+    grave("settings", files.check_settings),
+    Check("unit files", files.check_shadows),
+    Check("drop-ins", units.check_overrides),
+    Check("queues", units.check_queue),
+    grave("instances", units.check_enabled),
+    grave("sockets", units.check_sockets),
+    grave("files of the sockets", units.check_orphans),
+    Check("access to sockets", front.check_socket_access, root=True),
+    Check("environment", files.check_environment),
+    Check("workers", workers, workers_now),
+    grave("versions", units.check_versions, root=True),
+    Check("memory", memory, root=True),
+    grave("load", units.check_load, root=True),
+    grave("monitor", units.check_monitor),
+    grave("reply cache", units.check_cache),
+    Check("drained instances", units.check_drained),
+    Check("projects and folders", files.check_access, root=True),
+    Check("secrets", lambda host, _: secrets.check(host), root=True),
+    Check("sandbox", sandbox.check, root=True),
+    Check("disks", lambda host, _: files.check_disks(files.disks(host))),
+    Check("fonts", lambda host, _: files.check_fonts(host)),
+    grave("NGINX", front.check_service),
+    grave("NGINX's way to the pool", front.check_use),
+    Check("NGINX's configuration", front.check_configuration, root=True),
+    grave("upstream", front.check_upstream),
+    grave("pending changes", pending),
 )
-"""Name, whether it needs root, and the check: causes before what follows from them."""
+"""Causes before what follows from them."""
 
 
-def collect(machine: Host) -> dict[str, Any]:
-    """Everything that `check --json` prints."""
-    facts = gather(Snapshot.of(machine))
+@dataclass(frozen=True)
+class Unchecked:
+    """`what`: name of a check. `why`: it was not made."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """`findings`: errors first, else in the order of the checks."""
+
+    findings: tuple[Finding, ...]
+    unchecked: tuple[Unchecked, ...]
+
+
+def _all(host: Host, look: Look, checks: Sequence[tuple[Check, Run]]) -> Report:
     found: list[Finding] = []
     unchecked = []
-    for name, needs_root, check in CHECKS:
-        if needs_root and not facts.root:
-            unchecked.append({"what": name, "why": NEEDS_ROOT})
+    for check, run in checks:
+        if check.root and not look.root:
+            unchecked.append(Unchecked(check.name, "needs root"))
             continue
         try:
-            found += check(machine, facts)
+            found += run(host, look)
         except (Failure, OSError, KeyError) as problem:
-            unchecked.append({"what": name, "why": str(problem)})
-    if facts.settings is None:
-        unchecked.append({"what": "what the settings ask for", "why": "they are invalid"})
-    found.sort(key=lambda finding: finding.severity)  # error before warning, else as found
-    return {"findings": [asdict(finding) for finding in found], "unchecked": unchecked}
+            unchecked.append(Unchecked(check.name, str(problem)))
+    if look.wanted is None:
+        why = "they are invalid" if look.root else look.obstacle
+        unchecked.append(Unchecked("what the settings ask for", why))
+    found.sort(key=lambda finding: finding.severity)  # error before warning
+    return Report(tuple(found), tuple(unchecked))
+
+
+def everything(host: Host, look: Look) -> Report:
+    """All checks; takes some seconds where a worker may be in a crash loop."""
+    return _all(host, look, [(check, check.run) for check in CHECKS])
+
+
+def at_once(host: Host, look: Look) -> Report:
+    """Those that tell what is grave and wait for nothing."""
+    return _all(host, look, [(check, check.at_once) for check in CHECKS if check.at_once])

@@ -15,7 +15,8 @@ from ..system import environment_file
 from ..system.files import read_or_none
 from ..units import sandbox
 from ..units.sandbox import is_allowed, named, remedy
-from .finding import Facts, Finding, error, warning
+from ..view.look import Look
+from .finding import Finding, error, warning
 
 LINES = 5000
 """So many of the journal's last lines are looked at."""
@@ -121,17 +122,17 @@ def check_system_calls(host: Host, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def since(package: Package, facts: Facts) -> float:
+def since(package: Package, look: Look) -> float:
     """Seconds ago that the oldest worker started: what was wrong before may have been
     mended. Without workers, an hour."""
-    units = (facts.units.get(package.service_unit(n), {}) for n in facts.serving)
+    units = (look.units.get(package.service_unit(n), {}) for n in look.serving)
     up = [unit for unit in units if int(unit.get("MainPID") or 0)]
     started = (int(unit.get("ExecMainStartTimestampMonotonic") or 0) / 1e6 for unit in up)
     return time.monotonic() - min(started) if up else HOUR
 
 
-def check(host: Host, facts: Facts) -> Iterator[Finding]:
-    package, settings = host.package, facts.settings
+def check(host: Host, look: Look) -> Iterator[Finding]:
+    package, settings = host.package, look.settings
     if settings is None:
         return
     yield from check_folders(package, settings)
@@ -139,6 +140,6 @@ def check(host: Host, facts: Facts) -> Iterator[Finding]:
     text = read_or_none(host.path(f"{package.etc}/env")) or ""
     yield from check_environment(package, settings, environment_file.read(text)[0])
     ask = ("journalctl", f"--unit={package.pool}@*.service", f"--lines={LINES}", "--output=cat")
-    start = f"--since=@{time.time() - since(package, facts):.0f}"
+    start = f"--since=@{time.time() - since(package, look):.0f}"
     done = host.command(*ask, start, "--no-pager", "--quiet")
     yield from check_journal(package, settings, done.stdout.splitlines())

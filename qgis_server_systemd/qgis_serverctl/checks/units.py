@@ -11,9 +11,12 @@ from ..config.names import Package
 from ..pool import connections
 from ..pool.host import Host
 from ..pool.instances import listed
-from ..system import unit_file
+from ..system import processes, unit_file
 from ..system.files import read_or_none
-from .finding import Facts, Finding, error, warning
+from ..system.output import counted
+from ..view.look import Look
+from .finding import Finding, error, warning
+from .verdict import queued
 
 QUEUE = "10-queue.conf"
 
@@ -23,25 +26,38 @@ FAST = 10.0
 
 
 # ---- Sockets
-def check_sockets(package: Package, facts: Facts) -> Iterator[Finding]:
-    now = facts.server.instances
-    if facts.is_shared:
+
+
+def check_enabled(host: Host, look: Look) -> Iterator[Finding]:
+    if not look.serving:
+        package = host.package
+        what, unit = "no instance is enabled", f"{package.pool}.target"
+        yield error("instance-missing", what, unit, f"{package.command} apply")
+
+
+def check_sockets(host: Host, look: Look) -> Iterator[Finding]:
+    package, now = host.package, look.server.instances
+    if len(look.serving) > 1 and not now.listening & look.serving and not now.shared_open:
+        what, unit = "the pool is stopped: none of its sockets is open", f"{package.pool}.target"
+        yield error("pool-stopped", what, unit, f"systemctl start {unit}")
+        return
+    if look.is_shared:
         down = {} if now.shared_open else {package.shared_unit: "the shared socket"}
     else:
-        numbers = sorted(facts.serving - now.listening)
+        numbers = sorted(look.serving - now.listening)
         down = {package.socket_unit(n): f"the socket of instance {n}" for n in numbers}
     for unit, name in down.items():
-        shown = facts.units.get(unit, {})
+        shown = look.units.get(unit, {})
         result = shown.get("Result", "success")
         state = shown.get("SubState", "dead")
         why = f" ({result})" if result != "success" else ""
         yield error("socket-down", f"{name} is {state}{why}", unit, f"systemctl start {unit}")
 
 
-def check_orphans(host: Host, facts: Facts, table: str) -> Iterator[Finding]:
+def check_orphans(host: Host, look: Look) -> Iterator[Finding]:
     """A socket stays open when its file is deleted, and nobody can connect to it. A
     second one on the same path has taken its file."""
-    package, now = host.package, facts.server.instances
+    package, now = host.package, look.server.instances
     found = [
         (f"instance {n}", package.socket(n), package.socket_unit(n))
         for n in sorted(now.listening - now.shared)
@@ -53,7 +69,7 @@ def check_orphans(host: Host, facts: Facts, table: str) -> Iterator[Finding]:
             is_socket = stat.S_ISSOCK(host.path(path).stat().st_mode)
         except FileNotFoundError:
             is_socket = False
-        if is_socket and connections.listeners(table, path) == 1:
+        if is_socket and connections.listeners(look.table, path) == 1:
             continue
         what = (
             f"{name} listens, but another program has bound its path"
@@ -64,16 +80,39 @@ def check_orphans(host: Host, facts: Facts, table: str) -> Iterator[Finding]:
 
 
 # ---- Workers
-def suspects(facts: Facts, package: Package, now: float) -> frozenset[int]:
-    """Instances whose worker is not there, or was restarted just now. `now`: on the
-    monotonic clock."""
-    found = set()
-    up = facts.serving if facts.is_shared else facts.serving & facts.server.instances.listening
-    for n in up:
-        shown = facts.units.get(package.service_unit(n), {})
+
+
+def missing(package: Package, look: Look) -> frozenset[int]:
+    """Instances whose worker is not there, though it should be."""
+    return frozenset(n for n in _up(look) if not pid(package, look, n))
+
+
+def pid(package: Package, look: Look, instance: int) -> int:
+    """The main process of an instance's worker, 0 if there is none."""
+    return int(look.units.get(package.service_unit(instance), {}).get("MainPID") or 0)
+
+
+def pids(package: Package, look: Look) -> dict[int, int]:
+    """Workers that run, by instance."""
+    found = {n: pid(package, look, n) for n in look.serving}
+    return {n: one for n, one in found.items() if one}
+
+
+def _up(look: Look) -> frozenset[int]:
+    """Without its own socket, a worker can't be there."""
+    now = look.server.instances
+    if look.is_shared:
+        return look.serving if now.shared_open else frozenset()
+    return look.serving & now.listening
+
+
+def suspects(package: Package, look: Look) -> frozenset[int]:
+    """Instances whose worker is not there, or was restarted just now."""
+    found = set(missing(package, look))
+    for n in _up(look):
+        shown = look.units.get(package.service_unit(n), {})
         started = int(shown.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
-        young = int(shown.get("NRestarts") or 0) > 0 and now - started < FAST
-        if not int(shown.get("MainPID") or 0) or young:
+        if int(shown.get("NRestarts") or 0) > 0 and look.now - started < FAST:
             found.add(n)
     return frozenset(found)
 
@@ -85,7 +124,8 @@ def check_workers(
     after: Mapping[str, Mapping[str, str]],
     last_words: Mapping[int, str],
 ) -> Iterator[Finding]:
-    """Workers that do not come up, from two looks at them some seconds apart."""
+    """Workers that do not come up, from two looks at them some seconds apart, or from one
+    look given twice."""
     for n in sorted(suspected):
         unit = package.service_unit(n)
         first, second = before.get(unit, {}), after.get(unit, {})
@@ -95,10 +135,11 @@ def check_workers(
         said = f"; it said last: {last_words[n]}" if last_words.get(n) else ""
         # One that is gone, but neither dead nor failed, is kept waiting before its next start.
         if again > 0 or (gone and state not in ("dead", "failed")):
+            how = "ends again and again" if again > 0 else "has ended and is being restarted"
+            restarts = counted(int(second.get("NRestarts") or 0), "restart")
             yield error(
                 "worker-crash-loop",
-                f"the worker of instance {n} ends again and again "
-                f"({second.get('NRestarts', '0')} restarts){said}",
+                f"the worker of instance {n} {how} ({restarts}){said}",
                 unit,
                 f"{package.command} logs --instance {n}",
             )
@@ -111,24 +152,33 @@ def check_workers(
             )
 
 
-def check_versions(
-    package: Package, replaced: Mapping[int, tuple[str, ...]], stale: frozenset[int]
-) -> Iterator[Finding]:
-    """`replaced`: files by instance that its worker runs, but that are on disk no more."""
-    for n, files in sorted(replaced.items()):
-        if files:
-            yield warning(
-                "worker-old",
-                f"the worker of instance {n} runs files that were replaced: {', '.join(files)}",
-                package.service_unit(n),
-                f"{package.command} apply"
-                if n in stale
-                else f"{package.command} restart --instance {n}",
-            )
+def check_versions(host: Host, look: Look) -> Iterator[Finding]:
+    """Workers that run files which are on disk no more; those of the same files together."""
+    package, stale = host.package, look.server.instances.stale
+    found: dict[tuple[tuple[str, ...], bool], list[int]] = {}
+    for n, process in pids(package, look).items():
+        if files := processes.replaced_files(process, package.mapserv):
+            found.setdefault((files, n in stale), []).append(n)
+    for (files, is_stale), numbers in sorted(found.items()):
+        one = f" --instance {numbers[0]}" if len(numbers) == 1 else ""
+        yield warning(
+            "worker-old",
+            f"{owner('worker', numbers)} files that were replaced: {', '.join(files)}",
+            ", ".join(map(package.service_unit, numbers)),
+            f"{package.command} apply" if is_stale else f"{package.command} restart{one}",
+        )
 
 
-def check_drained(package: Package, facts: Facts) -> Iterator[Finding]:
-    for n in sorted(facts.server.state.drained & facts.serving):
+def owner(noun: str, numbers: Sequence[int]) -> str:
+    """Such as "the workers of instances 1, 2 run"."""
+    if len(numbers) == 1:
+        return f"the {noun} of instance {numbers[0]} runs"
+    return f"the {noun}s of instances {listed(numbers)} run"
+
+
+def check_drained(host: Host, look: Look) -> Iterator[Finding]:
+    package = host.package
+    for n in sorted(look.server.state.drained & look.serving):
         yield warning(
             "drained",
             f"instance {n} was drained by hand and gets no requests",
@@ -137,8 +187,10 @@ def check_drained(package: Package, facts: Facts) -> Iterator[Finding]:
         )
 
 
-def check_monitor(package: Package, *, fresh: bool) -> Iterator[Finding]:
-    if not fresh:
+def check_monitor(host: Host, look: Look) -> Iterator[Finding]:
+    """A pool that is stopped has none."""
+    package = host.package
+    if look.watch is None and pids(package, look):
         yield warning(
             "monitor-down",
             "the monitor does not run: workers that hang are not killed",
@@ -147,8 +199,9 @@ def check_monitor(package: Package, *, fresh: bool) -> Iterator[Finding]:
         )
 
 
-def check_cache(package: Package, facts: Facts) -> Iterator[Finding]:
-    if facts.settings and facts.settings.caches and not facts.server.caching:
+def check_cache(host: Host, look: Look) -> Iterator[Finding]:
+    package = host.package
+    if look.settings and look.settings.caches and not look.server.caching:
         yield warning(
             "cache-down",
             "the watch over the reply cache does not run: no reply is kept or taken from it",
@@ -157,7 +210,25 @@ def check_cache(package: Package, facts: Facts) -> Iterator[Finding]:
         )
 
 
+def check_load(host: Host, look: Look) -> Iterator[Finding]:
+    """Whether it stays so, only who looks again can tell."""
+    serving = [line for line in look.lines if line.serves]
+    if not serving or not all(line.work == "busy" for line in serving):
+        return
+    if waiting := queued(look.lines, look.queue):
+        command = f"{host.package.command} scale {len(serving) + 1}"
+        yield warning(
+            "pool-busy",
+            f"all {counted(len(serving), 'worker')} are busy, and {counted(waiting, 'request')} "
+            f"{'waits' if waiting == 1 else 'wait'}",
+            f"{host.package.pool}.target",
+            f"if it stays so, and cores and memory allow: {command}",
+        )
+
+
 # ---- Memory
+
+
 def check_memory(
     package: Package, sizes: Sequence[float], limit: float | None
 ) -> Iterator[Finding]:
@@ -180,6 +251,8 @@ def check_memory(
 
 
 # ---- Units
+
+
 def settings_in(files: str, key: str) -> list[str]:
     """Those of a unit's files, as systemd lists them, that set `key`."""
     found = []
@@ -191,8 +264,9 @@ def settings_in(files: str, key: str) -> list[str]:
     return found
 
 
-def check_overrides(package: Package, facts: Facts) -> Iterator[Finding]:
+def check_overrides(host: Host, look: Look) -> Iterator[Finding]:
     """Drop-ins that take from a pool what keeps it alive."""
+    package = host.package
     rules = (
         (package.service_unit, "Restart", "Restart", ("always",), "a worker that ends stays away"),
         (
@@ -219,8 +293,8 @@ def check_overrides(package: Package, facts: Facts) -> Iterator[Finding]:
     )
     for unit_of, name, key, good, effect in rules:
         wrong: dict[str, list[int]] = {}
-        for n in sorted(facts.serving):
-            shown = facts.units.get(unit_of(n), {})
+        for n in sorted(look.serving):
+            shown = look.units.get(unit_of(n), {})
             value = shown.get(name)
             if value is not None and value not in good:
                 files = settings_in(shown.get("DropInPaths", ""), key)
@@ -235,14 +309,14 @@ def check_overrides(package: Package, facts: Facts) -> Iterator[Finding]:
             )
 
 
-def check_queue(package: Package, facts: Facts) -> Iterator[Finding]:
-    loose = []
-    for n in sorted(facts.serving):
-        shown = facts.units.get(package.service_unit(n), {})
-        required = package.shared_unit if facts.is_shared else package.socket_unit(n)
+def check_queue(host: Host, look: Look) -> Iterator[Finding]:
+    package, loose = host.package, []
+    for n in sorted(look.serving):
+        shown = look.units.get(package.service_unit(n), {})
+        required = package.shared_unit if look.is_shared else package.socket_unit(n)
         if shown and required not in shown.get("Requires", "").split():
             loose.append(n)
-    if not loose or facts.is_shared:
+    if not loose or look.is_shared:
         # The drop-in for the shared queue is written by apply: see pending changes.
         return
     # A file of that name there, or a link to /dev/null, replaces the package's.

@@ -3,27 +3,30 @@
 
 import argparse
 import json
-from typing import Any
+from dataclasses import asdict
 
-from ..checks.run import collect
-from ..pool.host import Host
-from ..system.output import die, table
+from ..checks.finding import blocks
+from ..checks.run import Report, everything
+from ..pool.host import Host, Snapshot
+from ..system.output import counted, die
+from ..view.look import look
 
 
-# ---- The command
-def show(report: dict[str, Any]) -> str:
-    findings, unchecked = report["findings"], report["unchecked"]
-    parts = [table(findings)] if findings else []
-    counts = [sum(f["severity"] == kind for f in findings) for kind in ("error", "warning")]
-    parts.append(f"{counts[0]} errors, {counts[1]} warnings" if findings else "nothing found")
-    parts += [f"not checked: {item['what']}: {item['why']}" for item in unchecked]
-    return "\n".join([*parts[:1], *([""] if findings else []), *parts[1:]])
+def show(report: Report) -> str:
+    """For people."""
+    kinds = ("error", "warning")
+    counts = [sum(f.severity == kind for f in report.findings) for kind in kinds]
+    told = ", ".join(counted(n, kind) for n, kind in zip(counts, kinds, strict=True))
+    ending = [told if report.findings else "nothing found"]
+    ending += [f"not checked: {item.what}: {item.why}" for item in report.unchecked]
+    parts = [blocks(report.findings)] if report.findings else []
+    return "\n\n".join([*parts, "\n".join(ending)])
 
 
 def command(host: Host, args: argparse.Namespace) -> int:
     """The subcommand; returns the exit status."""
     if not host.live:
         die("systemd does not run here", hint="a pool can be checked once it is booted")
-    report = collect(host)
-    print(json.dumps(report, indent=2, ensure_ascii=False) if args.json else show(report))
-    return 1 if any(f["severity"] == "error" for f in report["findings"]) else 0
+    report = everything(host, look(Snapshot.of(host)))
+    print(json.dumps(asdict(report), indent=2, ensure_ascii=False) if args.json else show(report))
+    return 1 if any(found.severity == "error" for found in report.findings) else 0

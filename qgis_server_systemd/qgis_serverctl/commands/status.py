@@ -6,15 +6,53 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from ..pool.host import Host
-from ..system.output import table
-from ..view.health import span
-from ..view.look import collect
+from ..checks.finding import Finding, blocks
+from ..checks.run import at_once
+from ..checks.verdict import judge
+from ..front import site
+from ..pool import cores
+from ..pool.host import Host, Snapshot
+from ..system import processes
+from ..system.output import span, table
+from ..view.look import look
 
 CLEAR = "\033[H\033[J"
 """Cursor to the top, and erase what is below (console_codes(4))."""
+
+
+def collect(machine: Host) -> dict[str, Any]:
+    """Everything that `status --json` prints; see status.schema.json. Raises Failure or
+    OSError."""
+    host = Snapshot.of(machine)
+    seen = look(host)
+    findings = at_once(host, seen).findings if host.live else ()
+    limits, web = cores.detect(host), seen.server.nginx
+    link = site.enabled_link(host)
+    settings = asdict(seen.settings) if seen.settings else {}
+    source = seen.resolved.source if seen.resolved else {}
+    return {
+        "verdict": asdict(judge(seen.lines, seen.queue, findings, live=host.live)),
+        "qgis": processes.qgis_version(host.path(host.package.mapserv)),
+        "monitor": seen.watch is not None,
+        "instances": [asdict(line) for line in seen.lines],
+        "shared_queue": asdict(seen.queue) if seen.queue else None,
+        "settings": {key: {"value": value, "from": source[key]} for key, value in settings.items()},
+        "cores": {**asdict(limits), "count": limits.count},
+        "nginx": {
+            "installed": web.installed,
+            "running": web.running,
+            "site": str(link) if link else None,
+            "loaded": seen.server.loaded,
+        },
+        "pending": None if seen.pending is None else list(seen.pending),
+        "notes": list(seen.notes),
+    }
+
+
+# ---- For people
 
 
 def row(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,8 +79,9 @@ def _limit(value: object) -> object:
 
 
 def show_verdict(verdict: Mapping[str, Any]) -> str:
-    problems = (f"{p['level']}: {p['what']} ({p['remedy']})" for p in verdict["problems"])
-    return "\n".join([f"{verdict['level']}: {verdict['summary']}", *problems])
+    head = f"{verdict['level']}: {verdict['summary']}"
+    problems = blocks(Finding(**problem) for problem in verdict["problems"])
+    return "\n\n".join(filter(None, (head, problems)))
 
 
 def shown_queue(queue: Mapping[str, Any]) -> str:
@@ -64,17 +103,21 @@ def show_pool(status: Mapping[str, Any]) -> str:
     )
 
 
-def show(status: Mapping[str, Any]) -> str:
+def show_settings(settings: Mapping[str, Any], *, every: bool) -> str:
+    """Those that are not as by default, or all of them."""
+    rows = [
+        {"setting": key, "value": json.dumps(found["value"]), "from": found["from"]}
+        for key, found in settings.items()
+        if every or found["from"] != "default"
+    ]
+    return table(rows) if rows else "settings: all as by default"
+
+
+def show(status: Mapping[str, Any], *, every: bool) -> str:
+    """`every`: also the settings that are as by default."""
     parts = [show_pool(status)]
     if settings := status["settings"]:
-        parts.append(
-            table(
-                [
-                    {"setting": k, "value": json.dumps(v["value"]), "from": v["from"]}
-                    for k, v in settings.items()
-                ]
-            )
-        )
+        parts.append(show_settings(settings, every=every))
     limits = status["cores"]
     rest = [
         f"cores: {limits['count']} (affinity {limits['affinity']}, "
@@ -84,11 +127,12 @@ def show(status: Mapping[str, Any]) -> str:
     state = "running" if web["running"] else "not running" if web["installed"] else "not installed"
     rest.append(f"NGINX: {state}, site {web['site'] or 'not enabled'}")
     rest += [f"note: {text}" for text in status["notes"]]
-    rest += [f"to be applied: {text}" for text in status["pending"] or ()]
     return "\n\n".join([*parts, "\n".join(rest)])
 
 
 # ---- The command
+
+
 def watch_pool(host: Host, every: float, *, as_json: bool) -> int:
     """Show the pool again and again: on a terminal in place, else one after the
     other, as JSON one line each. Ends with Ctrl-C."""
@@ -116,5 +160,8 @@ def command(host: Host, args: argparse.Namespace) -> int:
     if args.watch is not None:
         return watch_pool(host, args.watch, as_json=args.json)
     status = collect(host)
-    print(json.dumps(status, indent=2, ensure_ascii=False) if args.json else show(status))
+    if args.json:
+        print(json.dumps(status, indent=2, ensure_ascii=False))
+    else:
+        print(show(status, every=args.all))
     return 0

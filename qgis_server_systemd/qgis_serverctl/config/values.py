@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-
 # ---- Parsers that can tell an editor what they take (`schema`, in JSON Schema's words).
+
+
 @dataclass(frozen=True)
 class Whole:
     """A whole number within bounds."""

@@ -31,8 +31,14 @@ PROPERTIES = (
     "MainPID",
     "NRestarts",
     "NeedDaemonReload",
+    "Requires",
+    "Restart",
+    "Result",
+    "StartLimitIntervalUSec",
     "SubState",
+    "TriggerLimitIntervalUSec",
 )
+"""All that anybody asks of the pool's units: one question, so one answer for all."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +123,14 @@ def is_masked(host: Host, instance: int) -> bool:
     return False
 
 
-def units(host: Host, more: Iterable[str] = ()) -> dict[str, dict[str, str]]:
+def units(host: Host) -> dict[str, dict[str, str]]:
     """Properties of the pool's sockets and services that systemd has loaded, and of the
-    shared socket; `more` than those that the rest of the program goes by."""
+    shared socket."""
     if not host.live:
         return {}
     pattern = f"{host.package.pool}@*"
     said = host.ask(
-        "show", f"--property={','.join((*PROPERTIES, *more))}", "--all",
+        "show", f"--property={','.join(PROPERTIES)}", "--all",
         f"{pattern}.socket", f"{pattern}.service", host.package.shared_unit,
     )  # fmt: skip
     blocks = map(properties, said.split("\n\n"))

@@ -2,6 +2,7 @@
 """Settings and facts of a server, brought together for the plan."""
 
 import pwd
+from dataclasses import dataclass
 
 from ..config.settings import Settings
 from ..config.values import MAX_INSTANCES
@@ -13,6 +14,25 @@ from ..system.files import read_or_none
 from ..system.output import die
 from ..units.dropins import generated, has_databases, socket_dropins
 from . import plan
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A server as it is, and as the settings want it."""
+
+    facts: plan.Facts
+    wanted: plan.Wanted
+
+    @property
+    def steps(self) -> plan.Plan:
+        """What is to be done."""
+        return plan.make(self.wanted, self.facts)
+
+
+def look(host: Host, settings: Settings, *, explicit: bool = False) -> Inputs:
+    """Both. `explicit`: see plan.Wanted. Raises Failure."""
+    facts = gather(host)
+    return Inputs(facts, want(host, settings, facts, explicit=explicit))
 
 
 def gather(host: Host) -> plan.Facts:

@@ -250,8 +250,8 @@ class Roll:
         last, and apt may come by."""
         host = self.host
         with locked(host):
-            facts = inputs.gather(host)
-            wanted = inputs.want(host, self.settings, facts, explicit=False)
+            found = inputs.look(host, self.settings)
+            facts, wanted = found.facts, found.wanted
             files = wanted.nginx_files(plan.named(wanted, facts))
             if plan.differ(facts, files):
                 nginx.put(host, files)

@@ -14,8 +14,7 @@ from ..pool.settings import load_settings
 from ..pool.state import State
 from ..system.files import sweep, write
 from ..system.output import Failure, note, warn
-from . import plan, roll
-from .inputs import gather, want
+from . import inputs, plan, roll
 
 
 class Run:
@@ -208,14 +207,14 @@ def reconcile(
     file: Path | None = None,
 ) -> Result:
     """Apply the settings; the caller holds the lock, and calls finish without it."""
-    resolved = load_settings(host, given, file)
-    facts = gather(host)
-    if facts.instances.need_reload and not dry_run:
+    settings = load_settings(host, given, file).settings
+    explicit = "instances" in (given or {})
+    found = inputs.look(host, settings, explicit=explicit)
+    if found.facts.instances.need_reload and not dry_run:
         # What systemd has not read yet is not in its list of a unit's files either.
         host.systemctl("daemon-reload")
-        facts = gather(host)
-    wanted = want(host, resolved.settings, facts, explicit="instances" in (given or {}))
-    steps = plan.make(wanted, facts)
+        found = inputs.look(host, settings, explicit=explicit)
+    facts, steps = found.facts, found.steps
     if dry_run:
         for line in (*map(str, steps.actions), *steps.notes):
             print(line)
@@ -223,7 +222,7 @@ def reconcile(
             print("nothing to do")
         return Result(good=True)
     sweep(host.root, host.package.leftovers)
-    run = Run(host, wanted, facts.state)
+    run = Run(host, found.wanted, facts.state)
     if facts.state.pending - facts.instances.enabled:
         run.keep(facts.state.settled(facts.instances.enabled))
     for action in steps.actions:

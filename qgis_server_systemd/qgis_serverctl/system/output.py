@@ -28,6 +28,8 @@ def warn(message: str) -> None:
 
 
 # ---- For people
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Columns of equal width, headed by the keys."""
     heads = list(rows[0])
@@ -39,3 +41,22 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 error, 2 errors."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def span(seconds: float) -> str:
+    """A duration as people write it: 0.4s, 12s, 3m05s, 2h10m, 5d3h."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{left:02}s" if minutes else f"{left}s"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the pool is and does.
+"""One look at the pool: what `status` shows and `check` judges by.
 
 Nothing is sent to a worker and no connection held; see pool/connections.py.
 """
@@ -7,105 +7,144 @@ Nothing is sent to a worker and no connection held; see pool/connections.py.
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
+from ..config.settings import Settings
 from ..config.stored import Resolved
-from ..front import nginx, site
+from ..front import nginx
 from ..monitor import record
 from ..monitor.record import Watch
 from ..pool import connections, cores, instances
-from ..pool.host import Host, Snapshot
+from ..pool.host import Host
 from ..pool.instances import Instances
-from ..pool.roll_state import Rolling
 from ..pool.settings import load_settings
 from ..pool.state import State
-from ..reconcile.inputs import gather, want
-from ..reconcile.plan import make
+from ..reconcile import inputs, plan
 from ..system import processes
 from ..system.output import Failure
-from .health import Around, Line, Queue, judge
+
+LISTENING = ("listening", "running")
+"""Sub-states of a socket unit that is up."""
 
 
 @dataclass(frozen=True)
-class Pool:
-    """What belongs to all instances; `pending` is None where it can't be told."""
+class Line:
+    """One instance.
 
-    known: Instances
-    own: frozenset[int]
-    drained: frozenset[int]
-    rolling: Rolling
-    nginx: nginx.Nginx
-    loaded: bool
-    resolved: Resolved | None
-    pending: tuple[str, ...] | None
-    notes: tuple[str, ...]
+    `enabled`: yes, no or masked. `drained`: no, or why NGINX sends it no requests:
+    administrator, roll or failed (did not come up in a roll). `socket`, `service`:
+    systemd's sub-states. `pid`: of the worker, 0 if there is none. `work`: idle,
+    busy or starting. `busy_seconds`: since when. `queued`: requests that wait in
+    the socket; `queued_seconds`: without a break since when. `restarts`: those that
+    systemd did by itself. `age_seconds`, `memory_mb`: of the process. `version`:
+    current, or old if the program or a library of QGIS was replaced since. None is
+    what does not apply or can't be told.
+    """
+
+    instance: int
+    enabled: str
+    drained: str
+    socket: str
+    service: str
+    pid: int
+    work: str | None
+    busy_seconds: float | None
+    queued: int
+    queued_seconds: float | None
+    restarts: int
+    age_seconds: float | None
+    memory_mb: float | None
+    version: str | None
+
+    @property
+    def wanted(self) -> bool:
+        return self.enabled == "yes"
+
+    @property
+    def serves(self) -> bool:
+        """Does it take requests?"""
+        up = self.socket in LISTENING and self.service == "running"
+        return self.wanted and up and self.drained == "no" and self.work != "starting"
 
 
-def survey(host: Host) -> Pool:
-    """Another user than root may not read all files: then the rest is told."""
-    try:
-        facts = gather(host)
-        resolved = load_settings(host)
-        steps = make(want(host, resolved.settings, facts, explicit=False), facts)
-    except (Failure, OSError) as error:
-        if os.geteuid() == 0:
-            raise
-        return survey_in_part(host, str(error))
-    return Pool(
-        known=facts.instances,
-        own=facts.state.enabled,
-        drained=facts.state.drained,
-        rolling=facts.rolling,
-        nginx=facts.nginx,
-        loaded=facts.loaded,
-        resolved=resolved,
-        pending=tuple(map(str, steps.actions)),
-        notes=steps.notes,
-    )
+@dataclass(frozen=True)
+class Queue:
+    """The queue that all workers share. `socket`: systemd's sub-state."""
 
-
-def survey_in_part(host: Host, obstacle: str) -> Pool:
-    try:
-        state = State.load(host)
-    except (Failure, OSError):
-        state = State()
-    on = instances.enabled(host)
-    up = (name for name, unit in instances.units(host).items() if unit["ActiveState"] == "active")
-    listening = instances.numbers(up, host.package.pool, "socket")
-    masked = frozenset(n for n in on | listening if instances.is_masked(host, n))
-    return Pool(
-        known=Instances(enabled=on, listening=listening, masked=masked),
-        own=state.enabled,
-        drained=state.drained,
-        rolling=Rolling(),
-        nginx=nginx.gather(host),
-        loaded=False,
-        resolved=None,
-        pending=None,
-        notes=(f"not all can be told to this user: {obstacle}",),
-    )
+    socket: str
+    queued: int
+    queued_seconds: float | None
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at the machine gives for all instances."""
+    """All that is known at one moment.
+
+    `root`: the caller may look everywhere. `server`: facts; those that another user
+    can't get are left at what the server would be without them. `resolved`, `wanted`
+    and `steps` are None where the settings are invalid or can't be read, which
+    `obstacle` tells. `units`: properties by unit name. `watch`: what the monitor has
+    noted, None if it does not run. `table`: the machine's sockets, as
+    connections.table() has them. `now`: seconds of time.monotonic().
+    """
 
     host: Host
-    pool: Pool
+    root: bool
+    server: plan.Facts
+    resolved: Resolved | None
+    wanted: plan.Wanted | None
+    steps: plan.Plan | None
+    obstacle: str
     units: Mapping[str, Mapping[str, str]]
     watch: Watch | None
+    table: str
     now: float
-    shared: bool
 
-    def shared_queue(self, table: str) -> Queue | None:
-        """The one queue, if the settings want it, or if it is still open."""
+    @property
+    def settings(self) -> Settings | None:
+        return self.resolved.settings if self.resolved else None
+
+    @property
+    def pending(self) -> tuple[str, ...] | None:
+        """What apply would do, None if that can't be told."""
+        return tuple(map(str, self.steps.actions)) if self.steps else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the administrator should know anyway."""
+        if self.steps:
+            return self.steps.notes
+        return (f"not all can be told to this user: {self.obstacle}",) if not self.root else ()
+
+    @property
+    def is_shared(self) -> bool:
+        """Is one queue for all workers wanted?"""
+        return self.wanted is not None and self.wanted.shared
+
+    @property
+    def serving(self) -> frozenset[int]:
+        """Instances that shall run."""
+        return self.server.instances.enabled - self.server.instances.masked
+
+    # ---- the instances
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        """The instances that are enabled, that listen, or that the package once enabled."""
+        known = self.server.instances
+        shown = known.enabled | known.listening | self.server.state.enabled
+        return tuple(map(self._line, sorted(shown)))
+
+    @cached_property
+    def queue(self) -> Queue | None:
+        """The shared queue, if the settings want it, or if it is still open."""
         package = self.host.package
         socket = self.units.get(package.shared_unit, {})
         is_open = socket.get("ActiveState") == "active"
-        if not self.shared and not is_open:
+        if not self.is_shared and not is_open:
             return None
-        queued = connections.connections(table, package.shared_socket).queued
+        queued = connections.connections(self.table, package.shared_socket).queued
         seen = self.watch.instances.values() if self.watch and queued else ()
         since = [one.queued_since for one in seen if one.queued_since is not None]
         return Queue(
@@ -114,22 +153,22 @@ class Look:
             queued_seconds=self._since(min(since, default=None)),
         )
 
-    def line(self, instance: int, table: str) -> Line:
+    def _line(self, instance: int) -> Line:
         package = self.host.package
-        queue = connections.queue_of(package, instance, table)
-        shared = queue == package.shared_socket and self.shared
+        queue = connections.queue_of(package, instance, self.table)
+        shared = queue == package.shared_socket and self.is_shared
         name = package.shared_unit if shared else package.socket_unit(instance)
         socket = self.units.get(name, {})
         service = self.units.get(package.service_unit(instance), {})
         unloaded = "dead" if self.host.live else "-"
         pid = int(service.get("MainPID") or 0)
-        there = connections.connections(table, queue)
+        there = connections.connections(self.table, queue)
         work, since = self._work(instance, pid, there)
         seen = self.watch.instances.get(instance) if self.watch else None
         # What waits in the shared queue is no instance's: see Queue.
         queued = 0 if shared else there.queued
         queued_since = seen.queued_since if seen and queued else None
-        known = self.pool.known
+        known = self.server.instances
         return Line(
             instance=instance,
             enabled="masked" if instance in known.masked else _yes(instance in known.enabled),
@@ -169,8 +208,8 @@ class Look:
         return ("busy" if connections.holds(pid, again) else "starting"), None
 
     def _drained(self, instance: int) -> str:
-        rolls = self.pool.rolling
-        if instance in self.pool.drained:
+        rolls = self.server.rolling
+        if instance in self.server.state.drained:
             return "administrator"
         if instance in rolls.failed:
             return "failed"
@@ -196,53 +235,57 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else max(0.0, round(value, 1))
 
 
-def _nginx_state(found: nginx.Nginx) -> str:
-    if not found.installed:
-        return "missing"
-    if not found.running:
-        return "stopped"
-    return "serving" if found.uses else "unused"
-
-
-def collect(machine: Host) -> dict[str, Any]:
-    """Everything that `status --json` prints; see status.schema.json."""
-    host = Snapshot.of(machine)
-    pool = survey(host)
-    found = cores.detect(host)
-    watch = record.load_fresh(host) if host.live else None
-    is_shared = pool.resolved is not None and pool.resolved.settings.is_shared
-    look = Look(host, pool, instances.units(host), watch, time.monotonic(), is_shared)
-    sockets = connections.table()
-    shown = sorted(pool.known.enabled | pool.known.listening | pool.own)
-    lines = [look.line(n, sockets) for n in shown]
-    queue = look.shared_queue(sockets)
-    link = site.enabled_link(host)
-    resolved = pool.resolved
-    state = _nginx_state(pool.nginx)
-    verdict = judge(
-        host.package,
-        lines,
-        Around(host.live, state, watch is not None, len(pool.pending or ()), queue),
+def look(host: Host) -> Look:
+    """Look at the pool. Raises Failure or OSError for root alone: another user may not
+    read all files, and gets what the rest tells."""
+    root = os.geteuid() == 0
+    resolved = wanted = steps = None
+    obstacle = ""
+    try:
+        server = inputs.gather(host)
+    except (Failure, OSError) as error:
+        if root:
+            raise
+        server, obstacle = _in_part(host), str(error)
+    else:
+        try:
+            resolved = load_settings(host)
+            wanted = inputs.want(host, resolved.settings, server, explicit=False)
+            steps = plan.make(wanted, server)
+        except (Failure, OSError) as error:
+            resolved = wanted = steps = None
+            obstacle = str(error)
+    return Look(
+        host=host,
+        root=root,
+        server=server,
+        resolved=resolved,
+        wanted=wanted,
+        steps=steps,
+        obstacle=obstacle,
+        units=instances.units(host),
+        watch=record.load_fresh(host) if host.live else None,
+        table=connections.table(),
+        now=time.monotonic(),
     )
-    return {
-        "verdict": asdict(verdict),
-        "qgis": processes.qgis_version(host.path(host.package.mapserv)),
-        "monitor": watch is not None,
-        "instances": [asdict(line) for line in lines],
-        "shared_queue": asdict(queue) if queue else None,
-        "settings": {
-            key: {"value": value, "from": resolved.source[key]}
-            for key, value in asdict(resolved.settings).items()
-        }
-        if resolved
-        else {},
-        "cores": {**asdict(found), "count": found.count},
-        "nginx": {
-            "installed": pool.nginx.installed,
-            "running": pool.nginx.running,
-            "site": str(link) if link else None,
-            "loaded": pool.loaded,
-        },
-        "pending": None if pool.pending is None else list(pool.pending),
-        "notes": list(pool.notes),
-    }
+
+
+def _in_part(host: Host) -> plan.Facts:
+    """What a user may know who can't read the package's files."""
+    try:
+        state = State.load(host)
+    except (Failure, OSError):
+        state = State()
+    on = instances.enabled(host)
+    up = (name for name, unit in instances.units(host).items() if unit["ActiveState"] == "active")
+    listening = instances.numbers(up, host.package.pool, "socket")
+    masked = frozenset(n for n in on | listening if instances.is_masked(host, n))
+    return plan.Facts(
+        live=host.live,
+        cores=cores.detect(host).count,
+        instances=Instances(enabled=on, listening=listening, masked=masked),
+        state=state,
+        nginx=nginx.gather(host),
+        files={},
+        loaded=False,
+    )
