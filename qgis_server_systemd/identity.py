@@ -1,75 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a site's package is called and holds: the settings of ``site.toml`` that a server
-has no say in. Those that it has are in `qgis_serverctl.settings`.
+has no say in. Those that it has are in `qgis_serverctl.config.settings`.
 
 Values that no place can quote, or that would mean something else in one of the files
 that they land in, are refused here, with the reason.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from . import poolname
 from .qgis_serverctl.config.declaration import setting
 from .qgis_serverctl.config.names import POOL, Package
-from .qgis_serverctl.config.values import WordOr
+from .qgis_serverctl.config.values import ListOf, Pattern, WordOr, text
 
 MAINTAINER = "qgis-server-systemd maintainers <maintainers@qgis-server-systemd.example>"
 SYNOPSIS = "pool of QGIS Server workers run by systemd behind NGINX"
 QGIS = "qgis-server (>= 3.22)"
 
-LONGEST_TEXT = 1000
 LONGEST_PATH = 80
 """A socket's path has room for 107 bytes (unix(7)), and the pool's name comes to it."""
-
-
-def text(value: object, longest: int = LONGEST_TEXT) -> str:
-    """One line that prints. Raises ValueError."""
-    if not isinstance(value, str):
-        raise ValueError
-    if not value.isprintable():
-        raise ValueError("it holds a line break or another sign that does not print")
-    if len(value) > longest:
-        raise ValueError(f"it has more than {longest} letters")
-    return value
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """A text that a regular expression describes; `why` tells who would read others in
-    another way. `schema`: see `declaration.schema`."""
-
-    pattern: str
-    longest: int
-    why: str = ""
-
-    def __call__(self, value: object) -> str:
-        found = text(value, self.longest)
-        if not re.fullmatch(self.pattern, found):
-            raise ValueError(self.why)
-        return found
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^({self.pattern})$", "maxLength": self.longest}
-
-
-@dataclass(frozen=True)
-class ListOf:
-    """A list of what another parser takes."""
-
-    one: Callable[[object], str]
-
-    def __call__(self, value: object) -> tuple[str, ...]:
-        if not isinstance(value, list | tuple):
-            raise ValueError("it is no list")
-        return tuple(dict.fromkeys(self.one(item) for item in value))
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        return {"type": "array", "items": getattr(self.one, "schema", {"type": "string"})}
 
 
 def _name(value: object) -> str:

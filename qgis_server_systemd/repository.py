@@ -12,7 +12,6 @@ that these name.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from pathlib import Path
 from debian.deb822 import Packages, Sources
 
 from .offers import Offer, Part, refuse, sha256
+from .qgis_serverctl.system.lock import acquire, open_lock
 from .qgis_serverctl.system.output import die, note
 
 HIDDEN = ".repository"
@@ -75,12 +75,8 @@ class Repository:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Wait for another one who publishes there, and say so."""
-        with (self.hidden / "lock").open("a", encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                note(f"waiting for another publish to {self.folder}")
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with open_lock(self.hidden / "lock") as file:
+            acquire(file, lambda: note(f"waiting for another publish to {self.folder}"))
             yield
 
     # ---- What is there

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from .identity import PATH, Identity, Web, text
+from .identity import PATH, Identity, Web
 from .qgis_serverctl.config.declaration import Declaration, as_toml, declarations, nearest
 from .qgis_serverctl.config.names import Package
 from .qgis_serverctl.config.settings import SETTINGS, Settings
+from .qgis_serverctl.config.values import text
 from .qgis_serverctl.system.output import Failure, die
 from .qgis_variables import NOT_OFFERED, VARIABLES
 from .toml_lines import line_of

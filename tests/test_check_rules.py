@@ -62,7 +62,7 @@ def test_a_user_that_is_not_there() -> None:
 
 def test_variables_as_systemd_reads_them() -> None:
     text = (
-        "# comment\n; another\n\nA=1\n B = two words \nC=\"x # y\" \nD='it''s'\n"
+        "# comment\n; another\n\nA=1\n B = two words \nC=\"x # y\" \nD='it''s'\nH=it's\n"
         'E=a\\\nb\nF="first\nsecond"\nG=\n'
     )
     values, lost = environment_file.read(text)
@@ -72,6 +72,7 @@ def test_variables_as_systemd_reads_them() -> None:
         "B": "two words",
         "C": "x # y",
         "D": "its",
+        "H": "it's",
         "E": "ab",
         "F": "first\nsecond",
         "G": "",

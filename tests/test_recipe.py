@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from test_adopt import ENV, SERVICE, SOCKET, site
+from test_adopt import SERVICE, SOCKET, site
 from test_plan import DROPIN, UPSTREAM, WANTED, machine, numbers
 
 from qgis_server_systemd.qgis_serverctl.adopt import hand_made
@@ -103,9 +103,6 @@ def test_what_goes_beyond_the_recipe() -> None:
 
 
 def test_variables() -> None:
-    assert hand_made.variables(ENV)["QGIS_PROJECT_FILE"] == "/srv/maps/world.qgz"
-    text = "# A=1\n;B=2\nC=\"a b\"\nD='x'y\nE=it's\nF=1 \\\n2\nno line\n"
-    assert hand_made.variables(text) == {"C": "a b", "D": "xy", "E": "it's", "F": "1 2"}
     assert hand_made.assignments("\"A=1 2\" B=3 'C='") == {"A": "1 2", "B": "3", "C": ""}
 
 

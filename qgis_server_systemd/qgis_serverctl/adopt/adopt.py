@@ -22,7 +22,8 @@ from ..pool.lock import locked
 from ..pool.settings import auto_file, is_overruled, load_settings
 from ..pool.state import State
 from ..reconcile.run import finish, reconcile
-from ..system import unit_file
+from ..system import access, environment_file, unit_file
+from ..system.access import Question
 from ..system.files import read_or_none
 from ..system.output import Failure, die, note, warn
 from ..units import sandbox
@@ -131,22 +132,25 @@ def environment(host: Host, journal: Journal) -> dict[str, str]:
     for text in journal.dropins.values():
         for _, key, value in unit_file.lines(text):
             if key == "EnvironmentFile":
-                found |= hand_made.variables(read_or_none(host.path(value.lstrip("-"))) or "")
+                text = read_or_none(host.path(value.lstrip("-"))) or ""
+                found |= environment_file.read(text)[0]
             elif key == "Environment":
                 found |= hand_made.assignments(value)
-    return hand_made.variables(own) | found
+    return environment_file.read(own)[0] | found
 
 
-def check_path(host: Host, name: str, path: str, access: str) -> None:
+def check_path(host: Host, name: str, path: str, mode: str) -> None:
+    """`mode`: see access.MODES. Raises Failure where the workers' user can't do that."""
     user = host.package.user
     if not path.startswith("/") or not host.path(path).exists():
         return
     if name == "QGIS_PROJECT_FILE" and path.startswith(("/tmp/", "/var/tmp/")):
         die(f"{name}={path}: the package's workers have a /tmp of their own", hint="move it")
-    if host.command("runuser", "-u", user, "--", "test", f"-{access}", path).returncode == 0:
+    mode = "rw" if mode == "w" and not host.path(path).is_dir() else mode
+    if not access.as_user(user, [Question(path, mode)]):
         return
     verb, remedy = "read", f"chmod o+rX on it and the folders above, or adduser {user} GROUP"
-    if access == "w":
+    if mode != "r":
         verb, remedy = "write", f"chgrp -R {user} {path} && chmod -R g+rwX {path}"
     die(
         f"{name}={path}: user {user}, whom the package's workers run as, can't {verb} it",

@@ -47,19 +47,6 @@ def read_unit(package: Package, text: str) -> Unit:
     return Unit(tuple(environment), tuple(other))
 
 
-def variables(text: str) -> dict[str, str]:
-    """The variables of an environment file (systemd.exec(5), EnvironmentFile)."""
-    found = {}
-    for line in re.sub(r"\\\n", "", text).splitlines():
-        name, equals, value = line.strip().partition("=")
-        if equals and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            try:
-                found[name] = " ".join(shlex.split(value))
-            except ValueError:
-                found[name] = value
-    return found
-
-
 def assignments(value: str) -> dict[str, str]:
     """The variables of an Environment= line (systemd.exec(5))."""
     try:

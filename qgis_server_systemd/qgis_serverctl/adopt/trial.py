@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..config.settings import Settings
 from ..pool.host import STOP_TIMEOUT, Host
+from ..pool.instances import FAILED_STARTS
 from ..system import fastcgi
 from ..system.output import die
 
@@ -15,9 +16,6 @@ INSTANCE = "adopt"
 
 
 QUERY = "SERVICE=WMS&REQUEST=GetCapabilities"
-
-
-FAILED_STARTS = 3
 
 
 REPLY_TIMEOUT = Settings().request_timeout

@@ -47,11 +47,6 @@ def check_settings(host: Host, look: Look) -> Iterator[Finding]:
 # ---- What the pool's user must reach
 
 
-def opening(obstacle: Obstacle, *, file: bool) -> str:
-    """The command that opens a path to everybody for reading."""
-    return f"chmod o+{'r' if file else 'x'} {obstacle.path}"
-
-
 def check_projects(
     package: Package, look: Look, found: dict[Question, Obstacle]
 ) -> Iterator[Finding]:
@@ -90,7 +85,7 @@ def check_projects(
                 "project-unreadable",
                 f"the workers' user can't {'read' if itself else 'enter'} {obstacle.path}",
                 project,
-                opening(obstacle, file=itself),
+                access.opening(obstacle, file=itself),
             )
 
 
@@ -123,7 +118,7 @@ def check_folders(host: Host, found: dict[Question, Obstacle]) -> Iterator[Findi
                 folder,
                 f"chown -R {user}: {folder} && chmod u+rwx {folder}"
                 if itself
-                else opening(obstacle, file=False),
+                else access.opening(obstacle, file=False),
             )
 
 

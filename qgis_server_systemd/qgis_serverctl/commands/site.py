@@ -12,6 +12,8 @@ from ..pool.host import Host
 from ..pool.lock import locked
 from ..pool.settings import auto_file, is_overruled, load_settings
 from ..reconcile.run import reconcile
+from ..system import access
+from ..system.access import Question
 from ..system.output import die, warn
 from ..units import sandbox
 
@@ -22,8 +24,6 @@ def check_project(host: Host, project: str) -> str:
         return str(parse("project", project, "--project"))
     path = os.path.abspath(project)
     parse("project", path, "--project")
-    user = host.package.user
-    readable = host.command("runuser", "-u", user, "--", "test", "-r", path)
     if not Path(path).is_file():
         die(f"--project {path}: there is no such file")
     if not sandbox.sees(host.package, load_settings(host).settings, path):
@@ -32,11 +32,10 @@ def check_project(host: Host, project: str) -> str:
             hint=f"add it to data_folders in {host.package.etc}/server.toml, "
             f"then {host.package.command} apply",
         )
-    if readable.returncode != 0:
-        die(
-            f"--project {path}: user {user} can't read it",
-            hint="make the file and all folders above readable, such as chmod o+rX",
-        )
+    user = host.package.user
+    for obstacle in access.as_user(user, [Question(path, "r")]).values():
+        fix = access.opening(obstacle, file=obstacle.path == os.path.realpath(path))
+        die(f"--project {path}: user {user} can't read it", hint=fix)
     return path
 
 

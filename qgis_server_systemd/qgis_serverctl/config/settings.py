@@ -7,21 +7,20 @@ all come from the fields of `Settings`.
 
 from dataclasses import dataclass
 
-from .declaration import Declaration, declarations
-from .declaration import setting as _setting
+from .declaration import Declaration, declarations, setting
 from .names import Package
 from .values import (
     MAX_INSTANCES,
     Count,
+    OneOf,
+    Whole,
+    WordOr,
     account,
-    auto_or,
     count,
     folders,
     kilobytes,
     named,
     networks,
-    off_or,
-    one_of,
     origins,
     plain_folders,
     project,
@@ -30,7 +29,6 @@ from .values import (
     size_or_share,
     switch,
     system_calls,
-    whole,
     workers_or_share,
 )
 
@@ -47,7 +45,7 @@ NAMED_URL = f"{Package().projects_prefix}/NAME"
 class Settings:
     """All settings with their values."""
 
-    instances: Count = _setting(
+    instances: Count = setting(
         "auto",
         count,
         allowed=f'"auto" or a number from 1 to {MAX_INSTANCES}',
@@ -59,9 +57,9 @@ class Settings:
         example="4",
         option="N",
     )
-    queue: str = _setting(
+    queue: str = setting(
         "per-worker",
-        one_of(*QUEUES),
+        OneOf(QUEUES),
         allowed='"per-worker" or "shared"',
         help=(
             "Where requests wait. per-worker: each worker has a queue of its own, and\n"
@@ -71,7 +69,7 @@ class Settings:
         ),
         example='"shared"',
     )
-    project: str = _setting(
+    project: str = setting(
         "",
         project,
         allowed="an absolute path of a project file, a project URI, or an empty string",
@@ -81,7 +79,7 @@ class Settings:
         ),
         example='"/srv/qgis/city.qgz"',
     )
-    warm: tuple[str, ...] = _setting(
+    warm: tuple[str, ...] = setting(
         (),
         projects,
         allowed="a list of absolute paths of project files, and of project URIs",
@@ -91,7 +89,7 @@ class Settings:
         ),
         example='["/srv/qgis/city.qgz"]',
     )
-    project_folders: tuple[str, ...] = _setting(
+    project_folders: tuple[str, ...] = setting(
         (Package().projects,),
         plain_folders,
         allowed="a list of absolute paths of folders, without $, quotes and backslashes",
@@ -103,7 +101,7 @@ class Settings:
         ),
         example='["/var/lib/qgis-server/projects", "/srv/qgis"]',
     )
-    named_projects: tuple[str, ...] = _setting(
+    named_projects: tuple[str, ...] = setting(
         (),
         named,
         allowed='a list of "name=project", each name once',
@@ -114,7 +112,7 @@ class Settings:
         ),
         example='["city=/srv/qgis/city.qgz", "plan=postgresql://?service=gis&schema=public&project=plan"]',
     )
-    map_parameter: bool = _setting(
+    map_parameter: bool = setting(
         False,
         switch,
         allowed="true or false",
@@ -126,7 +124,7 @@ class Settings:
         ),
         example="true",
     )
-    data_folders: tuple[str, ...] = _setting(
+    data_folders: tuple[str, ...] = setting(
         ("/srv",),
         folders,
         allowed=FOLDERS,
@@ -137,7 +135,7 @@ class Settings:
         ),
         example='["/srv", "/home/gis/projects"]',
     )
-    remote_references: bool = _setting(
+    remote_references: bool = setting(
         False,
         switch,
         allowed="true or false",
@@ -149,9 +147,9 @@ class Settings:
         ),
         example="true",
     )
-    request_timeout: int = _setting(
+    request_timeout: int = setting(
         300,
-        whole(1, 86400),
+        Whole(1, 86400),
         allowed="a number of seconds from 1 to 86400",
         help=(
             "How long NGINX waits for a reply, the wait for a free worker included;\n"
@@ -159,9 +157,9 @@ class Settings:
         ),
         example="120",
     )
-    kill_timeout: int | str = _setting(
+    kill_timeout: int | str = setting(
         "auto",
-        auto_or(whole(2, 172800)),
+        WordOr("auto", Whole(2, 172800)),
         allowed='"auto" or a number of seconds above request_timeout',
         help=(
             "A worker that has had one request in hand for so long is killed: it hangs.\n"
@@ -170,9 +168,9 @@ class Settings:
         ),
         example="150",
     )
-    backlog: int = _setting(
+    backlog: int = setting(
         64,
-        whole(1, 4096),
+        Whole(1, 4096),
         allowed="a number from 1 to 4096",
         help=(
             "How many requests may wait in each queue. What comes on top is refused\n"
@@ -180,16 +178,16 @@ class Settings:
         ),
         example="128",
     )
-    memory_max: str = _setting(
+    memory_max: str = setting(
         "60%",
         size_or_share,
         allowed='a size such as "900M" or "4G", or a share of the memory such as "60%"',
         help="A worker that needs more memory is killed by the kernel (MemoryMax=).",
         example='"4G"',
     )
-    memory_recycle: str = _setting(
+    memory_recycle: str = setting(
         "auto",
-        auto_or(size),
+        WordOr("auto", size),
         allowed='"auto" or a size such as "900M" or "2G"',
         help=(
             "A worker that has grown beyond this is restarted between two requests, one\n"
@@ -198,9 +196,9 @@ class Settings:
         ),
         example='"2G"',
     )
-    max_age_hours: int = _setting(
+    max_age_hours: int = setting(
         24,
-        whole(0, 8760),
+        Whole(0, 8760),
         allowed="a number of hours up to 8760; 0 is for ever",
         help=(
             "Workers older than this are restarted between two requests, one at a time\n"
@@ -208,7 +206,7 @@ class Settings:
         ),
         example="168",
     )
-    heavy_workers: int | str = _setting(
+    heavy_workers: int | str = setting(
         0,
         workers_or_share,
         allowed=f'0, a number of workers up to {MAX_INSTANCES}, or a share of them such as "25%"',
@@ -221,16 +219,16 @@ class Settings:
         ),
         example='"25%"',
     )
-    heavy_pixels: int = _setting(
+    heavy_pixels: int = setting(
         3000,
-        whole(2, 100000),
+        Whole(2, 100000),
         allowed="a number of pixels from 2 to 100000",
         help="A map of this width or height, or more, is a heavy request (heavy_workers).",
         example="4000",
     )
-    heavy_features: int = _setting(
+    heavy_features: int = setting(
         1000,
-        whole(2, 10000000),
+        Whole(2, 10000000),
         allowed="a number of features from 2 to 10000000",
         help=(
             "A request for features is heavy (heavy_workers) if it asks for so many, for\n"
@@ -238,9 +236,9 @@ class Settings:
         ),
         example="5000",
     )
-    reply_cache: str = _setting(
+    reply_cache: str = setting(
         "off",
-        off_or(size),
+        WordOr("off", size),
         allowed='"off" or a size such as "500M" or "2G"',
         help=(
             "Disk space for replies that NGINX keeps: tiles of up to 1024 pixels a side,\n"
@@ -250,9 +248,9 @@ class Settings:
         ),
         example='"500M"',
     )
-    reply_cache_seconds: int = _setting(
+    reply_cache_seconds: int = setting(
         600,
-        whole(1, 31536000),
+        Whole(1, 31536000),
         allowed="a number of seconds from 1 to 31536000",
         help=(
             "How old a reply from the cache may be before it is made anew, which counts\n"
@@ -262,7 +260,7 @@ class Settings:
         ),
         example="3600",
     )
-    writable_folders: tuple[str, ...] = _setting(
+    writable_folders: tuple[str, ...] = setting(
         (),
         folders,
         allowed=FOLDERS,
@@ -273,7 +271,7 @@ class Settings:
         ),
         example='["/srv/qgis/editable"]',
     )
-    network: bool = _setting(
+    network: bool = setting(
         True,
         switch,
         allowed="true or false",
@@ -283,7 +281,7 @@ class Settings:
         ),
         example="false",
     )
-    system_calls: tuple[str, ...] = _setting(
+    system_calls: tuple[str, ...] = setting(
         (),
         system_calls,
         allowed='a list of system calls and of groups of them such as "@resources"',
@@ -293,23 +291,23 @@ class Settings:
         ),
         example='["@resources"]',
     )
-    tasks_max: int = _setting(
+    tasks_max: int = setting(
         512,
-        whole(16, 32768),
+        Whole(16, 32768),
         allowed="a number from 16 to 32768",
         help="How many threads and processes a worker may have (TasksMax=).",
         example="1024",
     )
-    open_files_max: int = _setting(
+    open_files_max: int = setting(
         1024,
-        whole(256, 65536),
+        Whole(256, 65536),
         allowed="a number from 256 to 65536",
         help="How many files a worker may have open (LimitNOFILE=).",
         example="4096",
     )
-    image_size_max: int = _setting(
+    image_size_max: int = setting(
         8192,
-        whole(256, 65536),
+        Whole(256, 65536),
         allowed="a number of pixels from 256 to 65536",
         help=(
             "How wide or high an image may be that a request asks for: a map, a legend, a\n"
@@ -317,16 +315,16 @@ class Settings:
         ),
         example="4096",
     )
-    dpi_max: int = _setting(
+    dpi_max: int = setting(
         600,
-        whole(72, 2400),
+        Whole(72, 2400),
         allowed="a number from 72 to 2400",
         help="The finest resolution of a map or print, in dots per inch.",
         example="300",
     )
-    api_results_max: int = _setting(
+    api_results_max: int = setting(
         10000,
-        whole(1, 1000000),
+        Whole(1, 1000000),
         allowed="a number from 1 to 1000000",
         help=(
             "How many features a reply of the OGC API may have. WFS knows no such limit:\n"
@@ -334,14 +332,14 @@ class Settings:
         ),
         example="1000",
     )
-    request_body_max: str = _setting(
+    request_body_max: str = setting(
         "10M",
         size,
         allowed='a size such as "10M"',
         help="The largest body of a request: of a WFS-T transaction, or of a long filter.",
         example='"50M"',
     )
-    request_header_max: str = _setting(
+    request_header_max: str = setting(
         "32K",
         kilobytes,
         allowed='a size such as "16K"',
@@ -351,9 +349,9 @@ class Settings:
         ),
         example='"16K"',
     )
-    client_rate: int = _setting(
+    client_rate: int = setting(
         0,
-        whole(0, 100000),
+        Whole(0, 100000),
         allowed="a number of requests a second up to 100000; 0 is no limit",
         help=(
             "How many requests a second a client may send, by its address; it may send\n"
@@ -361,9 +359,9 @@ class Settings:
         ),
         example="50",
     )
-    client_connections: int = _setting(
+    client_connections: int = setting(
         0,
-        whole(0, 10000),
+        Whole(0, 10000),
         allowed="a number up to 10000; 0 is no limit",
         help=(
             "How many requests of a client may be in the making at a time, by its address;\n"
@@ -371,7 +369,7 @@ class Settings:
         ),
         example="20",
     )
-    trusted_proxies: tuple[str, ...] = _setting(
+    trusted_proxies: tuple[str, ...] = setting(
         (),
         networks,
         allowed="a list of IP addresses and networks in CIDR notation",
@@ -382,14 +380,14 @@ class Settings:
         ),
         example='["192.0.2.10", "2001:db8::/64"]',
     )
-    cors_origins: tuple[str, ...] = _setting(
+    cors_origins: tuple[str, ...] = setting(
         (),
         origins,
         allowed='a list of origins such as "https://app.example.org", or ["*"]',
         help="Web applications on other origins whose scripts may read the replies (CORS).",
         example='["https://app.example.org"]',
     )
-    socket_user: str = _setting(
+    socket_user: str = setting(
         "auto",
         account,
         allowed='"auto" or the name of a system user',

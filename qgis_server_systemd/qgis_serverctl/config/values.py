@@ -64,6 +64,58 @@ class WordOr:
         return {"anyOf": either} if other else {}
 
 
+LONGEST_TEXT = 1000
+
+
+def text(value: object, longest: int = LONGEST_TEXT) -> str:
+    """One line that prints. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError
+    if not value.isprintable():
+        raise ValueError("it holds a line break or another sign that does not print")
+    if len(value) > longest:
+        raise ValueError(f"it has more than {longest} letters")
+    return value
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A text that a regular expression describes; `why` tells who would read others in
+    another way. `schema`: see `declaration.schema`."""
+
+    pattern: str
+    longest: int
+    why: str = ""
+
+    def __call__(self, value: object) -> str:
+        found = text(value, self.longest)
+        if not re.fullmatch(self.pattern, found):
+            raise ValueError(self.why)
+        return found
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^({self.pattern})$", "maxLength": self.longest}
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list of what another parser takes."""
+
+    one: Callable[[object], str]
+
+    def __call__(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError("it is no list")
+        return tuple(dict.fromkeys(self.one(item) for item in value))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": getattr(self.one, "schema", {"type": "string"})}
+
+
+# ---- What settings take
+
 MAX_INSTANCES = 512
 
 
@@ -103,16 +155,6 @@ def networks(value: object) -> tuple[str, ...]:
     return strings(value, lambda item: str(ipaddress.ip_network(item)))
 
 
-def origin(value: str) -> str:
-    if value != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", value):
-        raise ValueError
-    return value
-
-
-def origins(value: object) -> tuple[str, ...]:
-    return strings(value, origin)
-
-
 def projects(value: object) -> tuple[str, ...]:
     found = strings(value, project)
     if "" in found:
@@ -133,16 +175,6 @@ def folder(value: str) -> str:
 
 def folders(value: object) -> tuple[str, ...]:
     return strings(value, folder)
-
-
-def system_call(value: str) -> str:
-    if not re.fullmatch(r"@?[a-z][a-z0-9_-]{0,63}", value):
-        raise ValueError
-    return value
-
-
-def system_calls(value: object) -> tuple[str, ...]:
-    return strings(value, system_call)
 
 
 def plain_folders(value: object) -> tuple[str, ...]:
@@ -173,24 +205,11 @@ def switch(value: object) -> bool:
     return value
 
 
-def whole(least: int, most: int) -> Callable[[object], int]:
-    return Whole(least, most)
-
-
-def auto_or(other: Callable[[object], Any]) -> Callable[[object], Any]:
-    return WordOr("auto", other)
-
-
-def size(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,8}[MG]", value):
-        raise ValueError
-    return value
-
-
-def kilobytes(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,2}K", value):
-        raise ValueError
-    return value
+size = Pattern("[1-9][0-9]{0,8}[MG]", 10)
+kilobytes = Pattern("[1-9][0-9]{0,2}K", 4)
+account = Pattern("[a-z_][a-z0-9_.-]{0,31}", 32)
+origins = ListOf(Pattern(r"\*|https?://[A-Za-z0-9.\-\[\]:]+", LONGEST_TEXT))
+system_calls = ListOf(Pattern("@?[a-z][a-z0-9_-]{0,63}", 65))
 
 
 def size_or_share(value: object) -> str:
@@ -199,26 +218,12 @@ def size_or_share(value: object) -> str:
     return size(value)
 
 
-def off_or(other: Callable[[object], Any]) -> Callable[[object], Any]:
-    return WordOr("off", other)
-
-
 def workers_or_share(value: object) -> int | str:
     if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]?%", value):
         return value
-    return whole(0, MAX_INSTANCES)(value)
+    return Whole(0, MAX_INSTANCES)(value)
 
 
-def megabytes(size: str) -> int:
+def megabytes(text: str) -> int:
     """The number in a size such as "512M" or "2G"."""
-    return int(size[:-1]) * (1024 if size.endswith("G") else 1)
-
-
-def one_of(*words: str) -> Callable[[object], str]:
-    return OneOf(words)
-
-
-def account(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,31}", value):
-        raise ValueError
-    return value
+    return int(text[:-1]) * (1024 if text.endswith("G") else 1)

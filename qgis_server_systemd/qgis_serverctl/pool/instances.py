@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..config.names import Package
 from . import outdated
@@ -111,14 +112,23 @@ def is_shared_enabled(host: Host) -> bool:
     return host.package.shared_unit in _links(host, WANTS)
 
 
+FAILED_STARTS = 3
+"""A worker that has ended so often right after its start won't come up."""
+
+
+def is_mask(file: Path) -> bool:
+    """A link to /dev/null or an empty file masks a unit (systemd.unit(5))."""
+    if file.is_symlink():
+        return os.readlink(file) == "/dev/null"
+    return file.is_file() and file.stat().st_size == 0
+
+
 def is_masked(host: Host, instance: int) -> bool:
-    """A unit is masked by a link to /dev/null (systemd.unit(5))."""
     pool = host.package.pool
     for folder in UNIT_FOLDERS:
         for stem in (f"{pool}@{instance}", f"{pool}@"):
             for kind in ("socket", "service"):
-                unit = host.path(f"{folder}/{stem}.{kind}")
-                if unit.is_symlink() and os.readlink(unit) == "/dev/null":
+                if is_mask(host.path(f"{folder}/{stem}.{kind}")):
                     return True
     return False
 

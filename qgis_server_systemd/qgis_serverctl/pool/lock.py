@@ -2,42 +2,45 @@
 """Locks: one for all who change the pool, and one for the roll that restarts workers."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
+from ..system.lock import acquire, open_lock
 from ..system.output import note
 from .host import Host
 
-_held = 0
+_held: set[Path] = set()
+"""The locks that this process has."""
 
 
-@contextmanager
+def _roll_file(host: Host) -> Path:
+    return host.path(f"{host.package.run}/roll.lock")
+
+
+@contextlib.contextmanager
 def locked(host: Host) -> Iterator[None]:
-    """Hold the lock; waits for another caller and says for whom. May be nested."""
-    global _held
-    if _held:
+    """Hold the pool's lock; waits for another caller and says for whom. May be nested."""
+    path = host.path(f"{host.package.run}/lock")
+    if path in _held:
         yield
         return
-    folder = host.path(host.package.run)
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with (folder / "lock").open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            note(f"waiting for another {host.package.command} (process {file.read().strip()})")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with open_lock(path) as file:
+        acquire(
+            file,
+            lambda: note(
+                f"waiting for another {host.package.command} (process {file.read().strip()})"
+            ),
+        )
         with contextlib.suppress(OSError):  # a full disk: the number is a courtesy
             os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), str(os.getpid()).encode())
-        _held += 1
+            os.pwrite(file.fileno(), str(os.getpid()).encode(), 0)
+        _held.add(path)
         try:
             yield
         finally:
-            _held -= 1
+            _held.remove(path)
             with contextlib.suppress(OSError):
                 os.ftruncate(file.fileno(), 0)
 
@@ -57,26 +60,17 @@ class Turn:
 def only_roll(host: Host, *, wait: bool = True) -> Iterator[Turn | None]:
     """One roll at a time; ends when the process does. Yields the turn, or without
     `wait` None if another roll is under way."""
-    folder = host.path(host.package.run)
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with (folder / "roll.lock").open("a", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                yield None
-                return
-            note("waiting for another restart of workers to end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield Turn(file)
+    with open_lock(_roll_file(host)) as file:
+        waiting = (lambda: note("waiting for another restart of workers to end")) if wait else None
+        yield Turn(file) if acquire(file, waiting) else None
 
 
 def under_way(host: Host) -> bool:
-    try:
-        with host.path(f"{host.package.run}/roll.lock").open("r", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    """Does a process roll? Only root can tell; for others none does."""
+    if not _roll_file(host).exists():
         return False
-    except BlockingIOError:
-        return True
-    return False
+    try:
+        with open_lock(_roll_file(host)) as file:
+            return not acquire(file)
+    except PermissionError:
+        return False

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import instances
 from .host import Host
 from .state import State
 
@@ -42,19 +43,16 @@ def _is_ours_by_name(host: Host, name: str) -> bool:
     return bool(re.fullmatch(rf"{re.escape(host.package.pool)}@[^./]*\.(socket|service)", name))
 
 
-def _is_mask(file: Path) -> bool:
-    """A link to /dev/null or an empty file masks a unit (systemd.unit(5))."""
-    if file.is_symlink():
-        return os.readlink(file) == "/dev/null"
-    return file.stat().st_size == 0
-
-
 def files(host: Host) -> tuple[str, ...]:
     found = []
     for folder in FOLDERS:
         here = host.path(folder)
         for file in sorted(here.iterdir()) if here.is_dir() else ():
-            if _is_ours_by_name(host, file.name) and not file.is_dir() and not _is_mask(file):
+            if (
+                _is_ours_by_name(host, file.name)
+                and not file.is_dir()
+                and not instances.is_mask(file)
+            ):
                 found.append(f"{folder}/{file.name}")
     return tuple(found)
 

@@ -26,10 +26,6 @@ from ..system.output import Failure, die, note, warn
 from ..units.dropins import queue_dropin
 from . import inputs, plan
 
-FAILED_STARTS = 3
-"""A worker that has ended so often right after its start won't come up."""
-
-
 How = Literal["restart", "reopen", "own", "shared"]
 """What is done to an instance: its worker is restarted, its own socket is opened anew,
 or it moves to its own queue, or to the shared one."""
@@ -270,7 +266,10 @@ class Roll:
             if is_up(self.host, instance):
                 return
             tries = int(self.host.show(unit, "NRestarts").get("NRestarts") or 0)
-            if tries >= FAILED_STARTS or time.monotonic() > start + self.settings.stop_timeout:
+            if (
+                tries >= instances.FAILED_STARTS
+                or time.monotonic() > start + self.settings.stop_timeout
+            ):
                 self._give_up(instance, tries, time.monotonic() - start)
             time.sleep(0.05)
 

@@ -27,6 +27,11 @@ class Obstacle:
     missing: bool
 
 
+def opening(obstacle: Obstacle, *, file: bool) -> str:
+    """The command that opens a path to everybody for reading."""
+    return f"chmod o+{'r' if file else 'x'} {obstacle.path}"
+
+
 def blocked(question: Question) -> Obstacle | None:
     """What is in the way of this process itself."""
     path = os.path.abspath(question.path)
