@@ -179,6 +179,19 @@ def test_the_sockets_are_for_nginx_alone(bed: Testbed) -> None:
     assert probe(bed, "connect", path(2)) == "ENOENT"
 
 
+def test_what_roots_parts_keep_nobody_else_can_open(bed: Testbed) -> None:
+    """Whoever can open a lock can hold it, and NGINX's configuration may have secrets."""
+    # In its sandbox, so NGINX's configuration comes by a file.
+    bed.run("systemctl", "start", "qgis-server-roll.service")
+    folder = "/run/qgis-server-systemd"
+    assert bed.out("stat", "--format=%a %U", f"{folder}/private") == "700 root"
+    for user in ("nobody", POOL_USER):
+        for name in ("lock", "roll.lock"):
+            hold = ("flock", "--nonblock", f"{folder}/{name}", "true")
+            done = bed.run(*hold, user=user, check=False)
+            assert "Permission denied" in done.stderr, (user, name, done)
+
+
 # ---- What settings allow again, and how secrets come in. After all tests of the default.
 
 LOOSE = (

@@ -93,8 +93,11 @@ class Host:
         """The same, but in a unit of its own if the sandbox of ours would be in the way."""
         if not self.live or self.package.confined not in os.environ:
             return self.command(*argv)
-        # Not --pipe and --wait, which need a bus that a small server has not got.
-        files = [self.path(f"{self.package.run}/{name}-{os.getpid()}") for name in ("out", "err")]
+        # Not --pipe and --wait, which need a bus that a small server has not got. systemd makes
+        # files that everybody may read, and NGINX's configuration may hold secrets.
+        private = self.path(f"{self.package.run}/private")
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files = [private / f"{name}-{os.getpid()}" for name in ("out", "err")]
         out, err = files
         away = ("systemd-run", "--quiet", "--collect", "--property=Type=oneshot")
         to = (
