@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("publish", help="put packages into a signed APT repository")
     publish.add_arguments(verb)
-    return completion.with_paths(root)
+    return completion.with_words(root)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,11 +3,16 @@
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
 import shtab
 
 COMPLETE = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
 """What an argument with such a metavar is completed to."""
+
+SERVER = {"instance": "instances", "project": "projects"}
+"""Arguments that a server itself knows the words of: by the name of the argument, what its
+command calls them."""
 
 
 def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -18,16 +23,45 @@ def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
                 yield from _parsers(below)
 
 
-def with_paths(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Mark the arguments that are paths. The parsers themselves know nothing of it:
+def _function(command: str, kind: str) -> str:
+    return f"_{command.replace('-', '_')}_{kind}"
+
+
+def _preamble(command: str) -> dict[str, str]:
+    """Functions of the shells that ask the command."""
+    asked = {kind: f"{command} complete {kind} 2>/dev/null" for kind in SERVER.values()}
+    return {
+        "bash": "\n".join(
+            f'{_function(command, kind)}() {{ compgen -W "$({ask})" -- "$1"; }}'
+            for kind, ask in asked.items()
+        ),
+        "zsh": "\n".join(
+            f'{_function(command, kind)}() {{ compadd -- ${{(f)"$({ask})"}} }}'
+            for kind, ask in asked.items()
+        ),
+    }
+
+
+def with_words(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Mark what arguments are completed to. The parsers themselves know nothing of it:
     one of them runs on servers, which have no shtab."""
     for each in _parsers(parser):
         for action in each._actions:
+            found: Any = None
             if isinstance(action.metavar, str) and action.metavar in COMPLETE:
-                action.complete = COMPLETE[action.metavar]  # type: ignore[attr-defined]
+                found = COMPLETE[action.metavar]
+            elif action.dest in SERVER:
+                name = _function(parser.prog, SERVER[action.dest])
+                found = {"bash": name, "zsh": name}
+            if found:
+                action.complete = found  # type: ignore[attr-defined]
     return parser
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
     """The completion of a command for "bash" or "zsh"."""
-    return str(shtab.complete(with_paths(parser), shell))
+    marked = with_words(parser)
+    server = any(action.dest in SERVER for each in _parsers(marked) for action in each._actions)
+    return str(
+        shtab.complete(marked, shell, preamble=_preamble(parser.prog)[shell] if server else "")
+    )

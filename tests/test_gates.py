@@ -215,6 +215,22 @@ def test_the_manual_page_of_the_build_tool_tells_of_each_option() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_each_help_begins_with_a_sentence() -> None:
+    parsers = completion._parsers(server.parser(Package()))
+    for each in parsers:
+        usage, sentence, *_ = each.format_help().split("\n\n")
+        assert usage.startswith("usage: qgis-serverctl")
+        assert re.match(r"[A-Z][^\n]*[\w,:]\n?[^.]*\.", sentence), sentence
+
+
+def test_verbs_of_units_and_scripts_stay_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        server.parser(Package()).parse_args(["nonsense"])
+    said = capsys.readouterr().err + server.parser(Package()).format_help()
+    assert "status" in said
+    assert [verb for verb in server.INTERNAL if verb in re.findall(r"\w+", said)] == []
+
+
 def completed(script: str, command: str, *words: str) -> set[str]:
     """What bash offers after these words."""
     function = f"_shtab_{command.replace('-', '_')}"
@@ -241,6 +257,16 @@ def test_completion_in_bash(tmp_path: Path) -> None:
     options = completed(script, "qgis-serverctl", "apply", "--")
     assert {"--instances", "--dry-run"} <= options
     assert "--maintainer-script" not in options
+    # The command itself tells them; one that answers in its place does here.
+    asked = tmp_path / "qgis-serverctl"
+    asked.write_text(
+        '#!/bin/sh\n[ "$*" = "complete instances" ] && echo 1 2 10 || echo city plan\n'
+    )
+    asked.chmod(0o755)
+    here = f'PATH="{tmp_path}:$PATH"\n{script}'
+    assert completed(here, "qgis-serverctl", "restart", "--instance", "1") == {"1", "10"}
+    assert completed(here, "qgis-serverctl", "drain", "") == {"1", "2", "10"}
+    assert completed(here, "qgis-serverctl", "reload", "c") == {"city"}
     files = completed(script, "qgis-serverctl", "site", "enable", "--project", "pool")
     assert files == {"pool.py"}
     done = subprocess.run(

@@ -44,6 +44,7 @@ def test_logs_of_a_broken_project(server: Testbed) -> None:
     assert f"qgis-server@{3 - served_by}.service" in other
     assert "qgis-server-apply" not in other
     assert ctl(server, "logs", "--since", "+1h").strip() == "-- No entries --"
+    assert loading in ctl(server, "logs", "--since", "-1h"), "as the documents have it"
     assert ctl(server, "logs", "--level", "info", "--since", "+1h") == ""
 
     # What comes while one follows, of a worker that is new as well.

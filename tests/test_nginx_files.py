@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import re
+from pathlib import Path
 
 import pytest
 
 from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
-from qgis_server_systemd.qgis_serverctl.front import nginx, nginx_config
+from qgis_server_systemd.qgis_serverctl.front import nginx, nginx_config, site
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
 
 PACKAGE = Package()
 
@@ -101,3 +103,22 @@ def test_no_connection_to_a_worker_is_kept(version: str, checks: bool) -> None:
 
 def test_quoting() -> None:
     assert nginx_config.quoted('a "b" \\ c') == '"a \\"b\\" \\\\ c"'
+
+
+def test_the_project_of_a_name(tmp_path: Path) -> None:
+    host = Host(Package(), tmp_path)
+    one, two = tmp_path / "one", tmp_path / "two"
+    for file in (one / "city.qgs", two / "city.qgz", two / "plan.qgs", two / "plan.qgz"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("")
+    settings = Settings(
+        project_folders=("/one", "/two"), named_projects=("town=/srv/a.qgz", "plan=/srv/b.qgz")
+    )
+    found = {name: site.project_of(host, settings, name) for name in ("city", "town", "plan", "x")}
+    assert found == {
+        "city": "/one/city.qgs",
+        "town": "/srv/a.qgz",
+        "plan": "/srv/b.qgz",
+        "x": None,
+    }
+    assert site.names(host, settings) == ["city", "plan", "town"]

@@ -128,6 +128,11 @@ def test_status_of_a_pool_from_idle_to_upgraded(server: Testbed, suite: str) -> 
     assert [line.split() for line in ctl(server, "status").splitlines() if "backlog" in line] == [
         ["backlog", "63", "/etc/qgis-server/server.toml"]
     ]
+    numbers = ctl(server, "complete", "instances").split()
+    assert numbers == [str(n) for n in range(1, count + 1)]
+    version = server.out("dpkg-query", "--show", "--showformat=${Version}", "qgis-server-systemd")
+    said = ctl(server, "--version")
+    assert said == f"qgis-server-systemd {version}, QGIS Server {found['qgis']}\n"
     assert "map_parameter" not in ctl(server, "status")
     assert "map_parameter" in ctl(server, "status", "--all")
     server.run("systemctl", "stop", "qgis-server.slice")

@@ -7,119 +7,181 @@ import sys
 from pathlib import Path
 
 from .adopt import adopt
-from .commands import apply, check, debconf, drain, logs, reload, restart, site, status
+from .commands import apply, check, complete, debconf, drain, logs, reload, restart, site, status
 from .config.names import Package
 from .config.settings import QUEUES, SETTINGS
 from .front import site as front_site
 from .monitor import watch
 from .pool.host import Host
+from .system import processes
 from .system.output import Failure
 
+INTERNAL = ("complete", "monitor", "proposal", "roll")
+"""Verbs for units, maintainer scripts and shells. People need none of them."""
 
-def parser(package: Package) -> argparse.ArgumentParser:
+
+class Version(argparse.Action):
+    """Prints the package's version and that of QGIS Server, which dpkg and the program know."""
+
+    def __init__(self, option_strings: list[str], dest: str, host: Host) -> None:
+        text = "print the versions of the package and of QGIS Server, and exit"
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=text)
+        self.host = host
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        package = self.host.package
+        asked = self.host.command("dpkg-query", "-W", "-f", "${Version}", package.name)
+        qgis = processes.qgis_version(self.host.path(package.mapserv)) or "of an unknown release"
+        print(f"{package.name} {asked.stdout or 'of an unknown version'}, QGIS Server {qgis}")
+        parser.exit()
+
+
+def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParser:
+    """What people use. `host`: whose versions are told."""
     root = argparse.ArgumentParser(
         prog=package.command, description="Manage the pool of QGIS Server workers on this machine."
     )
+    root.add_argument("--version", action=Version, host=host or Host(package))
     verbs = root.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
-    verb = verbs.add_parser("apply", help="bring the pool to its wanted state")
+    def add(name: str, help: str, more: str = "") -> argparse.ArgumentParser:
+        """A verb; its own help begins with the sentence that the list of verbs has."""
+        sentence = f"{help[0].upper()}{help[1:]}."
+        return verbs.add_parser(name, help=help, description=f"{sentence} {more}".strip())
+
+    verb = add(
+        "apply",
+        "apply the settings: start, stop, enable and configure what differs",
+        "Can be run at any time; what is as it should be stays as it is.",
+    )
     for setting in SETTINGS:
         if setting.option:
             verb.add_argument(
                 f"--{setting.key}",
                 metavar=setting.option,
-                help=f"{setting.allowed}; kept for later runs",
+                help=f"{setting.allowed}; also used by later runs",
             )
     verb.add_argument("--dry-run", action="store_true", help="print what would be done")
     verb.add_argument(
         "--settings",
         type=Path,
         metavar="FILE",
-        help="with --dry-run: as if this were server.toml; a mistake in it is told",
+        help="with --dry-run: use this file in place of server.toml, and report mistakes in it",
     )
     verb.add_argument("--maintainer-script", action="store_true", help=argparse.SUPPRESS)
     verb.add_argument("--answer", action="append", default=[], help=argparse.SUPPRESS)
     verb.add_argument("--asked", action="append", default=[], help=argparse.SUPPRESS)
     verb.set_defaults(run=debconf.command)
 
-    verb = verbs.add_parser("proposal")  # for debconf's config script, not listed either
-    verb.add_argument("question", choices=tuple(debconf.DEFAULTS))
-    verb.add_argument("answer")
-    verb.set_defaults(run=debconf.proposal)
-
-    verb = verbs.add_parser("roll")  # for the unit alone: no help, so it is not listed
-    verb.set_defaults(run=restart.command)
-
-    verb = verbs.add_parser("adopt", help="move a pool made by hand over to the package's units")
+    verb = add("adopt", "move a pool that was made by hand to the package's units")
     verb.add_argument("--dry-run", action="store_true", help="print what would be done")
     verb.set_defaults(run=adopt.command)
 
-    verb = verbs.add_parser(
-        "restart", help="restart workers one after the other, losing no request"
+    verb = add(
+        "restart",
+        "restart workers one after the other, without losing a request",
+        "Each new worker loads its projects before the next one is restarted.",
     )
-    verb.add_argument("--instance", type=int, metavar="N", help="this one alone")
+    verb.add_argument("--instance", type=int, metavar="N", help="only this instance")
     verb.set_defaults(run=restart.restart)
 
-    verb = verbs.add_parser("scale", help="set the number of instances")
-    verb.add_argument("count", metavar="N|auto", help="kept for later runs")
+    verb = add("scale", "set the number of instances, now and for later runs")
+    verb.add_argument("count", metavar="N|auto", help="a number, or one for each core")
     verb.set_defaults(run=apply.scale)
 
-    verb = verbs.add_parser("queue", help="set where requests wait, losing none")
-    verb.add_argument("layout", choices=QUEUES, help="kept for later runs")
+    verb = add("queue", "set where requests wait, now and for later runs, without losing one")
+    verb.add_argument(
+        "layout", choices=QUEUES, help="a queue for each worker, or one that all workers share"
+    )
     verb.set_defaults(run=apply.queue)
 
     for name, help in (
-        ("drain", "have NGINX send an instance no more requests"),
-        ("undrain", "have NGINX send it requests again"),
+        ("drain", "send an instance no more requests, until undrain"),
+        ("undrain", "send a drained instance requests again"),
     ):
-        verb = verbs.add_parser(name, help=help)
-        verb.add_argument("instance", type=int, metavar="N")
+        verb = add(name, help)
+        verb.add_argument("instance", type=int, metavar="N", help="its number")
         verb.set_defaults(run=drain.command)
 
-    verb = verbs.add_parser("reload", help="have all workers read a project anew")
-    verb.add_argument("project", metavar="PROJECT", help="as in MAP: a path or a project URI")
+    verb = add(
+        "reload",
+        "reload a project in all workers at their next request",
+        "Changes of project files are picked up within seconds anyway.",
+    )
+    verb.add_argument(
+        "project", metavar="PROJECT", help="its name in the URL, its path, or its URI as in MAP"
+    )
     verb.set_defaults(run=reload.command)
 
-    verb = verbs.add_parser("purge", help="empty the reply cache")
-    verb.set_defaults(run=reload.purge)
+    add("purge", "empty the reply cache").set_defaults(run=reload.purge)
 
-    verb = verbs.add_parser("monitor")  # for its unit alone
-    verb.set_defaults(run=watch.command)
-
-    verb = verbs.add_parser("status", help="show instances, settings and where they came from")
+    verb = add(
+        "status",
+        "show instances, problems, and settings that differ from their default",
+        "Nothing is sent to a worker.",
+    )
     verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.add_argument("--all", action="store_true", help="show all settings")
     verb.add_argument(
         "--watch",
         nargs="?",
         const=2.0,
         type=status.seconds,
         metavar="SECONDS",
-        help="show it anew every SECONDS (2), until Ctrl-C",
+        help="show instances and problems again every SECONDS (2), until Ctrl-C",
     )
-    verb.add_argument("--all", action="store_true", help="all settings, also unchanged ones")
     verb.set_defaults(run=status.command)
 
-    verb = verbs.add_parser("check", help="look for whatever may be wrong, and say what to do")
+    verb = add(
+        "check",
+        "diagnose problems and show the fixes",
+        "Nothing is changed. The exit status is 1 if there is an error.",
+    )
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(run=check.command)
 
-    verb = verbs.add_parser("logs", help="show what the journal has of the pool")
+    verb = add("logs", "show the log of the pool from the journal")
     logs.arguments(verb)
     verb.set_defaults(run=logs.command)
 
-    verb = verbs.add_parser("site", help="enable or disable the ready NGINX site")
+    verb = add("site", "enable or disable the ready NGINX site")
     verb.add_argument("action", choices=("enable", "disable"))
-    verb.add_argument("--project", metavar="FILE", help="serve this project where no MAP is given")
+    verb.add_argument(
+        "--project",
+        metavar="FILE",
+        help="the project for requests that name none (setting project)",
+    )
     verb.set_defaults(run=site.command)
+    return root
+
+
+def internal(package: Package) -> argparse.ArgumentParser:
+    """What units, maintainer scripts and shells use."""
+    root = argparse.ArgumentParser(prog=package.command)
+    verbs = root.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("complete", description="Words that a shell may complete to.")
+    verb.add_argument("kind", choices=complete.KINDS)
+    verb.set_defaults(run=complete.command)
+    verb = verbs.add_parser("proposal", description="For debconf's config script.")
+    verb.add_argument("question", choices=tuple(debconf.DEFAULTS))
+    verb.add_argument("answer")
+    verb.set_defaults(run=debconf.proposal)
+    verb = verbs.add_parser("roll", description="For its unit alone.")
+    verb.set_defaults(run=restart.command)
+    verb = verbs.add_parser("monitor", description="For its unit alone.")
+    verb.set_defaults(run=watch.command)
     return root
 
 
 def main(package_file: Path, argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 1 for a failure, 2 for wrong usage."""
     package = Package.load(package_file)
-    args = parser(package).parse_args(argv)
+    root = Path(os.environ.get("DPKG_ROOT") or "/")
+    words = logs.joined(sys.argv[1:] if argv is None else argv)
+    choose = internal(package) if words[:1] and words[0] in INTERNAL else None
+    args = (choose or parser(package, Host(package, root))).parse_args(words)
     maintainer = getattr(args, "maintainer_script", False)
-    host = Host(package, Path(os.environ.get("DPKG_ROOT") or "/"), maintainer)
+    host = Host(package, root, maintainer)
     try:
         result: int = args.run(host, args)
         sys.stdout.flush()

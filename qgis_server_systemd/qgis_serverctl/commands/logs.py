@@ -5,6 +5,7 @@ own units."""
 import argparse
 import json
 import os
+import re
 import subprocess
 import time
 from collections import deque
@@ -113,11 +114,25 @@ def command(host: Host, args: argparse.Namespace) -> int:
     return 0
 
 
+def joined(words: list[str]) -> list[str]:
+    """The command line with "--since -1h" as one word: argparse would take -1h for an
+    option."""
+    found: list[str] = []
+    for word in words:
+        if found[-1:] == ["--since"] and re.match(r"-\d", word):
+            found[-1] = f"--since={word}"
+        else:
+            found.append(word)
+    return found
+
+
 def arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--instance", type=int, metavar="N", help="of this one alone")
+    verb.add_argument("--instance", type=int, metavar="N", help="only of this instance")
     verb.add_argument(
-        "--level", choices=qgis_log.LEVELS, help="what is at least so serious, by QGIS's own word"
+        "--level",
+        choices=qgis_log.LEVELS,
+        help="only messages of this level or a more serious one, as QGIS says it",
     )
-    verb.add_argument("--since", metavar="WHEN", help="as journalctl understands it, such as -1h")
+    verb.add_argument("--since", metavar="WHEN", help="a time as journalctl takes it, such as -1h")
     verb.add_argument("--follow", action="store_true", help="wait for more, until Ctrl-C")
-    verb.add_argument("--lines", type=int, metavar="N", help="the last ones")
+    verb.add_argument("--lines", type=int, metavar="N", help="only the last N lines")

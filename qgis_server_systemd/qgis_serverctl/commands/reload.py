@@ -5,10 +5,13 @@
 import argparse
 import json
 import os
+import re
 import time
 from pathlib import Path
 
 from ..config.stored import parse
+from ..config.values import NAME
+from ..front.site import names, project_of
 from ..pool.host import Host
 from ..pool.lock import locked
 from ..pool.settings import load_settings
@@ -40,8 +43,7 @@ def command(host: Host, args: argparse.Namespace) -> int:
     """
     package = host.package
     host.need_root("reload a project", "reload …")
-    # As in the setting: what a request could name.
-    project: str = parse("project", args.project, "reload")
+    project = _named(host, args.project)
     if project.startswith("/") and not host.path(project).is_file():
         warn(f"{project}: there is no such file on this machine")
     with locked(host):
@@ -58,6 +60,18 @@ def command(host: Host, args: argparse.Namespace) -> int:
     _wait_for_cache(host, before)
     note(f"each worker reads {project} anew at its next request for it")
     return 0
+
+
+def _named(host: Host, word: str) -> str:
+    """The project that is meant by a name, path or URI. Raises Failure."""
+    if not re.fullmatch(NAME, word):
+        # As in the setting: what a request could name.
+        return str(parse("project", word, "reload"))
+    settings = load_settings(host).settings
+    if found := project_of(host, settings, word):
+        return found
+    known = ", ".join(names(host, settings)) or "none"
+    die(f"reload: no project is served by the name {word}", hint=f"names that are served: {known}")
 
 
 def _wait_for_cache(host: Host, before: dict[str, str | None]) -> None:

@@ -182,6 +182,19 @@ def names(host: Host, settings: Settings) -> list[str]:
     return sorted(found)
 
 
+def project_of(host: Host, settings: Settings, name: str) -> str | None:
+    """The project that is served by a name, None if there is none. Where there are several,
+    an entry of named_projects wins, then the first folder, then .qgz."""
+    if name in settings.named:
+        return settings.named[name]
+    files = (
+        f"{folder.rstrip('/')}/{name}.{end}"
+        for folder in settings.project_folders
+        for end in ("qgz", "qgs")
+    )
+    return next((file for file in files if host.path(file).is_file()), None)
+
+
 def address(host: Host) -> str:
     """By which the site is reached: its first name, if it has any."""
     text = read_or_none(host.path(host.package.nginx_site)) or ""

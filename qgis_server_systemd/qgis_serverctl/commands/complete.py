@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Words that a shell completes a command line to."""
+
+import argparse
+from collections.abc import Iterable
+
+from ..front import site
+from ..pool import instances
+from ..pool.host import Host
+from ..pool.settings import load_settings
+
+KINDS = ("instances", "projects")
+
+
+def words(host: Host, kind: str) -> Iterable[str]:
+    """Numbers of the enabled instances, or names of the projects that are served."""
+    if kind == "instances":
+        return map(str, sorted(instances.enabled(host)))
+    return site.names(host, load_settings(host).settings)
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """Print them, a line each; returns the exit status."""
+    for word in words(host, args.kind):
+        print(word)
+    return 0
