@@ -12,9 +12,10 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from newer import build_newer
-from pool import binary, installed_bed, put_package, serving_bed
-from testbed import SUITES, Testbed, children, unwind_on_termination
+from shared.newer import build_newer
+from shared.pool import binary, installed_bed, put_package, serving_bed
+from testbed import SUITES, Testbed
+from testbed.processes import children, unwind_on_termination
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
