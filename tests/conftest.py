@@ -25,12 +25,15 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --suite."""
+    """Add --suite and --all."""
     parser.addoption(
         "--suite",
         action="append",
         choices=SUITES,
         help="Debian suite to test on, may be given more than once (default: all of them)",
+    )
+    parser.addoption(
+        "--all", action="store_true", help="also what takes too long to be run for each change"
     )
 
 

@@ -5,20 +5,11 @@ from __future__ import annotations
 
 from testbed import Testbed
 
-from fuzz.making import make
 from fuzz.running import describe, run, target_bed
 
 SEED = 1
 SECONDS = 30.0
 """On each release."""
-
-
-def test_a_request_follows_from_its_seed_and_number() -> None:
-    assert make(SEED, 5) == make(SEED, 5)
-    raw = {make(SEED, number).raw for number in range(1000)}
-    assert len(raw) > 990
-    # The shortest ones happen twice.
-    assert len(raw & {make(SEED + 1, number).raw for number in range(1000)}) < 10
 
 
 def test_nothing_is_told_and_the_pool_stays_up(installed: Testbed) -> None:

@@ -30,13 +30,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",)],
-    ids=lambda arguments: " ".join(arguments[:2]),
-)
-def test_python(arguments: tuple[str, ...]) -> None:
-    clean(sys.executable, "-m", *arguments)
+def test_types() -> None:
+    clean(sys.executable, "-m", "mypy")
 
 
 def test_the_command_in_the_package_is_python_too(rendered: Path) -> None:

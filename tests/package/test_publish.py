@@ -36,8 +36,7 @@ from shared.pool import (
 from shared.shop import URL, Shop, make_key, signing_keys
 from testbed import Testbed
 
-from qgis_server_systemd import cli, offers, publish
-from qgis_server_systemd.qgis_serverctl.system.output import Failure
+from qgis_server_systemd import cli, publish
 from qgis_server_systemd.repository import KEPT_STATES
 
 
@@ -277,19 +276,6 @@ def test_a_key_that_cannot_sign(
         said = refused(shop, capsys, "--sign", key, pack(tmp_path, "2.0", key))
         assert "is the key expired, or its agent locked?" in said
         assert shop.is_whole()
-
-
-@pytest.mark.parametrize("ending", [".changes", ".dsc", ".deb", ".txt"])
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\xff\xfe", b"Source: a\nChecksums-Sha256:\n abc\n", b"Checksums-Sha256: x y z\n"],
-    ids=["empty", "no text", "cut off", "on one line"],
-)
-def test_no_packages(ending: str, content: bytes, tmp_path: Path) -> None:
-    file = tmp_path / f"file{ending}"
-    file.write_bytes(content)
-    with pytest.raises(Failure, match=re.escape(f"{file}: ")):
-        offers.placed([file], ("trixie",))
 
 
 def test_a_folder_with_something_else_is_left_alone(

@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import pytest
-from shared.paths import TOP
 from shared.pool import (
     DEB,
     apt,
@@ -28,7 +27,6 @@ from shared.pool import (
 from testbed import Testbed
 
 NEWER = "/root/newer.deb"
-PACKAGE = TOP / "qgis_server_systemd/qgis_serverctl"
 
 
 # ---- policy-rc.d
@@ -166,29 +164,6 @@ def test_nginx_stays_content_with_an_own_vhost(ready: Testbed, newer_package: Pa
     assert ready.fetch("http://127.0.0.1:8080/own").status == 204
     ready.run("rm", "/etc/nginx/sites-enabled/own")
     nginx_is_content(ready)
-
-
-# ---- Power loss
-
-
-def test_every_file_is_written_by_one_function() -> None:
-    """It brings a file to the disk before the file takes its place."""
-    pattern = re.compile(
-        r"\.write_(text|bytes)\(|open\([^)]*[\"'][rwax]*[wax+]|\bbeside\.replace\("
-    )
-    found = {
-        file.name
-        for file in PACKAGE.glob("*.py")
-        for line in file.read_text().splitlines()
-        if pattern.search(line)
-    }
-    # The locks hold nothing that counts; access.py writes into a pipe.
-    assert found == {"files.py", "lock.py", "rolling.py", "access.py"}
-    text = (PACKAGE / "files.py").read_text()
-    put = text[text.index("def _put(") :]
-    assert "with _put(file) as beside" in text
-    assert put.index("yield beside") < put.index("beside.replace") < put.index("_sync(file.parent")
-    assert "os.fsync(stream.fileno())" in text
 
 
 @pytest.mark.parametrize("command", [("apply",), ("status",)])

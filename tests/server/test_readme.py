@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -17,43 +16,13 @@ from pathlib import Path
 
 import pytest
 from shared.demos import bed_of, get, said_until_served
+from shared.documents import README, SHOWN, sections
 from shared.paths import TOP
 from shared.pool import settled, status, wait_for
 from shared.shop import signing_keys
 from testbed import Testbed
 
-from qgis_server_systemd import cli, sources
-from qgis_server_systemd.qgis_serverctl import cli as server_cli
-from qgis_server_systemd.qgis_serverctl.config.names import Package
-
-README = TOP / "README.md"
-COMMAND = re.compile(r"(make|apt|qgis-serverctl|qgis-server-systemd)\b .*")
-PARSERS = {
-    "qgis-serverctl": lambda: server_cli.parser(Package()),
-    "qgis-server-systemd": cli.parser,
-}
-
-
-def sections(file: Path) -> dict[str, str]:
-    parts = re.split(r"^## (.*)\n", file.read_text(), flags=re.M)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-def commands(text: str) -> list[str]:
-    """In their order: those that stand in lines of their own, and those within a text."""
-    shown = re.findall(r"^    (.*\S)|`([^`\n]+)`", text.replace("\\\n", " "), flags=re.M)
-    found = (re.sub(r" +# .*", "", line or word) for line, word in shown)
-    return [command for command in found if COMMAND.fullmatch(command)]
-
-
-SHOWN = {name: commands(text) for name, text in sections(README).items()}
-
-
-def test_each_command_is_in_a_section_that_is_run() -> None:
-    run = {"Try it", "Install it on a server", "What an administrator does", "A site build",
-           "An internal repository"}  # fmt: skip
-    assert {name for name, found in SHOWN.items() if found} == run
-    assert len(SHOWN["What an administrator does"]) == 6
+from qgis_server_systemd import sources
 
 
 @pytest.fixture(scope="module")
@@ -190,27 +159,3 @@ def test_a_site_build_and_a_repository(tmp_path: Path) -> None:
     ]
     assert len(lines) == 3, said
     assert {suite.name for suite in (tmp_path / "apt/dists").iterdir()} >= {"bookworm", "trixie"}
-
-
-DOCUMENTS = sorted([README, *TOP.glob("docs/*.md")])
-PARTS = {
-    f"{file.stem}: {command}": command
-    for file in DOCUMENTS
-    for command in commands(file.read_text())
-    if command.split()[0] in PARSERS and not re.search("[…]|COMMAND", command)
-}
-
-
-@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.stem)
-def test_links_lead_somewhere(file: Path) -> None:
-    links = re.findall(r"\]\(([^:)#]+)\)", file.read_text())
-    assert [link for link in links if not (file.parent / link).exists()] == []
-
-
-@pytest.mark.parametrize("command", PARTS.values(), ids=PARTS.keys())
-def test_the_documents_show_commands_that_there_are(command: str) -> None:
-    program, *words = shlex.split(command)
-    try:
-        PARSERS[program]().parse_args(words)
-    except SystemExit as end:
-        assert end.code == 0, command  # --help and --version

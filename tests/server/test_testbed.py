@@ -18,7 +18,6 @@ from testbed import Testbed, TestbedError
 from testbed.folders import cgroups_of
 from testbed.layers import cache_folder
 from testbed.locks import locked
-from testbed.mirrors import mirrors
 
 # Boots a testbed, tells of it and waits to be killed.
 HOLDER = """
@@ -319,22 +318,3 @@ def test_the_next_start_removes_what_a_killed_run_left(suite: str) -> None:
         assert not Path(f"/proc/{pid}").exists()
         with pytest.raises(ConnectionRefusedError):
             answer(port)
-
-
-def test_mirrors_are_read_from_both_formats(tmp_path: Path) -> None:
-    parts = tmp_path / "sources.list.d"
-    parts.mkdir()
-    (parts / "debian.sources").write_text(
-        "# comment\n\nTypes: deb deb-src\nURIs: http://one.invalid/debian\n"
-        "Suites: trixie trixie-updates\nComponents: main\n\n"
-        "Enabled: no\nTypes: deb\nURIs: http://two.invalid/security\n"
-        "Suites: trixie-security\nComponents: main\n"
-    )
-    (parts / "other.list").write_text("deb http://three.invalid/x nodistro main\n")
-    assert mirrors(tmp_path) == ("http://one.invalid/debian", None)
-    (tmp_path / "sources.list").write_text(
-        "deb-src http://four.invalid/debian bookworm main\n"
-        "deb [arch=amd64 signed-by=/k.gpg] http://five.invalid/debian bookworm main # x\n"
-        "deb http://six.invalid/security bookworm-security main\n"
-    )
-    assert mirrors(tmp_path) == ("http://five.invalid/debian", "http://six.invalid/security")

@@ -10,14 +10,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from shared.site_cases import CASES, DECLARED, put, text_of
 from shared.site_checks import build_quickly, check, complaints
-from shared.site_checks import parameters as parameters_of
 
-from qgis_server_systemd import quoting
-from qgis_server_systemd.qgis_serverctl.system import environment_file
 from qgis_server_systemd.render import render_debian
 from qgis_server_systemd.schema import site_schema
 from qgis_server_systemd.site import Site, examine, load
@@ -73,37 +70,10 @@ WORDS = st.one_of(
     st.lists(st.sampled_from((*NASTY, "a", "acme", "1", "G", "/srv/x")), max_size=5).map("".join),
     st.text(max_size=12),
 )
-PRINTED = st.text(st.characters(codec="utf-8"), max_size=40).filter(str.isprintable)
 STARTS = ("", "/", "acme-", "ACME <gis@acme.example>", "https://", "/srv/qgis/", "qgis")
 KEYS = sorted(
     (key for key, one in DECLARED.items() if one.kind is not int),
 )
-
-
-@given(PRINTED.map(str.strip))
-@example('"\\`$')
-@example("a \\")
-def test_an_environment_file_keeps_any_value(value: str) -> None:
-    text = f"BEFORE=1\nX={quoting.environment(value)}\nAFTER=2\n"
-    expected = {"BEFORE": "1", "X": value, "AFTER": "2"}
-    assert environment_file.read(text) == (expected, ())
-
-
-@given(PRINTED)
-@example('"; return 200; "')
-@example("\\")
-@example("{}#'")
-def test_a_parameter_of_nginx_keeps_any_value(value: str) -> None:
-    assume("$" not in value)
-    assert parameters_of(f"fastcgi_param X {quoting.parameter(value)};\n") == {"X": value}
-
-
-@given(st.lists(PRINTED, max_size=6).map("\n".join))
-@example("...\n\n.\n\n.x")
-def test_a_description_has_no_line_that_means_something_else(text: str) -> None:
-    for line in quoting.paragraphs(text).splitlines():
-        assert line == " ." or (line.startswith(" ") and line.strip() and line[1] != ".")
-        assert not set("$") & set(line.replace("${}", ""))
 
 
 def is_refused(told: list[str]) -> bool:
