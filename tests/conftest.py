@@ -12,9 +12,10 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from newer import build_newer
-from pool import binary, installed_bed, put_package, serving_bed
-from testbed import SUITES, Testbed, children, unwind_on_termination
+from shared.newer import build_newer
+from shared.pool import binary, installed_bed, put_package, serving_bed
+from testbed import SUITES, Testbed
+from testbed.processes import children, unwind_on_termination
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -24,12 +25,15 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --suite."""
+    """Add --suite and --all."""
     parser.addoption(
         "--suite",
         action="append",
         choices=SUITES,
         help="Debian suite to test on, may be given more than once (default: all of them)",
+    )
+    parser.addoption(
+        "--all", action="store_true", help="also what takes too long to be run for each change"
     )
 
 

@@ -15,7 +15,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from pool import binary, install, put_package
+from shared.pool import binary, install, put_package
 from testbed import SUITES, Testbed, TestbedError
 
 from qgis_server_systemd.build import build

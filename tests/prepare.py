@@ -29,7 +29,9 @@ NEEDED = {
     "demo": BUILD + BOOT,
     "dist": BUILD,
     "bench": BUILD + BOOT,
+    "unit": ("po-debconf", "python3-venv", *CHECK),
     "test": BUILD + BOOT + CHECK + PUBLISH + ROLL_OUT,
+    "test-all": BUILD + BOOT + CHECK + PUBLISH + ROLL_OUT,
 }
 
 

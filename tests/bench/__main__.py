@@ -35,8 +35,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pool import binary, install, put_package
-from testbed import SUITES, Testbed, TestbedError, say
+from shared.pool import binary, install, put_package
+from testbed import SUITES, Testbed, TestbedError
+from testbed.layers import say
 
 import qgis_server_systemd
 from bench import autogroup, cost, machine, memory, own, scaling, store

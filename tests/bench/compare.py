@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pool import wait_for
-from testbed import Testbed, say
+from shared.pool import wait_for
+from testbed import Testbed
+from testbed.layers import say
 
 import qgis_server_systemd
 from bench import contestants, workloads

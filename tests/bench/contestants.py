@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from pool import ctl
-from test_adopt import ENV, SERVICE, SOCKET, site
+from shared.hand_made import ENV, SERVICE, SOCKET, site
+from shared.pool import ctl
 from testbed import Testbed
 
 from bench.workloads import CACHE

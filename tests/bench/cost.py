@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pool import ctl, settled, wait_for
-from site_checks import parameters
+from shared.pool import ctl, settled, wait_for
+from shared.site_checks import parameters
 from testbed import Testbed
 
 from bench import contestants, workloads

@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pool import ctl, settled, wait_for
-from testbed import Testbed, say
+from shared.pool import ctl, settled, wait_for
+from testbed import Testbed
+from testbed.layers import say
 
 from bench import contestants, workloads
 from bench.compare import drive, prepare

@@ -7,7 +7,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 
-from pool import ctl
+from shared.pool import ctl
 from testbed import Testbed
 
 INSTANCES = 16

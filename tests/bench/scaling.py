@@ -7,8 +7,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pool import cpus_of_init, ctl, settled, wait_for
-from testbed import Testbed, say
+from shared.pool import cpus_of_init, ctl, settled, wait_for
+from testbed import Testbed
+from testbed.layers import say
 
 from bench import workloads
 from bench.compare import Options, drive, prepare, warm_up

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pool import binary, installed_bed
+from shared.pool import binary, installed_bed
 from testbed import SUITES
 
 from qgis_server_systemd.build import build

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from pool import ctl, wait_for
+from shared.pool import ctl, wait_for
 from testbed import Testbed
 
 from .making import OTHER, OUTSIDE, SECRET_FILE, Made, make

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A slice of the generated requests; `make fuzz` sends more of them."""
+
+from __future__ import annotations
+
+from testbed import Testbed
+
+from fuzz.running import describe, run, target_bed
+
+SEED = 1
+SECONDS = 30.0
+"""On each release."""
+
+
+def test_nothing_is_told_and_the_pool_stays_up(installed: Testbed) -> None:
+    with target_bed(installed) as bed:
+        outcome = run(bed, SEED, SECONDS, print)
+    assert [describe(made) for made in outcome.told] == []
+    # Else it would show nothing: some are served, and some refused.
+    assert outcome.sent["200"] > 0
+    assert outcome.sent["403"] > 0

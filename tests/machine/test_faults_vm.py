@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Faults that a container can't show: limits of memory, which need control groups with
+their controllers, and power that is lost. The promises are in docs/reliability.md."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from shared.paths import SHARED
+from shared.pool import MAP, OFFLINE, quick_workers
+from testbed import Testbed
+from testbed.vm import KERNEL_SUITE, Machine
+
+FOLDER = "/usr/local/lib/faults"
+PROGRAM = "/usr/lib/cgi-bin/qgis_mapserv.fcgi"
+
+# Found through PYTHONPATH: the power goes at the n-th change that qgis-serverctl makes.
+POWER = """
+import os, sys
+
+CHANGES = {"os.remove", "os.rename", "os.symlink"}
+
+def step(event, args):
+    global left
+    if event in CHANGES:
+        left -= 1
+        if left == 0:
+            with open("/proc/sysrq-trigger", "w") as trigger:
+                trigger.write("b")
+
+left = int(os.environ.get("POWER_LOST_AT", "0"))
+if any(word.endswith("/qgis-serverctl") for word in sys.orig_argv):
+    sys.addaudithook(step)
+"""
+
+# A line of JSON: what each of those who must agree says of the pool, once new workers
+# are up: until then NGINX does not name them.
+LOOK = r"""
+import json, os, pathlib, re, subprocess, time, tomllib
+
+def ran(*command):
+    return subprocess.run(command, capture_output=True, text=True)
+
+def numbers(text):
+    return sorted({int(n) for n in re.findall(r"qgis-server[@-](\d+)\.sock", text)})
+
+def look():
+    etc = pathlib.Path("/etc/systemd/system")
+    state = json.loads(pathlib.Path("/var/lib/qgis-server-systemd/state.json").read_text())
+    return {
+        "wanted": tomllib.loads(pathlib.Path("/etc/qgis-server/server.auto.toml").read_text()),
+        "links": numbers(" ".join(os.listdir(etc / "sockets.target.wants"))),
+        "target": numbers(" ".join(os.listdir(etc / "qgis-server.target.wants"))),
+        "state": [state["enabled"], state["pending"]],
+        "upstream": numbers(pathlib.Path("/etc/nginx/conf.d/qgis-server.conf").read_text()),
+        "sockets": numbers(ran("ss", "-lxH").stdout),
+        "nginx": ran("nginx", "-t", "-q").returncode,
+        "left": json.loads(ran("qgis-serverctl", "status", "--json").stdout)["pending"],
+    }
+
+deadline = time.monotonic() + 90
+while (found := look())["upstream"] != found["sockets"] or found["left"]:
+    if time.monotonic() > deadline:
+        break
+    time.sleep(1)  # between two looks; what never comes true is printed as it is
+print(json.dumps(found), flush=True)
+"""
+
+# The first change is the setting, then come those of the first instance that comes or goes.
+CUTS = ((3, 3), (4, 1))
+CASES = "".join(
+    f"{stage}) lose_power_at {at} qgis-serverctl scale {count} ;;\n"
+    for stage, (at, count) in enumerate(CUTS)
+)
+SCRIPT = f"""
+set -eu
+map='{MAP}'
+stage=$(cat /root/stage 2>/dev/null || echo 0)
+
+lose_power_at() {{
+    step=$1
+    shift
+    echo $((stage + 1)) >/root/stage
+    sync
+    POWER_LOST_AT=$step PYTHONPATH={FOLDER} "$@" >&2
+    echo "the power was not lost"
+    exit 1
+}}
+
+[ "$stage" = 0 ] || python3 {FOLDER}/look.py
+case $stage in
+{CASES}esac
+
+mv {PROGRAM}.real {PROGRAM}
+systemctl restart qgis-server.target
+fetch() {{ curl --silent --output /dev/null --max-time 300 --write-out '%{{http_code}}\\n' "$1"; }}
+fetch "$map"
+fetch "$map&FAULT=leak&MB=900"
+fetch "$map"
+journalctl --quiet --no-pager --output=cat | grep -c "Failed with result 'oom-kill'"
+ss -lxH | grep -c /run/qgis-server-
+"""
+
+
+@pytest.mark.parametrize("suite", [KERNEL_SUITE], scope="session")
+def test_power_that_is_lost_and_a_worker_beyond_its_memory(installed: Testbed, suite: str) -> None:
+    """Several boots of one machine, since each takes its time; QGIS Server itself comes
+    for the last one. The kernel is the same for all releases, so one of them is enough."""
+    with Testbed(suite, like=installed) as bed:
+        bed.put(SHARED / "faulty_plugin", "/usr/share/qgis/python/plugins/")
+        folder = bed.root / FOLDER.lstrip("/")
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(POWER)
+        (folder / "look.py").write_text(LOOK)
+        bed.chroot("cp", "-a", PROGRAM, f"{PROGRAM}.real")
+        quick_workers(bed)
+        (bed.root / "etc/qgis-server/server.toml").write_text('memory_max = "700M"\n')
+        bed.chroot("qgis-serverctl", "site", "enable")
+        bed.chroot("qgis-serverctl", "scale", "1", env=OFFLINE)
+        machine = Machine(bed.root, cpus=2, reboots=True)
+        status, output = machine.run_script(SCRIPT, timeout=900)
+    lines = output.splitlines()
+    assert status == 0, output
+    former = 1
+    for (_, count), line in zip(CUTS, lines, strict=False):
+        seen = json.loads(line)
+        # Either all of it has happened, or nothing.
+        now = seen["wanted"]["instances"]
+        assert now in (former, count), seen
+        everyone = list(range(1, now + 1))
+        assert seen["links"] == seen["target"] == everyone, seen
+        assert seen["state"] == [everyone, []], seen
+        assert seen["sockets"] == seen["upstream"] == everyone, seen
+        assert (seen["nginx"], seen["left"]) == (0, []), seen
+        former = now
+    served, killed, again, ended, sockets = lines[len(CUTS) :]
+    assert (served, killed, again, sockets) == ("200", "502", "200", str(former))
+    # It was tried once more, and no third time.
+    assert ended == "2"

@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A pool that was made by hand, by the recipe of QGIS's documentation, before the
+package came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from shared.hand_made import ENV, SERVICE, SOCKET, site
+from shared.pool import (
+    DEB,
+    OFFLINE,
+    apt,
+    ctl,
+    enabled,
+    install,
+    load,
+    main_pid,
+    nginx_is_content,
+    path,
+    put_package,
+    sockets,
+    status,
+    upstream,
+    wait_for,
+)
+from testbed import Testbed
+
+pytestmark = pytest.mark.either
+
+UNITS = "/etc/systemd/system"
+COUNT = 3
+SITE = "/etc/nginx/sites-available/maps"
+MAP = (
+    "http://127.0.0.1/qgis-server?SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=countries"
+    "&STYLES=&CRS=EPSG:4326&BBOX=-60,-120,60,120&WIDTH=256&HEIGHT=128&FORMAT=image/png"
+)
+SHADOWED = (
+    f"{UNITS}/qgis-server@.service, {UNITS}/qgis-server@.socket shadow the package's own units: "
+    "the pool is left as it is; qgis-serverctl adopt moves it over"
+)
+
+
+def numbers(count: int) -> list[int]:
+    return list(range(1, count + 1))
+
+
+def put(bed: Testbed, file: str, text: str) -> None:
+    here = bed.root / file.lstrip("/")
+    here.parent.mkdir(parents=True, exist_ok=True)
+    here.write_text(text)
+
+
+def text(bed: Testbed, file: str) -> str:
+    return (bed.root / file.lstrip("/")).read_text()
+
+
+def by_hand(bed: Testbed, count: int = COUNT, *, service: str = SERVICE, where: str = SITE) -> None:
+    """Follow the recipe, step by step."""
+    install(bed, "nginx", package=False)
+    put(bed, f"{UNITS}/qgis-server@.socket", SOCKET)
+    put(bed, f"{UNITS}/qgis-server@.service", service)
+    put(bed, "/etc/qgis-server/env", ENV)
+    for kind in ("socket", "service"):
+        for n in numbers(count):
+            bed.run("systemctl", "enable", "--now", f"qgis-server@{n}.{kind}")
+    put(bed, where, site(count))
+    if "sites-available" in where:
+        bed.run("ln", "-s", where, "/etc/nginx/sites-enabled/")
+    bed.run("rm", "/etc/nginx/sites-enabled/default")
+    bed.run("systemctl", "restart", "nginx")
+    is_served(bed)
+
+
+def is_served(bed: Testbed) -> None:
+    reply = bed.fetch(MAP)
+    assert (reply.status, reply.body[:4]) == (200, b"\x89PNG"), reply.body[:300]
+
+
+def owners(bed: Testbed, count: int = COUNT) -> list[str]:
+    pids = [str(main_pid(bed, n)) for n in numbers(count)]
+    return [bed.out("ps", "-o", "user:32=", "-p", pid) for pid in pids]
+
+
+def links(bed: Testbed) -> dict[str, str]:
+    """All links that start a unit of the pool, and where they lead."""
+    found = (bed.root / UNITS.lstrip("/")).glob("*.wants/qgis-server@*")
+    return {f"{link.parent.name}/{link.name}": str(link.readlink()) for link in found}
+
+
+def links_of_the_package(count: int) -> dict[str, str]:
+    return {
+        f"{target}.wants/qgis-server@{n}.socket": "/usr/lib/systemd/system/qgis-server@.socket"
+        for target in ("sockets.target", "qgis-server.target")
+        for n in numbers(count)
+    }
+
+
+def socket_inodes(bed: Testbed) -> list[str]:
+    return sorted(
+        line.split()[6]
+        for line in bed.out("cat", "/proc/net/unix").splitlines()
+        if line.endswith(".sock") and "/run/qgis-server-" in line and int(line.split()[3], 16)
+    )
+
+
+@pytest.fixture(scope="module")
+def at_rest(suite: str, package: Path) -> Iterator[Testbed]:
+    """The recipe, with the package's file in it, not booted: what others begin with."""
+    with Testbed(suite) as bed:
+        put_package(bed, package)
+        bed.boot()
+        by_hand(bed)
+        bed.shutdown()
+        yield bed
+
+
+@pytest.fixture
+def recipe(suite: str, at_rest: Testbed) -> Iterator[Testbed]:
+    """The recipe, booted."""
+    with Testbed(suite, like=at_rest) as bed:
+        bed.boot()
+        yield bed
+
+
+@pytest.fixture
+def handmade(recipe: Testbed) -> Testbed:
+    """The recipe, with the package installed beside."""
+    install(recipe)
+    return recipe
+
+
+# ---- The package comes
+
+
+def test_installing_beside_it_changes_nothing_and_says_so(recipe: Testbed) -> None:
+    before = [main_pid(recipe, n) for n in numbers(COUNT)], links(recipe), sockets(recipe)
+    with load(recipe, MAP) as result:
+        said = install(recipe)
+        again = ctl(recipe, "apply")
+        ctl(recipe, "apply", "--instances", "2")
+        ctl(recipe, "apply", "--instances", "auto")
+    assert result["failed"] == []
+    assert result["sent"] > 0
+    assert ([main_pid(recipe, n) for n in numbers(COUNT)], links(recipe), sockets(recipe)) == before
+    assert said.count(SHADOWED) == again.count(SHADOWED) == 1
+    assert "configuration file" not in said.lower()
+    assert text(recipe, "/etc/qgis-server/env") == ENV
+    assert "QGIS_SERVER_LOG_LEVEL=1" in text(recipe, "/etc/qgis-server/env.dist")
+    assert upstream(recipe) == [path(n) for n in numbers(COUNT)]
+    found = status(recipe)
+    assert found["pending"] == []
+    assert found["notes"] == [SHADOWED]
+    recipe.reboot()
+    assert sockets(recipe) == [path(n) for n in numbers(COUNT)]
+    assert owners(recipe) == ["www-data"] * COUNT
+    is_served(recipe)
+
+
+def test_a_package_that_goes_again_leaves_it_as_it_was(handmade: Testbed) -> None:
+    before = [main_pid(handmade, n) for n in numbers(COUNT)], links(handmade)
+    with load(handmade, MAP, clients=2) as result:
+        apt(handmade, "install", "--reinstall", DEB)
+        apt(handmade, "purge", "qgis-server-systemd")
+        nginx_is_content(handmade)
+    assert result["failed"] == []
+    assert ([main_pid(handmade, n) for n in numbers(COUNT)], links(handmade)) == before
+    assert text(handmade, "/etc/qgis-server/env") == ENV
+    assert not (handmade.root / "etc/qgis-server/env.dist").exists()
+    assert handmade.out("dpkg-divert", "--list", "*qgis*") == ""
+    handmade.run("systemctl", "restart", "qgis-server@1.service")
+    is_served(handmade)
+
+
+@pytest.mark.parametrize(
+    "where", ["/etc/nginx/sites-available/qgis-server", "/etc/nginx/conf.d/qgis-server.conf"]
+)
+def test_nginx_files_of_the_same_name_stay(ready: Testbed, where: str) -> None:
+    ready.boot()
+    by_hand(ready, where=where)
+    with load(ready, MAP, clients=2) as result:
+        said = install(ready)
+        ctl(ready, "adopt")
+    assert result["failed"] == []
+    assert text(ready, where) == site(COUNT)
+    is_served(ready)
+    apt(ready, "purge", "qgis-server-systemd")
+    assert text(ready, where) == site(COUNT)
+    assert ("is left alone: give it another name" in said) == ("conf.d" in where)
+    assert (ready.root / "etc/nginx/sites-enabled/qgis-server").is_symlink() == ("sites" in where)
+    nginx_is_content(ready)
+
+
+# ---- adopt
+
+
+@pytest.mark.parametrize("count", [COUNT, 1])
+def test_adopting_loses_no_request(ready: Testbed, count: int) -> None:
+    ready.boot()
+    by_hand(ready, count)
+    install(ready)
+    inodes = socket_inodes(ready)
+    with load(ready, MAP) as result:
+        planned = ctl(ready, "adopt", "--dry-run")
+        assert owners(ready, count) == ["www-data"] * count
+        assert not (ready.root / "var/backups/qgis-server-systemd").exists()
+        said = ctl(ready, "adopt")
+    assert result["failed"] == []
+    assert result["sent"] > 0
+    for n in numbers(count):
+        assert f"restart the worker of instance {n}; its socket stays" in planned
+    assert owners(ready, count) == ["qgis-server"] * count
+    assert socket_inodes(ready) == inodes, "the sockets were open all the time"
+    assert sockets(ready) == [path(n) for n in numbers(count)] == upstream(ready)
+    assert ready.out("stat", "--format=%U:%G %a", path(1)) == "www-data:root 600"
+    assert links(ready) == links_of_the_package(count)
+    assert enabled(ready) == numbers(count)
+    assert not list((ready.root / UNITS.lstrip("/")).glob("qgis-server@.s*t"))
+    assert text(ready, SITE) == site(count)
+    line = site(count).splitlines().index("        fastcgi_pass qgis-server_backend;") + 1
+    assert f"/etc/nginx/sites-enabled/maps:{line}: goes on as it is" in said
+    assert "include snippets/qgis-server.conf;" in said
+    assert text(ready, "/etc/qgis-server/env") == ENV
+    # The backup, and nothing left over of the trial.
+    (backup,) = (ready.root / "var/backups/qgis-server-systemd").iterdir()
+    assert (backup / f"{UNITS[1:]}/qgis-server@.service").read_text() == SERVICE
+    assert (backup / f"{UNITS[1:]}/multi-user.target.wants/qgis-server@1.service").is_symlink()
+    assert not (ready.root / "var/cache/qgis-server/adopt").exists()
+    assert ready.out("systemctl", "list-units", "--all", "--plain", "qgis-server@adopt*") == (
+        ready.out("systemctl", "list-units", "--all", "--plain", "qgis-server@none*")
+    )
+    found = status(ready)
+    assert found["settings"]["instances"]["value"] == count
+    assert (found["pending"], found["notes"]) == ([], [])
+    # From now on it is a pool like any other.
+    assert "nothing to adopt" in ctl(ready, "adopt")
+    assert "nothing to do" in ctl(ready, "apply")
+    is_served(ready)
+    ready.reboot()
+    assert sockets(ready) == [path(n) for n in numbers(count)]
+    assert owners(ready, count) == ["qgis-server"] * count
+    is_served(ready)
+    assert status(ready)["pending"] == []
+    ctl(ready, "apply", "--instances", "auto")
+    nginx_is_content(ready)
+
+
+def test_more_of_the_environment_is_kept_and_the_rest_is_told(ready: Testbed) -> None:
+    ready.boot()
+    more = (
+        'Environment="QGIS_SERVER_SHOW_GROUP_SEPARATOR=1" LC_ALL=C.UTF-8\n'
+        "EnvironmentFile=-/etc/qgis/more\nNice=5\n"
+    )
+    by_hand(ready, 2, service=SERVICE.replace("[Service]\n", f"[Service]\n{more}"))
+    # Where the sandbox shows nothing unless it is told to.
+    ready.run("mkdir", "--mode=755", "/home/gis")
+    ready.run("cp", "-r", "/srv/maps", "/home/gis/maps")
+    project = "/home/gis/maps/world.qgz"
+    more = f"QGIS_SERVER_WMS_MAX_WIDTH=1234\nQGIS_PROJECT_FILE={project}\n"
+    put(ready, "/etc/qgis/more", more)
+    install(ready)
+    ready.run("systemctl", "disable", "qgis-server@1.socket")
+    said = ctl(ready, "adopt")
+    assert "qgis-server@.service: Nice=5 (to keep it: systemctl edit" in said
+    for n in numbers(2):
+        variables = ready.out("cat", f"/proc/{main_pid(ready, n)}/environ").split("\0")
+        assert {"QGIS_SERVER_WMS_MAX_WIDTH=1234", "LC_ALL=C.UTF-8"} < {*variables}
+        assert "QGIS_SERVER_SHOW_GROUP_SEPARATOR=1" in variables
+        assert f"QGIS_PROJECT_FILE={project}" in variables
+    assert 'data_folders = ["/srv", "/home/gis/maps"]' in text(
+        ready, "/etc/qgis-server/server.auto.toml"
+    )
+    is_served(ready)
+    # What was disabled stays so.
+    assert enabled(ready) == [2]
+    assert "disabled by hand: instance 1" in ctl(ready, "apply")
+    apt(ready, "purge", "qgis-server-systemd")
+    assert not (ready.root / UNITS[1:] / "qgis-server@.service.d").exists()
+
+
+def unreadable(bed: Testbed) -> None:
+    bed.run("chown", "www-data", "/srv/maps/world.qgz")
+    bed.run("chmod", "600", "/srv/maps/world.qgz")
+
+
+def other_socket(bed: Testbed) -> None:
+    file = f"{UNITS}/qgis-server@.socket"
+    put(bed, file, SOCKET.replace("/var/run/qgis-server-", "/run/qgis/"))
+    bed.run("systemctl", "daemon-reload")
+    bed.run("systemctl", "stop", f"qgis-server@{COUNT}.service", f"qgis-server@{COUNT}.socket")
+    bed.run("systemctl", "start", f"qgis-server@{COUNT}.socket")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (unreadable, "QGIS_PROJECT_FILE=/srv/maps/world.qgz: user qgis-server, whom the"),
+        (other_socket, "listens on /run/qgis/"),
+    ],
+)
+def test_what_cannot_go_well_is_not_begun(
+    handmade: Testbed, spoil: Callable[[Testbed], None], message: str
+) -> None:
+    spoil(handmade)
+    before = [main_pid(handmade, n) for n in numbers(COUNT - 1)], links(handmade)
+    for arguments in (["--dry-run"], []):
+        done = handmade.run("qgis-serverctl", "adopt", *arguments, check=False)
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+    assert ([main_pid(handmade, n) for n in numbers(COUNT - 1)], links(handmade)) == before
+    assert not (handmade.root / "var/backups/qgis-server-systemd").exists()
+    is_served(handmade)
+
+
+BROKEN_TRIAL = "[Service]\nExecStart=\nExecStart=/bin/false\n"
+BROKEN_SECOND = (
+    "[Service]\nExecStart=\n"
+    'ExecStart=/bin/sh -c "test %i != 2 || exit 1; exec /usr/lib/cgi-bin/qgis_mapserv.fcgi"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("broken", "unit", "restarted"),
+    [(BROKEN_TRIAL, "qgis-server@adopt", 0), (BROKEN_SECOND, "qgis-server@2", 2)],
+    ids=["trial", "second"],
+)
+def test_everything_is_put_back_if_a_worker_does_not_come_up(
+    handmade: Testbed, broken: str, unit: str, restarted: int
+) -> None:
+    # Put where the package's unit reads it, but the unit made by hand does not.
+    packaged = handmade.root / "usr/lib/systemd/system/qgis-server@.service"
+    packaged.write_text(packaged.read_text() + broken)
+    before = [main_pid(handmade, n) for n in numbers(COUNT)]
+    known = links(handmade), sockets(handmade), text(handmade, f"{UNITS}/qgis-server@.socket")
+    with load(handmade, MAP) as result:
+        done = handmade.run("qgis-serverctl", "adopt", check=False)
+    assert done.returncode == 1
+    assert f"{unit}.service does not come up: putting everything back" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "qgis-serverctl: a step failed, see above; the pool is as it was before "
+        f"(journalctl -u {unit}.service)"
+    )
+    assert result["failed"] == []
+    now = links(handmade), sockets(handmade), text(handmade, f"{UNITS}/qgis-server@.socket")
+    assert now == known
+    assert owners(handmade) == ["www-data"] * COUNT
+    assert [main_pid(handmade, n) for n in numbers(COUNT)][restarted:] == before[restarted:]
+    assert status(handmade)["settings"]["instances"]["from"] == "default"
+    assert SHADOWED in ctl(handmade, "apply")
+
+
+@pytest.mark.parametrize("moment", ["enable", "restart"])
+def test_cut_off_a_second_run_finishes(handmade: Testbed, moment: str) -> None:
+    """Killed after the files have changed, or while workers are being restarted."""
+    trap = {
+        # Neither systemd nor the workers know yet.
+        "enable": '[ "$1" != daemon-reload ]',
+        "restart": '[ "$*" != "restart qgis-server@2.service" ]',
+    }
+    put(handmade, "/usr/local/bin/systemctl", f'#!/bin/sh\n{trap[moment]} || kill -9 "$PPID"\n'
+        'exec /usr/bin/systemctl "$@"\n')  # fmt: skip
+    handmade.run("chmod", "755", "/usr/local/bin/systemctl")
+    search = {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    with load(handmade, MAP) as result:
+        done = handmade.run("qgis-serverctl", "adopt", check=False, env=search)
+        handmade.run("rm", "/usr/local/bin/systemctl")
+        assert done.returncode == -9
+        assert "qgis-serverctl adopt finishes it" in ctl(handmade, "apply")
+        ctl(handmade, "adopt")
+    assert result["failed"] == []
+    assert owners(handmade) == ["qgis-server"] * COUNT
+    assert links(handmade) == links_of_the_package(COUNT)
+    assert "nothing to adopt" in ctl(handmade, "adopt")
+    assert "nothing to do" in ctl(handmade, "apply")
+    (backup,) = (handmade.root / "var/backups/qgis-server-systemd").iterdir()
+    assert (backup / f"{UNITS[1:]}/qgis-server@.service").read_text() == SERVICE
+
+
+def test_a_copy_of_a_unit_is_no_foreign_pool(server: Testbed) -> None:
+    """What systemctl edit --full makes: it is told, and the pool is managed on."""
+    unit = text(server, "/usr/lib/systemd/system/qgis-server@.service")
+    put(server, f"{UNITS}/qgis-server@.service", unit + "Nice=5\n")
+    server.run("systemctl", "daemon-reload")
+    said = ctl(server, "apply", "--instances", "3")
+    assert f"{UNITS}/qgis-server@.service shadow the package's own units" in said
+    assert sockets(server) == [path(n) for n in numbers(3)]
+    ctl(server, "adopt")
+    assert not (server.root / UNITS[1:] / "qgis-server@.service").exists()
+    assert (sockets(server), enabled(server)) == (
+        [path(n) for n in numbers(3)],
+        numbers(3),
+    )
+
+
+def test_in_an_image_that_is_not_booted(suite: str, at_rest: Testbed) -> None:
+    with Testbed(suite, like=at_rest) as bed:
+        done = bed.chroot("apt-get", "--yes", "install", DEB, env=OFFLINE)
+        assert SHADOWED in done.stdout + done.stderr
+        bed.chroot("qgis-serverctl", "adopt")
+        assert links(bed) == links_of_the_package(COUNT)
+        bed.boot()
+        wait_for(lambda: owners(bed) == ["qgis-server"] * COUNT, "the package's workers")
+        assert sockets(bed) == [path(n) for n in numbers(COUNT)] == upstream(bed)
+        is_served(bed)

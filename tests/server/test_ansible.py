@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The role in contrib/ansible, by ansible-playbook over SSH on two servers at once: one of each
+release, or two of the one that is tested."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from shared.paths import TOP
+from shared.pool import MAP, is_served, load, main_pid, status
+from shared.shop import Shop, signing_keys
+from testbed import SUITES, Testbed
+from testbed.processes import start_time
+
+CONTRIB = TOP / "contrib/ansible"
+PORT = 8099
+REPOSITORY = f"http://127.0.0.1:{PORT}"
+SETTINGS = 'map_parameter = true\nproject = "/srv/maps/world.qgz"\n'
+# An administrator who is not root, as on most servers.
+ADMINISTRATOR = """
+useradd --create-home admin
+echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin
+install -d -m 700 -o admin -g admin ~admin/.ssh
+cat >~admin/.ssh/authorized_keys
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
+"""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What ansible-playbook said. changed: for each server that it came to, how many tasks
+    changed something."""
+
+    good: bool
+    said: str
+    changed: dict[str, int]
+
+
+@dataclass
+class Fleet:
+    """Two servers, the repository that they take packages from, and the inventory."""
+
+    folder: Path
+    shop: Shop
+    beds: dict[str, Testbed]
+    variables: dict[str, object] = field(default_factory=dict)
+
+    def write_inventory(self) -> None:
+        login = {
+            "ansible_host": "127.0.0.1",
+            "ansible_user": "admin",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_ssh_private_key_file": str(self.folder / "key"),
+        }
+        hosts = {
+            name: login | {"ansible_port": bed.forward("127.0.0.1:22")}
+            for name, bed in self.beds.items()
+        }
+        inventory = {"qgis_servers": {"hosts": hosts}}
+        (self.folder / "inventory.json").write_text(json.dumps(inventory))
+
+    def roll_out(self, *options: str, **variables: object) -> Rollout:
+        given = {f"qgis_server_{name}": v for name, v in (self.variables | variables).items()}
+        known = f"-o UserKnownHostsFile={self.folder}/known -o StrictHostKeyChecking=accept-new"
+        kept = "-o ControlMaster=auto -o ControlPersist=60s"
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "ansible", "playbook"),
+                *("--inventory", self.folder / "inventory.json"),
+                *("--extra-vars", json.dumps(given)),
+                *options,
+                CONTRIB / "site.yml",
+            ],
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.folder),
+                "LC_ALL": "C.UTF-8",
+                "ANSIBLE_LOG_PATH": str(self.folder / "log"),
+                "ANSIBLE_PIPELINING": "true",
+                "ANSIBLE_SSH_ARGS": f"{kept} {known}",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        said = done.stdout + done.stderr
+        recap = re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+) ", said, re.M)
+        return Rollout(done.returncode == 0, said, {name: int(n) for name, n in recap})
+
+
+def debian_packages(bed: Testbed) -> list[Path]:
+    """NGINX, which servers would have from Debian; there is no network."""
+    return sorted((bed.root / "var/cache/apt/archives").glob("nginx*.deb"))
+
+
+@pytest.fixture
+def fleet(request: pytest.FixtureRequest, artifacts: list[Path], tmp_path: Path) -> Iterator[Fleet]:
+    suites = request.config.getoption("--suite") or SUITES
+    home = tmp_path / "gnupg"
+    home.mkdir()
+    with ExitStack() as stack:
+        (key,) = stack.enter_context(signing_keys(home, "gis@acme.example"))
+        shop = Shop(tmp_path, key)
+        beds = {
+            name: stack.enter_context(Testbed(suite, managed=True))
+            for name, suite in (("first", suites[0]), ("second", suites[-1]))
+        }
+        for bed in {bed.suite: bed for bed in beds.values()}.values():
+            shop.publish("--suite", bed.suite, *debian_packages(bed), url=REPOSITORY)
+        (given,) = (file for file in artifacts if file.suffix == ".changes")
+        shop.publish(given, url=REPOSITORY)
+        generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
+        subprocess.run(generate, check=True)
+        for bed in beds.values():
+            bed.boot()
+            bed.run("sh", "-ec", ADMINISTRATOR, input=(tmp_path / "key.pub").read_text())
+            bed.serve(shop.repo, PORT)
+        fleet = Fleet(tmp_path, shop, beds)
+        fleet.write_inventory()
+        fleet.variables = {
+            "repository": REPOSITORY,
+            "repository_name": "acme",
+            "repository_key": (shop.repo / "acme.asc").read_text(),
+            "settings": SETTINGS,
+            "probe": MAP,
+            "probe_type": "image/png",
+        }
+        yield fleet
+
+
+def workers(bed: Testbed) -> dict[int, int]:
+    """When each worker was started, in clock ticks since the host was, by its process ID."""
+    pids = (main_pid(bed, one["instance"]) for one in status(bed)["instances"])
+    return {pid: int(start_time(bed.out("cat", f"/proc/{pid}/stat"))[1]) for pid in pids}
+
+
+def version(bed: Testbed) -> str:
+    return bed.out("dpkg-query", "-W", "-f", "${Version}", "qgis-server-systemd")
+
+
+def settings(bed: Testbed) -> str:
+    return (bed.root / "etc/qgis-server/server.toml").read_text()
+
+
+def test_a_roll_out(fleet: Fleet, newer_package: Path) -> None:
+    """From nothing to an upgrade, and what stops one."""
+    first, second = fleet.beds.values()
+
+    # A key that anybody on the way could exchange is not taken.
+    refused = fleet.roll_out(repository_key="")
+    assert not refused.good and "qgis_server_repository_key_sha256" in refused.said, refused.said
+
+    planned = fleet.roll_out("--check", "--diff")
+    assert planned.good, planned.said
+    assert f"+URIs: {REPOSITORY}" in planned.said
+    for bed in fleet.beds.values():
+        assert not (bed.root / "etc/apt/sources.list.d/acme.sources").exists()
+
+    fresh = fleet.roll_out(version="0.1.0-1")
+    assert fresh.good, fresh.said
+    for bed in fleet.beds.values():
+        is_served(bed)
+        assert version(bed) == "0.1.0-1"
+        assert settings(bed) == SETTINGS
+        # As those have it who paste the lines.
+        entry = (bed.root / "etc/apt/sources.list.d/acme.sources").read_text()
+        assert entry == (fleet.shop.repo / f"acme-{bed.suite}.sources").read_text()
+
+    # The key fetched, and known by its digest, is the same.
+    digest = hashlib.sha256((fleet.shop.repo / "acme.asc").read_bytes()).hexdigest()
+    again = fleet.roll_out(repository_key="", repository_key_sha256=digest)
+    assert again.good and again.changed == {"first": 0, "second": 0}, again.said
+
+    # An upgrade, one after the other.
+    fleet.shop.publish(newer_package, url=REPOSITORY)
+    before = {name: workers(bed) for name, bed in fleet.beds.items()}
+    with load(first, clients=1) as one, load(second, clients=1) as other:
+        upgraded = fleet.roll_out()
+    assert upgraded.good, upgraded.said
+    for result in (one, other):
+        assert result["sent"] > 0
+        assert result["failed"] == []
+    for name, bed in fleet.beds.items():
+        assert not workers(bed).keys() & before[name].keys()
+        assert version(bed) == "0.1.0-2"
+    assert max(workers(first).values()) < min(workers(second).values())
+
+    # A mistake is found before the file is written; what is no mistake by itself, once the pool
+    # is looked at. Either way nobody comes to the second server.
+    wrong = fleet.roll_out(settings=SETTINGS + 'request_timeout = "soon"\n')
+    assert not wrong.good and wrong.changed == {"first": 0}, wrong.said
+    assert 'request_timeout = \\"soon\\" is not a number of seconds' in wrong.said
+    assert settings(first) == SETTINGS
+    unwell = fleet.roll_out(settings=SETTINGS.replace("world", "missing"))
+    assert not unwell.good and unwell.changed.keys() == {"first"}, unwell.said
+    assert "there is no such project" in unwell.said
+    assert settings(second) == SETTINGS
+    is_served(second)

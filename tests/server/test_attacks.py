@@ -1,0 +1,527 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Requests that want more than a project's maps, and those that get them, with the settings as
+they are shipped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, urljoin
+
+import pytest
+from fuzz.making import OTHER, OUTSIDE
+from fuzz.running import CANARY, target_bed
+from shared.origins import EVIL, headers, is_not_fooled, names_only
+from shared.pool import ctl, listens, wait_for, workers
+from shared.serving import (
+    ADVERTISING,
+    FILTER,
+    FORM,
+    MAP,
+    MAPS,
+    PDF,
+    PROJECT_LIST,
+    PROJECTS,
+    SECOND,
+    Case,
+    ask,
+    fetch,
+    get_map,
+    get_print,
+    shown,
+    wfs,
+    wms,
+)
+from testbed import Reply, Testbed
+
+NAMED = "/qgis/world"
+PLAIN = "/qgis-server"
+SECRET = TITLE = CANARY.decode()
+PORT = 8999
+REMOTE = f"http://127.0.0.1:{PORT}"
+HEARD = "/run/heard"
+TOML = "/etc/qgis-server/server.toml"
+
+LISTENER = f"""
+import http.server
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        with open({HEARD!r}, "a") as file:
+            file.write(self.path + "\\n")
+        self.send_error(404)
+
+http.server.HTTPServer(("127.0.0.1", {PORT}), Handler).serve_forever()
+"""
+
+# A print whose layout has a page of HTML, and a label that is HTML.
+PAGES = """
+import os, sys
+os.environ["QT_QPA_PLATFORM"] = "offscreen"
+from qgis.core import (QgsApplication, QgsLayoutFrame, QgsLayoutItemHtml, QgsLayoutItemLabel,
+                       QgsLayoutPoint, QgsLayoutSize, QgsProject)
+application = QgsApplication([], False)
+application.initQgis()
+project = QgsProject.instance()
+assert project.read(sys.argv[1])
+layout = project.layoutManager().layouts()[0]
+html = QgsLayoutItemHtml(layout)
+layout.addMultiFrame(html)
+frame = QgsLayoutFrame(layout, html)
+frame.setId("page")
+frame.attemptMove(QgsLayoutPoint(10, 10))
+frame.attemptResize(QgsLayoutSize(50, 50))
+html.addFrame(frame)
+label = QgsLayoutItemLabel(layout)
+label.setId("note")
+label.setMode(QgsLayoutItemLabel.ModeHtml)
+layout.addLayoutItem(label)
+assert project.write(sys.argv[2])
+"""
+
+
+def body_of(bed: Testbed, path: str, text: str) -> None:
+    bed.run("tee", path, input=text)
+
+
+@pytest.fixture(scope="module")
+def bed(installed: Testbed) -> Iterator[Testbed]:
+    """Besides, a server that listens to what workers ask for, and a print with HTML."""
+    with target_bed(installed) as testbed:
+        body_of(testbed, "/root/listener.py", LISTENER)
+        testbed.run("systemd-run", "--unit=listener", "python3", "/root/listener.py")
+        body_of(testbed, "/etc/qgis-server/fastcgi_params", f"fastcgi_param SECRET_WORD {SECRET};")
+        testbed.run("python3", "-c", PAGES, f"{PROJECTS}/world.qgz", f"{PROJECTS}/pages.qgs")
+        testbed.run("chmod", "-R", "a+rX", PROJECTS)
+        testbed.run("systemctl", "reload", "nginx")
+        wait_for(lambda: listens(testbed, PORT), "the listener is up")
+        yield testbed
+
+
+@contextlib.contextmanager
+def stray(bed: Testbed) -> Iterator[None]:
+    """A symbolic link in the folder of projects that leads out."""
+    bed.run("ln", "-s", OTHER, f"{PROJECTS}/leak.qgs")
+    try:
+        yield
+    finally:
+        bed.run("rm", f"{PROJECTS}/leak.qgs")
+
+
+@contextlib.contextmanager
+def settings(bed: Testbed, *lines: str) -> Iterator[None]:
+    before = bed.run("cat", TOML).stdout
+    body_of(bed, TOML, "\n".join([before, *lines, ""]))
+    try:
+        ctl(bed, "apply")
+        yield
+    finally:
+        body_of(bed, TOML, before)
+        ctl(bed, "apply")
+
+
+def heard(bed: Testbed) -> str:
+    return bed.run("cat", HEARD, check=False).stdout
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A request, and the status that it must get."""
+
+    name: str
+    target: str
+    status: int = 403
+    body: bytes | None = None
+    content_type: str = FORM
+    options: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        if self.body is None:
+            return self.options
+        kind = ("--header", f"Content-Type: {self.content_type}")
+        return (*self.options, *kind, "--data-binary", "@/root/attack")
+
+
+def send(bed: Testbed, attack: Attack) -> Reply:
+    if attack.body is not None:
+        bed.run_bytes("tee", "/root/attack", input=attack.body)
+    url = f"http://127.0.0.1{attack.target}"
+    return fetch(bed, url, "--globoff", "--path-as-is", "--max-time", "60", *attack.arguments)
+
+
+CAPABILITIES = wms("GetCapabilities")
+HOSTILE = f"MAP={OTHER}"
+
+
+def maps(top: str) -> Iterator[Attack]:
+    """All spellings of MAP, in the query and in a body."""
+
+    def post(name: str, body: str, kind: str, query: str = CAPABILITIES) -> Attack:
+        return Attack(f"{name} {top}", f"{top}?{query}", 403, body.encode(), kind)
+
+    for spelling in ("MAP", "map", "mAp", "%4d%41%50", "%6D%61%70", "M%61p", "MAP%00", "MAP%00x"):
+        yield Attack(f"{spelling} {top}", f"{top}?{spelling}={OTHER}&{CAPABILITIES}")
+    for query in (
+        f"{CAPABILITIES}&MAP={PROJECTS}/world.qgz&MAP={OTHER}",
+        f"{CAPABILITIES}&MAP={OTHER}&MAP={PROJECTS}/world.qgz",
+        f"MAP=&{CAPABILITIES}",
+        f"MAP&{CAPABILITIES}",
+        f"MAP={PROJECTS}/second.qgs&{CAPABILITIES}",
+        f"%254dAP={OTHER}&{CAPABILITIES}",
+    ):
+        yield Attack(f"{query[:40]} {top}", f"{top}?{query}")
+    form = f"{HOSTILE}&{CAPABILITIES}"
+    yield post("form", form, FORM)
+    yield post("form of another type", form, "text/xml")
+    yield post("form without a type", form, "")
+    yield post("coded form", f"%6dap={OTHER}&{CAPABILITIES}", "text/plain")
+    yield post("broken XML", f"<a>&{form}", "application/xml")
+    yield post("attribute", f"<GetCapabilities service='WMS' MAP='{OTHER}'/>", "text/xml")
+    yield post("small attribute", f"<a map='{OTHER}'/>", "text/xml")
+    put = post("form by PUT", form, FORM)
+    yield dataclasses.replace(put, options=("--request", "PUT"))
+
+
+def expressions() -> Iterator[Attack]:
+    features = f"{NAMED}?{wfs('GetFeature', TYPENAME='countries', OUTPUTFORMAT='GeoJSON')}"
+    for text in (
+        f"env('SECRET_WORD') = '{SECRET}'",
+        f"ENV/**/('SECRET_WORD') = '{SECRET}'",
+        f"file_exists('{OUTSIDE}/secret.txt')",
+        "@project_path LIKE '/%'",
+        "1=1 and@project_path LIKE '/%'",
+        "var('project_path') LIKE '/%'",
+        "eval('1=1')",
+        "layer_property('countries', 'source') LIKE '/%'",
+        "get_feature('states_provinces', 'fid', 1) IS NOT NULL",
+    ):
+        yield Attack(f"EXP_FILTER {text}", f"{features}&EXP_FILTER={quote(text)}")
+    call = '<Function name="env"><Literal>SECRET_WORD</Literal></Function>'
+    for function in (call, call.replace("env", "&#101;nv"), "<a>e<!-- > -->nv('X')</a>"):
+        ogc = (
+            f'<Filter xmlns="http://www.opengis.net/ogc"><PropertyIsEqualTo>{function}'
+            f"<Literal>{SECRET}</Literal></PropertyIsEqualTo></Filter>"
+        )
+        yield Attack(f"FILTER {function}", f"{features}&FILTER={quote(ogc)}")
+        yield Attack(f"twice coded {function}", f"{features}&FILTER={quote(quote(ogc))}")
+        yield Attack(
+            f"map {function}",
+            f"{NAMED}?{get_map()}&FILTER={quote('countries:' + ogc)}",
+        )
+        filtered = FILTER.replace(b"<ogc:PropertyName>NAME</ogc:PropertyName>", function.encode())
+        yield Attack(f"body {function}", NAMED, 403, filtered, "text/xml")
+    yield Attack(
+        "SORTBY", f"{features}&SORTBY={quote('case when env(1) is null then 1 else 2 end')}"
+    )
+    items = f"{NAMED}/wfs3/collections/countries/items.json"
+    yield Attack("OGC API", f"{items}?NAME={quote(chr(92) + chr(39) + ' or 1=1 --')}")
+    yield Attack(
+        "print",
+        f"{NAMED}?{get_print('pdf')}&title={quote('[% env(' + repr('SECRET_WORD') + ') %]')}",
+    )
+
+
+def sld(rule: str) -> str:
+    return quote(
+        '<StyledLayerDescriptor version="1.1.0" xmlns="http://www.opengis.net/sld" '
+        'xmlns:se="http://www.opengis.net/se" xmlns:ogc="http://www.opengis.net/ogc" '
+        'xmlns:xlink="http://www.w3.org/1999/xlink"><NamedLayer><se:Name>countries</se:Name>'
+        f"<UserStyle><se:FeatureTypeStyle><se:Rule>{rule}</se:Rule></se:FeatureTypeStyle>"
+        "</UserStyle></NamedLayer></StyledLayerDescriptor>"
+    )
+
+
+def label(text: str) -> str:
+    return sld(
+        "<se:PolygonSymbolizer><se:Fill/></se:PolygonSymbolizer><se:TextSymbolizer><se:Label>"
+        f"<ogc:PropertyName>{text}</ogc:PropertyName></se:Label></se:TextSymbolizer>"
+    )
+
+
+def references() -> Iterator[Attack]:
+    map = f"{NAMED}?{get_map()}"
+    for place in (f"{REMOTE}/a.sld", f"file://{OUTSIDE}/secret.txt", f"{OUTSIDE}/secret.txt"):
+        yield Attack(f"SLD {place}", f"{map}&SLD={place}")
+        graphic = (
+            "<se:PointSymbolizer><se:Graphic><se:ExternalGraphic><se:OnlineResource "
+            f'xlink:type="simple" xlink:href="{place}"/><se:Format>image/svg+xml</se:Format>'
+            "</se:ExternalGraphic></se:Graphic></se:PointSymbolizer>"
+        )
+        yield Attack(
+            f"HIGHLIGHT_SYMBOL {place}",
+            f"{map}&HIGHLIGHT_GEOM={quote('POINT(0 50)')}&HIGHLIGHT_SYMBOL={sld(graphic)}",
+        )
+        yield Attack(f"SLD_BODY {place}", f"{map}&SLD_BODY={sld(graphic)}")
+        prints = f"{PLAIN.replace('-server', '/pages')}?{get_print('pdf')}"
+        yield Attack(f"page {place}", f"{prints}&page={quote(place)}")
+        yield Attack(f"label {place}", f"{prints}&note={quote(f'<img src={place}>')}")
+        yield Attack(
+            f"page as the body says {place}",
+            prints.replace("REQUEST=GetPrint", "REQUEST=GetPrin%2574") + f"&page={quote(place)}",
+        )
+    yield Attack("SLD in lower case", f"{map}&sld={REMOTE}/b.sld")
+    yield Attack("SLD coded twice", f"{map}&S%254CD={REMOTE}/c.sld")
+    yield Attack("SLD with a NUL", f"{map}&SLD%00x={REMOTE}/d.sld")
+    yield Attack("SLD in a body", NAMED, 403, f"{get_map()}&SLD={REMOTE}/e.sld".encode())
+    far = (
+        f"&a:url={quote(REMOTE + '/wms?')}&a:layers=x&a:format=image/png&a:crs=EPSG:4326&a:styles="
+    )
+    for layer in ("EXTERNAL_WMS:a", "countries,EXTERNAL_WMS:a", "EXTERNAL%255FWMS:a"):
+        yield Attack(f"{layer} in a map", f"{NAMED}?{get_map(layer).replace('%3A', ':')}{far}")
+        yield Attack(
+            f"{layer} in a print",
+            f"{NAMED}?{get_print('pdf')}&map0:LAYERS={layer}{far}",
+        )
+    for text in ("env('SECRET_WORD')", "@project_path", "e<!-- -->nv('SECRET_WORD')"):
+        yield Attack(f"label {text}", f"{map}&SLD_BODY={label(text)}")
+
+
+def bodies() -> Iterator[Attack]:
+    entity = f"<!DOCTYPE a [<!ENTITY b SYSTEM 'file://{OUTSIDE}/secret.txt'>]>"
+    get = "<GetFeature service='WFS' version='1.0.0'><Query typeName='countries'>&b;</Query>"
+    for kind in ("text/xml", FORM, "application/json"):
+        body = f"{entity}{get}</GetFeature>".encode()
+        yield Attack(f"entity {kind}", NAMED, 403, body, kind)
+    yield Attack("entity in a filter", f"{NAMED}?{get_map()}&SLD_BODY={quote(entity + '<a/>')}")
+    for end in ("a\r\nX-Accel-Redirect: /", 'a"; b=c'):
+        yield Attack(f"header {end}", f"{NAMED}?{CAPABILITIES}&FILE_NAME={quote(end)}")
+
+
+def paths() -> Iterator[Attack]:
+    query = f"?{CAPABILITIES}"
+    for path, answer in (
+        ("/qgis/unknown", 404),
+        ("/qgis/.hidden", 404),
+        (f"/qgis/..%2f..%2f..%2f..%2f..{OTHER}", 400),
+        ("/qgis/%2e%2e/%2e%2e/opt/outside/other", 400),
+        ("/qgis/x/..%2f..%2fopt/outside/other", 404),
+        ("/qgis/outside%00", 400),
+        ("/qgis/leak", 403),
+        ("/qgis/leak/wfs3/collections.json", 403),
+        ("/qgis/other/../world", 403),
+        ("/qgis-server/project/x/../../../qgis/world", 403),
+        ("/qgis-server/", 403),
+        ("/qgis-server/index.json", 403),
+        ("/qgis-server/map/0123456789abcdef", 403),
+        ("/qgis/world/wfs3/static/..%2f..%2fsecret.txt", 403),
+    ):
+        yield Attack(path, f"{path}{query if path.startswith('/qgis/') else ''}", answer)
+
+
+SERVED = tuple(
+    dataclasses.replace(case, project=None, prefix=NAMED)
+    for case in (*ADVERTISING, MAP, PDF)
+    if case != PROJECT_LIST
+)
+
+ATTACKS = (
+    *maps(NAMED),
+    *maps(PLAIN),
+    *maps("/qgis/world/wfs3/collections"),
+    *expressions(),
+    *references(),
+    *bodies(),
+    *paths(),
+)
+
+
+def test_every_attack_is_refused_and_harms_nobody(bed: Testbed) -> None:
+    """In one test, since each takes but a moment."""
+    before = workers(bed)
+    wrong = []
+    with stray(bed):
+        for attack in ATTACKS:
+            reply = send(bed, attack)
+            told = reply.body.decode(errors="replace") + str(reply.headers)
+            if reply.status != attack.status or SECRET in told or TITLE in told:
+                wrong.append(f"{attack.name}: {shown(reply)}")
+            if "x-accel" in told.lower():
+                wrong.append(f"{attack.name}: a header")
+    assert wrong == []
+    assert heard(bed) == "", "something was fetched"
+    assert workers(bed) == before, "a worker ended"
+    for case in SERVED:
+        case.check(ask(bed, case))
+
+
+@pytest.mark.parametrize("case", SERVED, ids=lambda case: case.name)
+def test_a_named_project_is_at_its_url_whatever_headers_say(bed: Testbed, case: Case) -> None:
+    reply = ask(bed, case, "http://127.0.0.1", *headers(EVIL))
+    if case in (SERVED[-2:]):
+        case.check(reply)
+        return
+    is_not_fooled(reply, case)
+    names_only(reply, "http://127.0.0.1", NAMED)
+
+
+def test_a_trusted_proxy_tells_the_url(bed: Testbed) -> None:
+    told = headers({"X-Forwarded-Host": "maps.example.org", "X-Forwarded-Proto": "https"})
+    with settings(bed, 'trusted_proxies = ["127.0.0.1"]'):
+        for case in SERVED[:-2]:
+            reply = ask(bed, case, "http://127.0.0.1", *told)
+            names_only(reply, "https://maps.example.org", NAMED)
+
+
+def test_styles_and_scripts_of_a_named_project_are_served(bed: Testbed) -> None:
+    page = fetch(bed, f"http://127.0.0.1{NAMED}/wfs3.html", "--header", "Accept: text/html")
+    links = re.findall(r"(?:href|src)=[\"']?([^\"'\s>]+\.(?:css|js))", page.body.decode())
+    local = [urljoin(f"http://127.0.0.1{NAMED}/wfs3.html", link) for link in links]
+    local = [link for link in local if link.startswith(f"http://127.0.0.1{NAMED}/")]
+    assert local, shown(page)
+    for link in local:
+        assert fetch(bed, link).status == 200, link
+
+
+def named(bed: Testbed, name: str, query: str = CAPABILITIES) -> Reply:
+    return fetch(bed, f"http://127.0.0.1/qgis/{name}?{query}")
+
+
+def by_map(bed: Testbed, project: str) -> Reply:
+    return fetch(bed, f"http://127.0.0.1{PLAIN}?MAP={quote(project)}&{CAPABILITIES}")
+
+
+def test_a_file_is_served_at_once_and_no_longer_when_it_goes(bed: Testbed) -> None:
+    assert named(bed, "new.v1_a-b").status == 404
+    bed.run("cp", f"{PROJECTS}/second.qgs", f"{PROJECTS}/new.v1_a-b.qgs")
+    assert b"<Title>Second<" in named(bed, "new.v1_a-b").body
+    bed.run("rm", f"{PROJECTS}/new.v1_a-b.qgs")
+    assert named(bed, "new.v1_a-b").status == 404
+
+
+def test_an_unknown_name_bothers_no_worker(bed: Testbed) -> None:
+    bed.run("systemctl", "stop", "qgis-server.slice")
+    try:
+        assert (named(bed, "unknown").status, named(bed, "world").status) == (404, 503)
+        assert by_map(bed, f"{PROJECTS}/world.qgz").status == 403
+    finally:
+        bed.run("systemctl", "start", "qgis-server.target")
+
+
+def test_settings_give_names_to_other_projects(bed: Testbed) -> None:
+    folders = f'project_folders = ["{PROJECTS}", "{MAPS}"]'
+    seen = f'data_folders = ["/srv", "{OUTSIDE}"]'
+    with settings(bed, f'named_projects = ["other={OTHER}", "World={SECOND}"]', folders, seen):
+        assert TITLE.encode() in named(bed, "other").body
+        assert b"<Title>Second<" in named(bed, "World").body
+        assert b"<Title>World<" in named(bed, "world").body
+    assert named(bed, "other").status == 404
+
+
+def test_map_is_a_choice_and_stays_in_the_folders(bed: Testbed) -> None:
+    with settings(bed, "map_parameter = true"), stray(bed):
+        assert b"<Title>Second<" in by_map(bed, SECOND).body
+        assert b"<Title>Second<" in by_map(bed, f"{PROJECTS}/second.qgs").body
+        for project in (
+            OTHER,
+            f"/srv/..{OTHER}",
+            f"{PROJECTS}/leak.qgs",
+            f"file://{SECOND}",
+            f"/vsisubfile/0_100,{OTHER}",
+            "http://127.0.0.1:8999/a.qgs",
+            "geopackage:/opt/outside/a.gpkg?projectName=a",
+            f"{SECOND}\0",
+            "second.qgs",
+        ):
+            reply = by_map(bed, project)
+            assert reply.status == 403, f"{project}: {shown(reply)}"
+        for attack in maps(NAMED):
+            reply = send(bed, attack)
+            assert reply.status == 403, f"{attack.name}: {shown(reply)}"
+        form = Attack("form", PLAIN, 403, f"{HOSTILE}&{CAPABILITIES}".encode(), "text/xml")
+        assert send(bed, form).status == 403
+        bed.run("ln", "-s", "/srv/maps/second.qgs", f"{PROJECTS}/own.qgs")
+        assert named(bed, "own").status == 200, "a link within the folders"
+        bed.run("rm", f"{PROJECTS}/own.qgs")
+    with settings(bed, "map_parameter = true", f'data_folders = ["{OUTSIDE}"]'):
+        assert TITLE.encode() in by_map(bed, OTHER).body
+        assert by_map(bed, SECOND).status == 403
+    assert heard(bed) == ""
+
+
+def test_a_folder_that_is_taken_back_is_gone_from_running_workers(bed: Testbed) -> None:
+    with settings(bed, "map_parameter = true", f'data_folders = ["/srv", "{OUTSIDE}"]'):
+        assert TITLE.encode() in by_map(bed, OTHER).body
+        before = workers(bed)
+    assert not set(before) & set(workers(bed))
+
+
+def test_without_a_stray_link_the_landing_page_is_there(bed: Testbed) -> None:
+    assert fetch(bed, f"http://127.0.0.1{PLAIN}/index.json").status == 200
+
+
+def test_remote_references_are_a_choice(bed: Testbed) -> None:
+    with settings(bed, "remote_references = true"):
+        fetch(bed, f"http://127.0.0.1{NAMED}?{get_map()}&SLD={REMOTE}/chosen.sld")
+    wait_for(lambda: "/chosen.sld" in heard(bed), "it was fetched")
+    bed.run("rm", HEARD)
+
+
+def test_a_file_of_the_administrators_own_is_confined(bed: Testbed) -> None:
+    """It says nothing of MAP, as one by the published recipe."""
+    site = "/etc/nginx/conf.d/own-site.conf"
+    body_of(
+        bed,
+        site,
+        """server {
+            listen 8192;
+            location /cgi-bin/ {
+                include fastcgi_params;
+                fastcgi_pass qgis-server;
+            }
+        }""",
+    )
+    try:
+        bed.run("systemctl", "reload", "nginx")
+        wait_for(lambda: listens(bed, 8192), "NGINX listens")
+        url = f"http://127.0.0.1:8192/cgi-bin/qgis?{CAPABILITIES}&MAP="
+        assert b"<Title>Second<" in fetch(bed, url + SECOND).body
+        assert fetch(bed, url + OTHER).status == 403
+    finally:
+        bed.run("rm", site)
+        bed.run("systemctl", "reload", "nginx")
+
+
+def test_replies_of_a_named_project_are_kept(bed: Testbed) -> None:
+    world = f"{PROJECTS}/world.qgz"
+    link = f"/run/qgis-server-cache/projects{world}"
+    site = "/etc/nginx/conf.d/cache-status.conf"
+    body_of(bed, site, "add_header X-Cache $upstream_cache_status always;\n")
+    tile = get_map(WIDTH=256, HEIGHT=256)
+    try:
+        with settings(bed, 'reply_cache = "50M"', "heavy_workers = 1", f'warm = ["{world}"]'):
+            named(bed, "world")
+            wait_for(lambda: bed.run("test", "-L", link, check=False).returncode == 0, "it is kept")
+            kept = [named(bed, "world", tile).headers["x-cache"] for _ in range(2)]
+            assert kept == ["MISS", "HIT"]
+            other = named(bed, "second", get_map("land", WIDTH=256, HEIGHT=256))
+            assert other.headers.get("x-cache") != "HIT"
+            # A heavy one goes by another upstream.
+            assert named(bed, "world", get_print("pdf")).status == 200
+    finally:
+        bed.run("rm", site)
+        bed.run("systemctl", "reload", "nginx")
+
+
+def test_a_worker_that_cannot_judge_serves_nothing(bed: Testbed) -> None:
+    file = "/var/lib/qgis-server-systemd/worker.json"
+    before = bed.run("cat", file).stdout
+    try:
+        body_of(bed, file, "{}")
+        assert named(bed, "world").status == 500
+        bed.run("systemctl", "kill", "--signal=KILL", "qgis-server@*.service")
+        unit = ("journalctl", "--unit=qgis-server@1", "--no-pager", "--lines=50")
+        wait_for(lambda: "requests can't be judged" in bed.out(*unit), "the worker says so")
+    finally:
+        body_of(bed, file, before)
+    wait_for(lambda: named(bed, "world").status == 200, "it is mended")
+
+
+def test_where_a_new_administrator_looks(bed: Testbed) -> None:
+    said = ctl(bed, "site", "enable")
+    urls = re.findall(r"WMS: +http://[^/]+(/\S+)", said)
+    assert f"/qgis/second?{CAPABILITIES.replace('&VERSION=1.3.0', '')}" in urls
+    assert "MAP=" not in said

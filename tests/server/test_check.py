@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``check``: a server is broken in each known way, the finding and its remedy are
+seen, the remedy is applied as it is written, and the finding is gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from shared.pool import ctl, serving_bed, wait_for
+from testbed import Testbed
+
+SETTINGS = "/etc/qgis-server/server.toml"
+AUTO = "/etc/qgis-server/server.auto.toml"
+ENV = "/etc/qgis-server/env"
+SERVER = "http://127.0.0.1/qgis-server"
+BROKEN = '/bin/sh -c "echo broken; exit 3"'
+DROPIN = "/etc/systemd/system/qgis-server@1.{kind}.d/own.conf"
+
+
+@pytest.fixture(scope="module")
+def server(installed: Testbed) -> Iterator[Testbed]:
+    """One booted server that all of these tests break and mend."""
+    with serving_bed(installed) as bed:
+        wait_for(lambda: report(bed)["findings"] == [], "a new server is in order")
+        yield bed
+
+
+def report(bed: Testbed) -> dict[str, Any]:
+    done = bed.run("qgis-serverctl", "check", "--json", check=False)
+    assert done.stderr == ""
+    found: dict[str, Any] = json.loads(done.stdout)
+    failed = any(finding["severity"] == "error" for finding in found["findings"])
+    assert done.returncode == failed
+    return found
+
+
+def findings(bed: Testbed, kind: str) -> list[dict[str, str]]:
+    return [finding for finding in report(bed)["findings"] if finding["id"] == kind]
+
+
+@dataclass(frozen=True)
+class Case:
+    """`breaks`: a shell script. `where`: a part of what the finding names. `mends`:
+    what a human does where the remedy is no command. `after`: back to how it was.
+    `says`: a part of what the finding says."""
+
+    id: str
+    severity: str
+    breaks: str
+    where: str
+    mends: str = ""
+    after: str = "true"
+    says: str = ""
+
+
+def dropin(kind: str, text: str) -> str:
+    file = DROPIN.format(kind=kind)
+    return f"mkdir -p $(dirname {file}) && printf '{text}' >{file} && systemctl daemon-reload"
+
+
+def without_dropin(kind: str) -> str:
+    return f"rm -r $(dirname {DROPIN.format(kind=kind)}); systemctl daemon-reload"
+
+
+def setting(text: str) -> str:
+    return f"echo '{text}' >>{SETTINGS}; qgis-serverctl apply"
+
+
+RESTORED = (
+    f"sed -i '/^project/d; /^instan/d; /^warm/d; /_folders/d' {SETTINGS}; qgis-serverctl apply"
+)
+AWAY_TOO = '"/opt/p.qgz"'
+CREDENTIALS = "/etc/qgis-server/credentials"
+AWAY = f"{SERVER}?MAP=/srv/maps/away.qgs&SERVICE=WMS&REQUEST=GetCapabilities"
+EDIT = f"{SERVER}?MAP=/srv/edit/world.qgz&SERVICE=WFS&VERSION=1.1.0&REQUEST=Transaction"
+DELETE = (
+    '<Transaction service="WFS" version="1.1.0" xmlns="http://www.opengis.net/wfs"><Delete '
+    'typeName="countries"><Filter xmlns="http://www.opengis.net/ogc"><FeatureId '
+    'fid="countries.1"/></Filter></Delete></Transaction>'
+)
+
+CASES = (
+    Case(
+        "settings-invalid", "error",
+        f"echo 'instanzes = 1' >>{SETTINGS}; echo nonsense >>{AUTO}",
+        SETTINGS, mends=f"sed -i /instanzes/d {SETTINGS}; sed -i /nonsense/d {AUTO}",
+    ),
+    Case(
+        "project-missing", "error", setting('project = "/srv/maps/gone.qgz"'), "/srv/maps/gone.qgz",
+        mends="cp -p /srv/maps/world.qgz /srv/maps/gone.qgz", after=RESTORED,
+    ),
+    Case(
+        "project-unreadable", "error",
+        "mkdir -p /srv/secret/city; cp /srv/maps/* /srv/secret/city 2>/dev/null;"
+        "chmod 700 /srv/secret; chmod o+rx /srv/secret/city;"
+        + setting('warm = ["/srv/secret/city/world.qgz"]'),
+        "/srv/secret/city/world.qgz", after=RESTORED,
+    ),
+    Case(
+        "project-unreadable", "error",
+        "install -m 600 /srv/maps/world.qgz /srv/maps/own.qgz;"
+        + setting('project = "/srv/maps/own.qgz"'),
+        "/srv/maps/own.qgz", after=RESTORED,
+    ),
+    Case(
+        "project-private", "error",
+        "cp /srv/maps/world.qgz /tmp/world.qgz;" + setting('project = "/tmp/world.qgz"'),
+        "/tmp/world.qgz", mends=RESTORED,
+    ),
+    Case(
+        "folder-not-writable", "error", "chown root:root /var/cache/qgis-server/1",
+        "/var/cache/qgis-server/1",
+    ),
+    Case(
+        "env-missing", "error", f"mv {ENV} /root/env", ENV, after=f"mv /root/env {ENV}"
+    ),
+    Case(
+        "env-malformed", "warning", f"echo 'export FOO=bar' >>{ENV}", ENV,
+        after=f"sed -i /FOO/d {ENV}",
+    ),
+    Case(
+        "env-display", "warning", f"echo DISPLAY=:0 >>{ENV}", ENV,
+        after=f"sed -i /DISPLAY=:0/d {ENV}; qgis-serverctl apply",
+    ),
+    Case(
+        "unit-shadowed", "warning",
+        "cp /usr/lib/systemd/system/qgis-server@.service /etc/systemd/system/;"
+        "systemctl daemon-reload",
+        "/etc/systemd/system/qgis-server@.service",
+    ),
+    Case(
+        "unit-override", "warning", dropin("service", "[Service]\\nRestart=no\\n"),
+        "qgis-server@1.service.d", after=without_dropin("service"),
+    ),
+    Case(
+        "unit-override", "warning", dropin("service", "[Unit]\\nStartLimitIntervalSec=10\\n"),
+        "qgis-server@1.service.d", after=without_dropin("service"),
+    ),
+    Case(
+        "unit-override", "warning", dropin("socket", "[Socket]\\nTriggerLimitIntervalSec=2\\n"),
+        "qgis-server@1.socket.d", after=without_dropin("socket"),
+    ),
+    Case(
+        "queue-dropin", "warning",
+        "mkdir -p /etc/systemd/system/qgis-server@.service.d;"
+        "ln -s /dev/null /etc/systemd/system/qgis-server@.service.d/10-queue.conf;"
+        "systemctl daemon-reload",
+        "/etc/systemd/system/qgis-server@.service.d/10-queue.conf",
+    ),
+    Case(
+        "socket-down", "error", "systemctl stop qgis-server@1.socket qgis-server@1.service",
+        "qgis-server@1.socket",
+    ),
+    Case(
+        "socket-orphaned", "error", "rm /run/qgis-server-1.sock", "/run/qgis-server-1.sock"
+    ),
+    Case(
+        "socket-owner", "error", "chown root /run/qgis-server-2.sock", "/run/qgis-server-2.sock"
+    ),
+    Case(
+        "worker-crash-loop", "error",
+        # It may end before systemd calls it started, or after: the restart fails or not.
+        dropin("service", f"[Service]\\nExecStart=\\nExecStart={BROKEN}\\n")
+        + "; systemctl restart qgis-server@1.service || true",
+        "qgis-server@1.service",
+        mends=without_dropin("service") + "; systemctl restart qgis-server@1.service",
+        says="it said last: broken",
+    ),
+    Case(
+        "worker-down", "error", "systemctl stop qgis-server@1.service", "qgis-server@1.service"
+    ),
+    Case(
+        "worker-old", "warning",
+        "cd /usr/lib/cgi-bin; cp -p qgis_mapserv.fcgi new; mv new qgis_mapserv.fcgi",
+        "qgis-server@1.service",
+    ),
+    Case(
+        "worker-old", "warning",
+        "for f in /usr/lib/libqgis_server.so.3.*.*; do cp -p $f /root/new; mv /root/new $f; done",
+        "qgis-server@1.service",
+    ),
+    Case("drained", "warning", "qgis-serverctl drain 1", "qgis-server@1.socket"),
+    Case(
+        "monitor-down", "warning",
+        "systemctl stop qgis-server-monitor; rm /run/qgis-server-systemd/monitor.json",
+        "qgis-server-monitor.service",
+    ),
+    Case(
+        "project-outside", "error",
+        "install -D -m 644 /srv/maps/world.qgz /opt/p.qgz; " + setting(f"project = {AWAY_TOO}"),
+        "/opt/p.qgz", mends=setting('data_folders = ["/srv", "/opt"]'), after=RESTORED,
+    ),
+    Case(
+        "folder-missing", "warning", setting('data_folders = ["/srv", "/data"]'), "/data",
+        mends="mkdir /data && qgis-serverctl restart", after=f"{RESTORED}; rmdir /data",
+    ),
+    Case(
+        "sandbox-variable", "error", f"mkdir /data; echo QGIS_PLUGINPATH=/data >>{ENV}", ENV,
+        mends=f"sed -i /^QGIS_PLUGINPATH/d {ENV}; rmdir /data; qgis-serverctl apply",
+        says="where workers may not look",
+    ),
+    Case(
+        "sandbox-folder", "warning",
+        "cp /srv/maps/world_map.gpkg /opt; sed s,./world_map.gpkg,/opt/world_map.gpkg, "
+        f"/srv/maps/second.qgs >/srv/maps/away.qgs; curl --silent '{AWAY}'", SETTINGS,
+        mends=setting('data_folders = ["/srv", "/opt"]') + f"; curl --silent '{AWAY}'",
+        after=f"{RESTORED}; rm /srv/maps/away.qgs /opt/world_map.gpkg",
+        says="Cannot open /opt/world_map.gpkg",
+    ),
+    Case(
+        "sandbox-read-only", "warning",
+        f"cp -r /srv/maps /srv/edit; chown -R qgis-server /srv/edit; curl --silent '{EDIT}' "
+        f"--header 'Content-Type: text/xml' --data '{DELETE}'", SETTINGS,
+        mends=setting('writable_folders = ["/srv/edit"]'), after=f"{RESTORED}; rm -r /srv/edit",
+    ),
+    Case(
+        "system-call-unknown", "error",
+        f"""echo 'system_calls = ["@resources", "@resource", "frob"]' >>{SETTINGS}""", SETTINGS,
+        mends=f"sed -i /^system_calls/d {SETTINGS}", says="@resource, frob ",
+    ),
+    Case(
+        "secret-in-environment", "warning", f"echo PGPASSWORD=secret >>{ENV}", ENV,
+        mends=f"sed -i /^PGPASSWORD/d {ENV}; qgis-serverctl apply",
+    ),
+    Case(
+        "secret-exposed", "error", f"install -m 644 /dev/null {CREDENTIALS}/other",
+        f"{CREDENTIALS}/other", after=f"rm {CREDENTIALS}/other",
+    ),
+    Case(
+        "secret-unreadable", "error", f"install -m 600 /dev/null {CREDENTIALS}/master-password",
+        f"{CREDENTIALS}/master-password", after=f"rm {CREDENTIALS}/master-password",
+    ),
+    Case(
+        "pending", "warning", f"echo 'instances = 3' >>{SETTINGS}", SETTINGS, after=RESTORED
+    ),
+    Case("nginx-stopped", "error", "systemctl stop nginx", "nginx.service"),
+    Case(
+        "nginx-config", "error", "echo 'nonsense;' >/etc/nginx/conf.d/own.conf",
+        "/etc/nginx/conf.d/own.conf:1",
+        mends="rm /etc/nginx/conf.d/own.conf; systemctl reload nginx",
+    ),
+    Case(
+        "nginx-not-reloaded", "warning", "rm /run/qgis-server-systemd/nginx-loaded",
+        "/etc/nginx/conf.d/qgis-server.conf",
+    ),
+    Case("location-missing", "warning", "qgis-serverctl site disable", "/etc/nginx"),
+    Case(
+        "upstream-differs", "error",
+        "sed -i s/qgis-server-1.sock/qgis-server-9.sock/ /etc/nginx/conf.d/qgis-server.conf",
+        "/etc/nginx/conf.d/qgis-server.conf",
+    ),
+    Case(
+        "upstream-foreign", "error",
+        "sed -i '1i # mine' /etc/nginx/conf.d/qgis-server.conf",
+        "/etc/nginx/conf.d/qgis-server.conf",
+        after="rm /etc/nginx/conf.d/qgis-server.conf.old",
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.spread
+@pytest.mark.parametrize("case", CASES, ids=[f"{n}-{c.id}" for n, c in enumerate(CASES)])
+def test_what_is_broken_is_found_and_mended(server: Testbed, case: Case) -> None:
+    server.run("sh", "-c", case.breaks)
+    found = findings(server, case.id)
+    assert found, report(server)
+    assert {finding["severity"] for finding in found} == {case.severity}
+    assert any(
+        case.where in finding["where"] and case.says in finding["what"] for finding in found
+    ), found
+    if case.mends:
+        server.run("sh", "-c", case.mends)
+    else:
+        for finding in found:
+            server.run("sh", "-c", finding["remedy"])
+    wait_for(lambda: findings(server, case.id) == [], f"{case.id} is gone", 20)
+    server.run("sh", "-c", case.after)
+
+
+def test_at_the_end_all_is_well_and_another_user_is_told_what_is_not_checked(
+    server: Testbed,
+) -> None:
+    server.run("qgis-serverctl", "apply")
+    server.run("sh", "-c", f"mv {ENV} /root/env")
+    shown = server.run("qgis-serverctl", "check", check=False)
+    assert shown.stdout.startswith("error: no worker can start without it [env-missing]\n")
+    assert "\n  fix:   touch /etc/qgis-server/env\n" in shown.stdout
+    assert "\n1 error, " in shown.stdout
+    assert shown.returncode == 1
+    server.run("sh", "-c", f"mv /root/env {ENV}")
+    wait_for(lambda: report(server)["findings"] == [], "all is mended")
+    assert ctl(server, "check") == "nothing found\n"
+    done = server.run("/usr/sbin/qgis-serverctl", "check", user="nobody")
+    assert done.stderr == ""
+    assert "not checked: projects and folders: needs root" in done.stdout

@@ -1,0 +1,487 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The package on a server: installed, configured, grown, shrunk and removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from shared.pool import (
+    DEB,
+    MAP,
+    OFFLINE,
+    apt,
+    cpus_of_init,
+    ctl,
+    enabled,
+    install,
+    is_served,
+    load,
+    main_pid,
+    nginx_is_content,
+    path,
+    put_package,
+    settled,
+    sockets,
+    status,
+    upstream,
+    wait_for,
+    works,
+)
+from testbed import Testbed
+
+HINT = "run: qgis-serverctl site enable [--project FILE]"
+
+
+# ---- Install
+
+
+def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
+    ready.boot()
+    said = install(ready, "nginx", maps=False)
+    cores = cpus_of_init(ready)
+    assert said.count(HINT) == 1
+    assert enabled(ready) == list(range(1, cores + 1))
+    assert sockets(ready) == [path(n) for n in range(1, cores + 1)]
+    assert upstream(ready) == sockets(ready)
+    found = status(ready)
+    assert [line["service"] for line in found["instances"]] == ["running"] * cores
+    assert [line["enabled"] for line in found["instances"]] == ["yes"] * cores
+    assert found["nginx"]["site"] is None
+    assert found["pending"] == []
+    assert {entry["from"] for entry in found["settings"].values()} == {"default"}
+    assert "qgis-server" not in ready.out("ls", "/etc/nginx/sites-enabled")
+    nginx_is_content(ready)
+    assert ready.fetch("http://127.0.0.1/qgis-server").status == 404
+    # Asked for, a map comes in one step, and again after a reboot.
+    ctl(ready, "site", "enable", "--project", "/srv/maps/world.qgz")
+    unnamed = MAP.replace("MAP=/srv/maps/world.qgz&", "")
+    is_served(ready, unnamed)
+    # So does a project that is put into the folder.
+    ready.run("cp", "--archive", "/srv/maps/.", "/var/lib/qgis-server/projects")
+    is_served(ready, unnamed.replace("/qgis-server?", "/qgis/world?"))
+    assert ready.fetch(MAP).status == 403
+    assert "nothing to do" in ctl(ready, "apply")
+    ready.reboot()
+    assert sockets(ready) == [path(n) for n in range(1, cores + 1)]
+    is_served(ready, unnamed)
+    assert status(ready)["pending"] == []
+
+
+def test_affinity_of_the_service_manager_counts(suite: str, package: Path) -> None:
+    with Testbed(suite, cpus="0") as bed:
+        put_package(bed, package)
+        bed.boot()
+        install(bed, "nginx")
+        assert cpus_of_init(bed) == 1
+        assert sockets(bed) == [path(1)]
+        ctl(bed, "site", "enable")
+        is_served(bed)
+
+
+def test_an_image_follows_the_cores_of_the_machine_that_boots_it(ready: Testbed) -> None:
+    """Installed in a chroot, with no systemd to talk to; then booted on another count."""
+    done = ready.chroot("apt-get", "--yes", "install", DEB, "nginx", env=OFFLINE)
+    here = status_cores(ready)
+    assert HINT in done.stdout + done.stderr
+    assert "warning" not in done.stderr
+    assert enabled(ready) == list(range(1, here + 1))
+    assert here > 1
+    ready.cpus = "0"
+    ready.boot()
+    assert sockets(ready) == [path(1)]
+    assert upstream(ready) == [path(1)]
+    assert ready.out("systemctl", "is-active", "nginx") == "active"
+    ready.cpus = None
+    ready.reboot()
+    assert sockets(ready) == [path(n) for n in range(1, here + 1)]
+    assert upstream(ready) == sockets(ready)
+    assert ready.out("systemctl", "--failed", "--no-legend") == ""
+
+
+def status_cores(bed: Testbed) -> int:
+    done = bed.chroot("qgis-serverctl", "status", "--json")
+    count: int = json.loads(done.stdout)["cores"]["count"]
+    return count
+
+
+@pytest.mark.either
+def test_an_upgrade_alone_never_shrinks_the_pool(server: Testbed) -> None:
+    before = sockets(server)
+    assert len(before) > 1
+    server.run("taskset", "--cpu-list", "--pid", "0", "1")
+    apt(server, "install", "--reinstall", DEB)
+    assert sockets(server) == before
+    assert f"stop and disable instance {len(before)}" in ctl(server, "apply", "--dry-run")
+    assert sockets(server) == before
+    ctl(server, "apply")
+    assert sockets(server) == [path(1)] == upstream(server)
+
+
+@pytest.mark.either
+def test_settings_can_be_tried_before_they_are_written(server: Testbed) -> None:
+    file = server.root / "root/new.toml"
+    file.write_text("instances = 1\nbacklog = 7\n")
+    before = (server.root / "etc/qgis-server/server.toml").read_text()
+    trial = ("apply", "--dry-run", "--settings", "/root/new.toml")
+    planned = ctl(server, *trial)
+    assert "stop and disable instance 2" in planned
+    assert "10-settings.conf" in planned
+    assert (server.root / "etc/qgis-server/server.toml").read_text() == before
+    assert "nothing to do" in ctl(server, "apply")
+    # As a program gives them that has no file of them.
+    piped = server.run(*("qgis-serverctl", *trial[:-1]), "/dev/stdin", input=file.read_text())
+    assert piped.stdout in planned
+    file.write_text("backlog = 0\n")
+    for words, said in (
+        (trial, "/root/new.toml: backlog = 0 is not a number from 1 to 4096"),
+        (("apply", "--settings", "/root/new.toml"), "--settings is for --dry-run alone"),
+        ((*trial[:-1], "/root/none"), "there is no such file"),
+    ):
+        done = server.run("qgis-serverctl", *words, check=False)
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+
+
+# ---- NGINX before, after, never, or nginx.org's
+
+
+def test_nginx_may_come_later(ready: Testbed) -> None:
+    ready.boot()
+    install(ready)
+    assert "NGINX is not installed" in ctl(ready, "site", "enable", check=False)
+    assert "nothing to do" in ctl(ready, "apply")
+    install(ready, "nginx", package=False)
+    nginx_is_content(ready)
+    ctl(ready, "site", "enable")
+    is_served(ready)
+    apt(ready, "remove", "nginx")
+    assert "NGINX: not installed" in ctl(ready, "status")
+    assert status(ready)["pending"] == []
+    install(ready, "nginx", package=False)
+    is_served(ready)
+
+
+@pytest.mark.either
+def test_nginx_org_layout(ready: Testbed) -> None:
+    """User nginx, conf.d alone, no sites-available read: as nginx.org's package has it."""
+    ready.boot()
+    install(ready, "nginx", package=False)
+    ready.run("useradd", "--system", "nginx")
+    nginx = ready.root / "etc/nginx"
+    (nginx / "nginx.conf").write_text(
+        "user  nginx;\nworker_processes  auto;\npid /run/nginx.pid;\n"
+        "events { worker_connections 1024; }\n"
+        "http {\n    include /etc/nginx/mime.types;\n    include /etc/nginx/conf.d/*.conf;\n}\n"
+    )
+    (nginx / "sites-enabled/default").unlink()
+    (nginx / "conf.d/default.conf").write_text(
+        "server { listen 8080; server_name localhost; location / { return 204; } }\n"
+    )
+    ready.run("systemctl", "restart", "nginx")
+    install(ready)
+    owner = ready.out("stat", "--format=%U %a", path(1))
+    assert owner == "nginx 600"
+    ctl(ready, "site", "enable")
+    assert (nginx / "conf.d/qgis-server-site.conf").is_symlink()
+    is_served(ready)
+    # Back to Debian's user: the sockets follow without a restart of the workers.
+    pid = main_pid(ready, 1)
+    main = nginx / "nginx.conf"
+    main.write_text(main.read_text().replace("user  nginx;", "user www-data;"))
+    ready.run("systemctl", "restart", "nginx")
+    ctl(ready, "apply")
+    assert ready.out("stat", "--format=%U %a", path(1)) == "www-data 600"
+    assert main_pid(ready, 1) == pid
+    is_served(ready)
+    ctl(ready, "site", "disable")
+    assert not (nginx / "conf.d/qgis-server-site.conf").exists()
+    nginx_is_content(ready)
+
+
+@pytest.mark.either
+def test_site_disable_puts_the_welcome_page_back(server: Testbed) -> None:
+    before = server.fetch("http://127.0.0.1/").body
+    ctl(server, "site", "enable")
+    assert server.fetch("http://127.0.0.1/").status == 302
+    assert "nothing to do" in ctl(server, "site", "enable")
+    ctl(server, "site", "disable")
+    assert server.fetch("http://127.0.0.1/").body == before
+    assert "not enabled" in ctl(server, "site", "disable")
+
+
+@pytest.mark.either
+def test_a_site_that_clashes_is_not_enabled(server: Testbed) -> None:
+    own = server.root / "etc/nginx/conf.d/own.conf"
+    own.write_text("server { listen 80 default_server; location / { return 204; } }\n")
+    server.run("rm", "/etc/nginx/sites-enabled/default")
+    server.run("systemctl", "reload", "nginx")
+    said = ctl(server, "site", "enable", check=False)
+    assert "duplicate default server" in said
+    assert "Traceback" not in said
+    nginx_is_content(server)
+    assert not (server.root / "etc/nginx/sites-enabled/qgis-server").is_symlink()
+    assert server.fetch("http://127.0.0.1/").status == 204
+
+
+@pytest.mark.either
+def test_a_project_that_workers_cannot_read_is_refused(server: Testbed) -> None:
+    server.run("install", "-m", "600", "/srv/maps/world.qgz", "/srv/secret.qgz")
+    said = ctl(server, "site", "enable", "--project", "/srv/secret.qgz", check=False)
+    assert said.startswith("qgis-serverctl: --project /srv/secret.qgz: user qgis-server can't")
+    assert "no such file" in ctl(server, "site", "enable", "--project", "/srv/x", check=False)
+    assert status(server)["nginx"]["site"] is None
+    assert status(server)["settings"]["project"]["value"] == ""
+
+
+# ---- Remove, purge
+
+
+def test_remove_reinstall_and_purge(ready: Testbed) -> None:
+    server = ready
+    server.boot()
+    install(server, "nginx", package=False)
+    before = tree(server)
+    install(server)
+    ctl(server, "site", "enable")
+    is_served(server)
+    apt(server, "remove", "qgis-server-systemd")
+    assert sockets(server) == []
+    assert server.run("pgrep", "qgis_mapserv", check=False).stdout == ""
+    nginx_is_content(server)
+    assert server.fetch(MAP).status == 503
+    assert (server.root / "etc/qgis-server/env").exists()
+    said = install(server)
+    assert HINT not in said, "the site is enabled already"
+    is_served(server)
+    apt(server, "purge", "qgis-server-systemd")
+    nginx_is_content(server)
+    assert server.fetch("http://127.0.0.1/").status == 200, "NGINX's welcome page is back"
+    assert {name for name in tree(server) - before if "qgis" in name} == set()
+    assert sockets(server) == []
+    listed = server.out("systemctl", "list-units", "--all", "--no-legend", "qgis*")
+    assert "qgis-server@" not in listed
+
+
+@pytest.mark.either
+def test_purge_keeps_projects_of_the_administrator(server: Testbed) -> None:
+    server.run("cp", "/srv/maps/second.qgs", "/var/lib/qgis-server/projects/")
+    said = apt(server, "purge", "qgis-server-systemd")
+    assert "kept your projects in /var/lib/qgis-server/projects" in said
+    assert (server.root / "var/lib/qgis-server/projects/second.qgs").exists()
+
+
+def tree(bed: Testbed) -> set[str]:
+    """All files of the server, but for those that live with a boot or with dpkg."""
+    listed = bed.out(
+        "find", "/", "-xdev", "(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path",
+        "/var/lib/dpkg/info", "-o", "-path", "/var/log", "-o", "-path", "/root", ")", "-prune",
+        "-o", "-print",
+    )  # fmt: skip
+    run = bed.out("find", "/run", "-name", "*qgis*", "-not", "-path", "/run/systemd/*")
+    return set(listed.splitlines()) | set(run.splitlines())
+
+
+# ---- What an administrator decided
+
+
+def test_disabled_and_masked_instances_are_left_alone(server: Testbed) -> None:
+    ctl(server, "apply", "--instances", "4")
+    server.run("systemctl", "disable", "--now", "qgis-server@2.socket")
+    server.run("systemctl", "stop", "qgis-server@3.socket", "qgis-server@3.service")
+    server.run("systemctl", "mask", "qgis-server@3.service")
+    server.run("systemctl", "enable", "--now", "qgis-server@7.socket")
+    apt(server, "install", "--reinstall", DEB)
+    said = ctl(server, "apply", "--instances", "4")
+    assert "left alone, disabled by hand: instance 2" in said
+    assert "left alone, masked: instance 3" in said
+    assert "left alone, enabled by hand beyond 4: instance 7" in said
+    assert enabled(server) == [1, 3, 4, 7]
+    assert upstream(server) == [path(1), path(4), path(7)]
+    ctl(server, "apply", "--instances", "1")
+    assert upstream(server) == [path(1), path(7)]
+    server.run("systemctl", "unmask", "qgis-server@3.service")
+    ctl(server, "apply", "--instances", "3")
+    assert enabled(server) == [1, 3, 7]
+
+
+def test_presets_are_respected_and_an_explicit_number_beats_them(ready: Testbed) -> None:
+    ready.boot()
+    presets = ready.root / "etc/systemd/system-preset/00-site.preset"
+    presets.parent.mkdir(parents=True, exist_ok=True)
+    presets.write_text("disable *\n")
+    said = install(ready, "nginx")
+    assert "a systemd preset keeps instance 1" in said
+    assert "apply --instances" in said
+    assert enabled(ready) == []
+    assert upstream(ready) == [path(0).replace("0", "none")]
+    nginx_is_content(ready)
+    ctl(ready, "apply", "--instances", "2")
+    assert enabled(ready) == [1, 2]
+    assert sockets(ready) == [path(1), path(2)] == upstream(ready)
+
+
+@pytest.mark.either
+def test_the_settings_file_wins_over_what_a_command_set(server: Testbed) -> None:
+    ctl(server, "apply", "--instances", "3")
+    assert len(sockets(server)) == 3
+    shipped = (server.root / "etc/qgis-server/server.toml").read_text()
+    server.run("sh", "-c", "echo 'instances = 1' >>/etc/qgis-server/server.toml")
+    ctl(server, "apply")
+    assert sockets(server) == [path(1)]
+    said = ctl(server, "apply", "--instances", "2")
+    assert "sets instances too and wins" in said
+    assert len(sockets(server)) == 2
+    assert status(server)["settings"]["instances"]["from"] == "/etc/qgis-server/server.toml"
+    assert (server.root / "etc/qgis-server/server.toml").read_text() == shipped + "instances = 1\n"
+
+
+@pytest.mark.either
+def test_a_mistake_in_the_settings_stops_nothing(server: Testbed) -> None:
+    before = sockets(server)
+    server.run("sh", "-c", "echo 'instanzes = 1' >>/etc/qgis-server/server.toml")
+    for command in ("apply", "status"):
+        done = server.run("qgis-serverctl", command, check=False)
+        assert done.returncode == 1
+        assert done.stderr == (
+            "qgis-serverctl: /etc/qgis-server/server.toml: unknown key instanzes "
+            "(did you mean instances?)\n"
+        )
+    said = apt(server, "install", "--reinstall", DEB)
+    assert "the pool is not complete" in said
+    assert sockets(server) == before
+
+
+def test_env_overrides_the_defaults_of_the_unit(server: Testbed) -> None:
+    server.run("sh", "-c", "echo QGIS_SERVER_CACHE_DIRECTORY=/tmp/x >>/etc/qgis-server/env")
+    server.run("systemctl", "restart", "qgis-server@1.service")
+    variables = (server.root / "etc/qgis-server/env").read_text()
+    set_ones = [line for line in variables.splitlines() if line and not line.startswith("#")]
+    assert set_ones[:2] == ["QGIS_SERVER_LOG_STDERR=1", "QGIS_SERVER_LOG_LEVEL=1"]
+    environment = server.out("cat", f"/proc/{main_pid(server, 1)}/environ").split("\0")
+    assert "QGIS_SERVER_CACHE_DIRECTORY=/tmp/x" in environment
+    assert "QT_QPA_PLATFORM=offscreen" in environment
+
+
+# ---- Requests while things change
+
+
+def test_growing_shrinking_and_restarting_drop_no_request(server: Testbed) -> None:
+    ctl(server, "site", "enable")
+    with load(server) as result:
+        ctl(server, "apply", "--instances", "4")
+        ctl(server, "apply", "--instances", "1")
+        server.run("systemctl", "restart", "qgis-server.target")
+        ctl(server, "apply", "--instances", "auto")
+        apt(server, "install", "--reinstall", DEB)
+        server.run("systemctl", "reload", "nginx")
+        server.run("systemctl", "restart", "qgis-server@1.service")
+    assert result["failed"] == []
+    assert result["sent"] > 0
+
+
+@pytest.mark.either
+def test_nothing_is_stopped_while_nginx_may_still_name_it(server: Testbed) -> None:
+    ctl(server, "apply", "--instances", "3")
+    broken = server.root / "etc/nginx/conf.d/broken.conf"
+    broken.write_text("nonsense;\n")
+    done = server.run("qgis-serverctl", "apply", "--instances", "1", check=False)
+    assert done.returncode == 1
+    assert "nonsense" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sockets(server) == [path(1), path(2), path(3)]
+    broken.unlink()
+    ctl(server, "apply")
+    assert sockets(server) == [path(1)]
+
+
+def test_a_crashed_worker_costs_no_get_and_never_its_socket(server: Testbed) -> None:
+    ctl(server, "site", "enable")
+    ctl(server, "apply", "--instances", "3")
+    is_served(server)
+    with load(server, clients=2) as result:
+        for turn in range(18):
+            victim = turn % 3 + 1
+            wait_for(lambda n=victim: main_pid(server, n) > 0, "the worker is back")  # type: ignore[misc]
+            server.run("systemctl", "kill", "--signal=KILL", f"qgis-server@{victim}.service")
+    assert result["failed"] == []
+    assert sockets(server) == [path(1), path(2), path(3)]
+    wait_for(lambda: all(main_pid(server, n) for n in (1, 2, 3)), "all workers are back")
+
+
+@pytest.mark.either
+def test_a_worker_that_cannot_start_keeps_its_socket_and_mends_itself(server: Testbed) -> None:
+    ctl(server, "site", "enable")
+    before = sockets(server)
+    server.run("mv", "/etc/qgis-server/env", "/etc/qgis-server/away")
+    server.run("systemctl", "restart", "qgis-server.target")
+    restarts = ["systemctl", "show", "--property=NRestarts", "--value", "qgis-server@1.service"]
+    wait_for(lambda: int(server.out(*restarts)) >= 6, "six failed starts")
+    assert sockets(server) == before
+    server.run("mv", "/etc/qgis-server/away", "/etc/qgis-server/env")
+    is_served(server)
+
+
+def test_only_nginx_may_talk_to_the_workers(server: Testbed) -> None:
+    connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1]); print('in')"
+    for user in ("nobody", "qgis-server"):
+        done = server.run("python3", "-c", connect, path(1), user=user, check=False)
+        assert "PermissionError" in done.stderr
+    assert server.out("python3", "-c", connect, path(1), user="www-data") == "in"
+
+
+def test_stop_and_start_of_the_whole_pool(server: Testbed) -> None:
+    before = sockets(server)
+    server.run("systemctl", "stop", "qgis-server.slice")
+    wait_for(lambda: sockets(server) == [] and main_pid(server, 1) == 0, "the pool has stopped")
+    server.run("systemctl", "start", "qgis-server.target")
+    wait_for(lambda: sockets(server) == before, "the pool is back")
+
+
+@pytest.mark.either
+def test_two_callers_wait_for_each_other(server: Testbed) -> None:
+    both = "qgis-serverctl apply --instances 4 & qgis-serverctl apply --instances 2; wait"
+    server.run("sh", "-c", both)
+    found = status(server)
+    count = found["settings"]["instances"]["value"]
+    assert count in (2, 4)
+    ctl(server, "apply")
+    assert sockets(server) == [path(n) for n in range(1, count + 1)] == upstream(server)
+
+
+def test_an_upgraded_qgis_server_restarts_the_workers(server: Testbed) -> None:
+    ctl(server, "site", "enable")
+    before = main_pid(server, 1)
+    program = "/usr/lib/cgi-bin/qgis_mapserv.fcgi"
+    server.run("cp", "--preserve", program, f"{program}.new")
+    server.run("mv", f"{program}.new", program)
+    with load(server, clients=2) as result:
+        server.run("dpkg-trigger", "--by-package=qgis-server-bin", program)
+        server.run("dpkg", "--triggers-only", "--pending")
+        wait_for(lambda: settled(server), "the end of the roll")
+    assert main_pid(server, 1) not in (0, before)
+    assert result["failed"] == []
+
+
+@pytest.mark.either
+def test_status_tells_busy_from_idle(server: Testbed) -> None:
+    ctl(server, "site", "enable")
+    is_served(server)
+    assert works(server) == {"idle"}
+    big = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=6000&HEIGHT=6000")
+    with load(server, big, clients=1):
+        wait_for(lambda: "busy" in works(server), "a busy worker")
+    table = ctl(server, "status")
+    assert "INSTANCE  ENABLED" in table
+    assert "cores: " in table
+
+
+@pytest.mark.either
+@pytest.mark.parametrize("count", [512])
+def test_the_largest_pool_fits_into_nginx(server: Testbed, count: int) -> None:
+    """The upstream's shared memory has room; the workers need not run for that."""
+    lines = "".join(f"    server unix:{path(n)} max_fails=0;\n" for n in range(1, count + 1))
+    file = server.root / "etc/nginx/conf.d/qgis-server.conf"
+    head, _, tail = file.read_text().partition("    server ")
+    file.write_text(head + lines + tail[tail.index("}") :])
+    nginx_is_content(server)

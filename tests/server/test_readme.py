@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the README shows is run as it stands there, make test itself aside, and does what it
+says. What the other documents show is at least understood."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shared.demos import bed_of, get, said_until_served
+from shared.documents import README, SHOWN, sections
+from shared.paths import TOP
+from shared.pool import settled, status, wait_for
+from shared.shop import signing_keys
+from testbed import Testbed
+
+from qgis_server_systemd import sources
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project, for what make leaves behind."""
+    folder = tmp_path_factory.mktemp("readme") / "qgis-server-systemd"
+    sources.copy(folder)
+    shutil.copy2(TOP / "Makefile", folder)
+    shutil.copytree(TOP / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".venv").symlink_to(TOP / ".venv")
+    return folder
+
+
+def sh(command: str, folder: Path) -> str:
+    """A shell's output, in which the tool is in the PATH."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        command, shell=True, cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_try_it(checkout: Path) -> None:
+    apt, demo, test = SHOWN["Try it"]
+    assert apt.startswith("apt install ")
+    assert demo == "make demo"
+    assert test in (TOP / ".ci/run").read_text()
+    with subprocess.Popen(
+        demo.split(), cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    ) as made:  # fmt: skip
+        try:
+            said = said_until_served(made)
+            url = re.search(r"^  a map: +(http\S+)$", said, re.M)
+            assert url, said
+            assert get(url[1]).startswith(b"\x89PNG")
+            (child,) = Path(f"/proc/{made.pid}/task/{made.pid}/children").read_text().split()
+            bed = bed_of(int(child))
+        finally:
+            os.killpg(made.pid, signal.SIGINT)
+            rest = made.stdout.read() if made.stdout else ""
+    assert "nothing is left behind" in rest
+    assert not bed.exists()
+
+
+@pytest.fixture(scope="module")
+def built(checkout: Path) -> Path:
+    """Where the first command of the installation has left the package."""
+    assert SHOWN["Install it on a server"][0] == "make deb"
+    sh(SHOWN["Install it on a server"][0], checkout)
+    return checkout / "dist"
+
+
+@pytest.fixture(scope="module")
+def server(suite: str, built: Path) -> Iterator[Testbed]:
+    """A new Debian, on which an administrator has run the rest of them."""
+    with Testbed(suite) as bed:
+        for file in built.iterdir():
+            bed.put(file, f"/root/dist/{file.name}")
+        (bed.root / "etc/apt/apt.conf.d/yes").write_text('APT::Get::Assume-Yes "true";\n')
+        bed.boot()
+        for command in SHOWN["Install it on a server"][1:]:
+            on(bed, command)
+        yield bed
+
+
+def on(bed: Testbed, command: str) -> str:
+    done = bed.run("sh", "-ec", f"cd /root; {command}", env={"DEBIAN_FRONTEND": "noninteractive"})
+    return done.stdout
+
+
+def test_install_it_on_a_server(server: Testbed) -> None:
+    text = sections(README)["Install it on a server"]
+    folder = re.findall(r"`(/var/lib/[^`]*)`", text)[0]
+    server.run(
+        "sh", "-ec", f"cd /srv/maps; cp *.gpkg *.tif {folder}; cp world.qgz {folder}/city.qgz"
+    )
+    capabilities, api, landing = (
+        url.replace("SERVER", "127.0.0.1") for url in re.findall(r"`(http://SERVER/[^`]*)`", text)
+    )
+    assert b"<Name>countries</Name>" in server.fetch(capabilities).body
+    assert b"/qgis/city/wfs3/" in server.fetch(api).body
+    page = server.fetch(landing, "--location", "--header", "Accept: text/html")
+    assert b"<html" in page.body
+    listed = json.loads(server.fetch(f"{landing}index.json").body)["projects"]
+    assert [project["title"] for project in listed] == ["World"]
+    other = server.fetch("http://127.0.0.1/qgis-server?MAP=/srv/maps/world.qgz&SERVICE=WMS")
+    assert other.status == 403
+
+
+def test_what_an_administrator_does(server: Testbed) -> None:
+    see, check, logs, apply, scale, restart = SHOWN["What an administrator does"]
+    assert "site /etc/nginx/sites-enabled/qgis-server" in on(server, see)
+    assert on(server, check) == "nothing found\n"
+    assert "qgis_mapserv" in on(server, logs) or "QGIS" in on(server, logs)
+    on(server, "echo 'tasks_max = 77' >>/etc/qgis-server/server.toml")
+    on(server, apply)
+    wait_for(lambda: settled(server), "the setting is applied")
+    shown = server.out("systemctl", "show", "--property=TasksMax", "qgis-server@1.service")
+    assert shown == "TasksMax=77"
+    on(server, scale)
+    wait_for(lambda: settled(server), "the pool has another size")
+    assert len(status(server)["instances"]) == int(scale.split()[-1])
+    before = pids(server)
+    on(server, restart)
+    wait_for(lambda: settled(server), "all are restarted")
+    assert len(before) == len(pids(server)) and not before & pids(server)
+
+
+def pids(bed: Testbed) -> set[int]:
+    return {line["pid"] for line in status(bed)["instances"]}
+
+
+def test_a_site_build_and_a_repository(tmp_path: Path) -> None:
+    init, validate, build, _ = SHOWN["A site build"]
+    for command in (init, validate):
+        sh(command, tmp_path)
+    assert "maintainer" in (tmp_path / "site.toml").read_text()
+    for file in (made := sh(build, tmp_path).split()):
+        assert (tmp_path / file).is_file()
+    assert {"12", "13"} <= set(re.findall(r"~deb(\d\d)u1_all\.deb", " ".join(made)))
+    home = tmp_path / "gnupg"
+    home.mkdir()
+    with signing_keys(home, "gis@acme.example") as (key,):
+        for command in SHOWN["An internal repository"]:
+            here = command.replace("KEY", key).replace("/srv/apt", str(tmp_path / "apt"))
+            said = sh(here, tmp_path)
+    lines = [
+        line
+        for line in said.splitlines()
+        if "https://apt.acme.example/" in line or "apt update" in line
+    ]
+    assert len(lines) == 3, said
+    assert {suite.name for suite in (tmp_path / "apt/dists").iterdir()} >= {"bookworm", "trixie"}

@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What workers and the package's own units can't do, on the release's own systemd; what a
+setting allows again, and how a human learns which one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from shared.paths import SHARED
+from shared.pool import MAP, ctl, is_served, main_pid, path, serving_bed, settled, status, wait_for
+from testbed import Testbed
+
+SETTINGS = "/etc/qgis-server/server.toml"
+ENV = "/etc/qgis-server/env"
+CREDENTIALS = "/etc/qgis-server/credentials"
+POOL_USER = "qgis-server"
+OWN_UNITS = ("apply", "cache", "monitor", "roll", "wake")
+
+SECRETS = (
+    "/home/gis/secret", "/root/secret", "/opt/secret", "/var/lib/postgresql/secret",
+    "/var/log/secret", "/run/secret", "/etc/nginx/secret", "/etc/ssl/private/secret", "/secret",
+)  # fmt: skip
+"""Files that permissions alone leave open to everybody."""
+
+
+@pytest.fixture(scope="module")
+def bed(installed: Testbed) -> Iterator[Testbed]:
+    """A booted server whose workers tell what they can do."""
+    with serving_bed(installed) as testbed:
+        testbed.put(SHARED / "probing_plugin", "/usr/share/qgis/python/plugins/")
+        for file in SECRETS:
+            testbed.run("install", "-D", "-m", "644", "/dev/stdin", file, input="secret")
+            testbed.run("chmod", "a+rx", str(Path(file).parent))
+        testbed.run("chmod", "a+rx", "/")
+        use(testbed)
+        yield testbed
+
+
+def use(bed: Testbed, *lines: str) -> None:
+    """Serve by these settings, with workers that are all new."""
+    bed.run("tee", SETTINGS, input="".join(f"{line}\n" for line in ("instances = 2", *lines)))
+    ctl(bed, "apply")
+    ctl(bed, "restart")
+    wait_for(lambda: settled(bed), "all is applied")
+
+
+def probe(bed: Testbed, what: str, argument: str = "", *, instance: int = 1) -> str:
+    """What a worker answers, see probing_plugin."""
+    query = f"SERVICE=WMS&REQUEST=GetCapabilities&PROBE={quote(what)}&WITH={quote(argument)}"
+    variables = {
+        "SCRIPT_NAME": "/qgis-server", "REQUEST_METHOD": "GET", "QUERY_STRING": query,
+        "REQUEST_URI": f"/qgis-server?{query}", "SERVER_NAME": "localhost", "SERVER_PORT": "80",
+    }  # fmt: skip
+    asked = ("cgi-fcgi", "-bind", "-connect", path(instance))
+    reply = bed.run("env", *(f"{k}={v}" for k, v in variables.items()), *asked).stdout
+    found = re.search(r"^X-Probed: (.*?)\r?$", reply, re.MULTILINE)
+    assert found, reply
+    return found[1]
+
+
+def at_request(bed: Testbed, variable: str) -> str:
+    """What NGINX tells a worker with a request."""
+    url = f"{MAP.partition('?')[0]}?SERVICE=WMS&PROBE=at%20request&WITH={variable}"
+    return bed.fetch(url).headers["x-probed"].removeprefix("ok").strip()
+
+
+def exposure(bed: Testbed, unit: str) -> float:
+    said = bed.out("systemd-analyze", "security", "--no-pager", unit)
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert found, said
+    return float(found[1])
+
+
+# ---- Scores
+
+
+def test_the_exposure_of_workers_and_of_the_packages_own_units(bed: Testbed) -> None:
+    assert exposure(bed, "qgis-server@1.service") <= 1.1
+    for name in OWN_UNITS:
+        assert exposure(bed, f"qgis-server-{name}.service") <= 2.0, name
+    there = bed.out("sh", "-c", "ls /usr/lib/systemd/system | grep '^qgis-server.*service$'")
+    assert set(there.split()) == {
+        "qgis-server@.service", *(f"qgis-server-{name}.service" for name in OWN_UNITS)
+    }  # fmt: skip
+
+
+# ---- What a worker can't do
+
+
+@pytest.mark.parametrize("file", SECRETS)
+def test_files_elsewhere_are_not_there(bed: Testbed, file: str) -> None:
+    assert bed.out("cat", file, user=POOL_USER) == "secret", "permissions alone would allow it"
+    assert probe(bed, "read", file) in ("ENOENT", "EACCES")
+
+
+def test_a_link_in_a_data_folder_leads_nowhere_else(bed: Testbed) -> None:
+    bed.run("ln", "-sf", "/opt/secret", "/srv/maps/link")
+    assert probe(bed, "read", "/srv/maps/link") == "ENOENT"
+    bed.run("rm", "/srv/maps/link")
+
+
+def test_only_its_own_folders_are_there_of_those_of_the_pool(bed: Testbed) -> None:
+    for folder in ("/var/cache/qgis-server", "/run/qgis-server"):
+        assert probe(bed, "list", f"{folder}/1") != "ok "
+        assert probe(bed, "list", f"{folder}/2") in ("ok ", "ENOENT")
+    assert probe(bed, "list", "/home") in ("ENOENT", "EACCES", "ok ")
+    assert probe(bed, "list", "/") == probe(bed, "list", "/", instance=2)
+    assert probe(bed, "list", "/var/lib") == "ok qgis-server qgis-server-systemd"
+    assert probe(bed, "read", "/srv/maps/make_projects.py").startswith("ok ")
+
+
+@pytest.mark.parametrize("folder", ["/", "/etc", "/srv/maps", "/usr", "/var/lib", "/sys"])
+def test_nothing_is_written_but_in_its_own_folders(bed: Testbed, folder: str) -> None:
+    bed.run("chmod", "a+rwx", "/srv/maps")
+    assert probe(bed, "write", folder) in ("EROFS", "EACCES")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "/tmp", "/var/tmp", "/run/qgis-server/1", "/var/cache/qgis-server/1",
+        "/var/lib/qgis-server/home", "/var/lib/qgis-server/auth",
+    ],
+)  # fmt: skip
+def test_its_own_folders_are_its_to_write(bed: Testbed, folder: str) -> None:
+    assert probe(bed, "write", folder) == "ok "
+
+
+def test_its_run_is_its_own(bed: Testbed) -> None:
+    """Debian 12's systemd puts an empty file system there that it may write to."""
+    seen = set(probe(bed, "list", "/run").split()[1:])
+    assert seen <= {"host", "qgis-server", "qgis-server-systemd", "systemd"}
+
+
+def test_other_processes_are_out_of_reach(bed: Testbed) -> None:
+    other = str(main_pid(bed, 2))
+    seen = probe(bed, "processes").split()[1:]
+    # Of its own user it sees others, and what they have open, but not into them.
+    assert str(main_pid(bed, 1)) in seen
+    assert "1" not in seen
+    assert probe(bed, "memory", other) in ("EACCES", "EPERM", "ENOENT")
+    assert probe(bed, "signal", "1") in ("EPERM", "ESRCH")
+
+
+@pytest.mark.parametrize(
+    ("what", "errors"),
+    [
+        ("mount", "EPERM"), ("unshare", "EPERM"), ("chown", "EPERM"), ("chroot", "EPERM"),
+        ("personality", "EPERM"), ("priority", "EPERM"), ("suid", "EPERM"),
+        ("packets", "EAFNOSUPPORT"), ("watch", "ENOENT"),
+    ],
+)  # fmt: skip
+def test_system_calls_of_administrators_are_refused(bed: Testbed, what: str, errors: str) -> None:
+    assert probe(bed, what, "/srv/maps") == errors
+
+
+def test_no_device_is_there(bed: Testbed) -> None:
+    assert probe(bed, "read", "/dev/zero") in ("EACCES", "EPERM")
+    found = probe(bed, "list", "/dev").split()[1:]
+    assert {"mem", "kmsg", "sda", "fuse", "net"} & set(found) == set()
+
+
+# ---- Who may talk to the sockets
+
+
+def test_the_sockets_are_for_nginx_alone(bed: Testbed) -> None:
+    connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    for user, good in (("www-data", True), ("nobody", False), (POOL_USER, False)):
+        done = bed.run("python3", "-c", connect, path(1), user=user, check=False)
+        assert (done.returncode == 0) is good, (user, done.stderr)
+        assert good or "PermissionError" in done.stderr
+    listeners = bed.out("ss", "--listening", "--tcp", "--udp", "--processes", "--no-header")
+    assert "qgis" not in listeners
+    assert probe(bed, "connect", path(2)) == "ENOENT"
+
+
+def test_what_roots_parts_keep_nobody_else_can_open(bed: Testbed) -> None:
+    """Whoever can open a lock can hold it, and NGINX's configuration may have secrets."""
+    # In its sandbox, so NGINX's configuration comes by a file.
+    bed.run("systemctl", "start", "qgis-server-roll.service")
+    folder = "/run/qgis-server-systemd"
+    assert bed.out("stat", "--format=%a %U", f"{folder}/private") == "700 root"
+    for user in ("nobody", POOL_USER):
+        for name in ("lock", "roll.lock"):
+            hold = ("flock", "--nonblock", f"{folder}/{name}", "true")
+            done = bed.run(*hold, user=user, check=False)
+            assert "Permission denied" in done.stderr, (user, name, done)
+
+
+# ---- What settings allow again, and how secrets come in. After all tests of the default.
+
+LOOSE = (
+    'data_folders = ["/opt/maps", "/home/gis/50% of, it"]',
+    'writable_folders = ["/srv/edit"]',
+    "network = false",
+    'system_calls = ["@resources"]',
+    "tasks_max = 100",
+    "open_files_max = 2000",
+)
+HIDDEN = {"pg_service.conf": "[city]\npassword=s3cret-db\n", "master-password": "s3cret-qgis"}
+
+
+@pytest.fixture(scope="module")
+def loose(bed: Testbed) -> Testbed:
+    bed.run("install", "-d", "-o", POOL_USER, "/srv/edit", "/home/gis/50% of, it", "/opt/maps")
+    bed.run("sh", "-c", "cp /srv/maps/*.gpkg /srv/maps/*.tif /srv/maps/world.qgz /opt/maps")
+    before = (
+        probe(bed, "write", "/srv/edit"),
+        probe(bed, "connect", "127.0.0.1:80"),
+        at_request(bed, "PGSERVICEFILE"),
+    )
+    assert before == ("EROFS", "ok ", "")
+    assert bed.out("stat", "--format=%U:%G %a", CREDENTIALS) == f"root:{POOL_USER} 750"
+    owned = ("--owner=root", f"--group={POOL_USER}", "--mode=640")
+    for name, text in HIDDEN.items():
+        bed.run("install", *owned, "/dev/stdin", f"{CREDENTIALS}/{name}", input=text)
+    use(bed, *LOOSE)
+    return bed
+
+
+def test_a_project_elsewhere_is_refused_with_the_setting_that_allows_it(bed: Testbed) -> None:
+    bed.run("install", "-D", "/srv/maps/world.qgz", "/opt/other/world.qgz")
+    command = ("qgis-serverctl", "site", "enable", "--project", "/opt/other/world.qgz")
+    done = bed.run(*command, check=False)
+    assert done.returncode == 1
+    assert "add it to data_folders in /etc/qgis-server/server.toml" in done.stderr
+
+
+def test_folders_are_listed_and_may_be_writable(loose: Testbed) -> None:
+    assert probe(loose, "write", "/srv/edit") == "ok "
+    assert probe(loose, "list", "/home/gis") == "ok 50% of, it"
+    assert probe(loose, "write", "/home/gis/50% of, it") == "EROFS"
+    assert probe(loose, "list", "/srv") == "ok edit"
+    assert probe(loose, "read", "/opt/secret") == "ENOENT"
+    is_served(loose, MAP.replace("/srv/maps/", "/opt/maps/"))
+
+
+def test_without_network_no_connection_is_made(loose: Testbed) -> None:
+    assert probe(loose, "connect", "127.0.0.1:80") == "EAFNOSUPPORT"
+    assert exposure(loose, "qgis-server@1.service") <= 0.3
+
+
+def test_system_calls_and_limits(loose: Testbed) -> None:
+    assert probe(loose, "priority") == "ok "
+    assert probe(loose, "mount") == "EPERM"
+    assert re.search(r"Max open files +2000 +2000", probe(loose, "limits"))
+    shown = loose.out("systemctl", "show", "--property=TasksMax", "qgis-server@1.service")
+    assert shown == "TasksMax=100"
+
+
+def test_the_time_zone_is_that_of_the_system(loose: Testbed) -> None:
+    assert at_request(loose, "TZ") == ":/etc/localtime"
+    loose.run("ln", "--force", "--symbolic", "/usr/share/zoneinfo/Asia/Tokyo", "/etc/localtime")
+    use(loose)
+    hours = [loose.out("date", "+%-H")]
+    told = loose.fetch(f"{MAP.partition('?')[0]}?SERVICE=WMS&PROBE=hour").headers["x-probed"]
+    hours.append(loose.out("date", "+%-H"))
+    assert told.removeprefix("ok ") in hours
+    assert loose.out("date", "--utc", "+%-H") not in hours
+
+
+def test_secrets_come_by_files_of_root(loose: Testbed) -> None:
+    """The databases' passwords by name, the master password by its file; neither stands on a
+    command line, in the journal, in status or in a file for everybody."""
+    file = f"{CREDENTIALS}/pg_service.conf"
+    assert probe(loose, "at start", "PGSERVICEFILE") == f"ok {file}"
+    assert at_request(loose, "PGSERVICEFILE") == file
+    unit = loose.out("systemctl", "show", "--property=Environment", "qgis-server@1.service")
+    assert f"QGIS_AUTH_PASSWORD_FILE={CREDENTIALS}/master-password" in unit
+    assert "s3cret-db" in probe(loose, "read", file)
+    for user in ("nobody", "www-data"):
+        assert loose.run("cat", file, user=user, check=False).returncode != 0
+    public = "".join(
+        loose.out(*command, check=False)
+        for command in (
+            ("journalctl", "--no-pager", "--output=json"),
+            ("qgis-serverctl", "status", "--json"),
+            ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"),
+            ("systemctl", "show", "qgis-server@*"),
+            ("find", "/etc", "/run", "/var/lib", "/var/cache", "-xdev", "-type", "f", "-perm",
+             "-o=r", "-not", "-path", "*/journal/*", "-exec", "grep", "-ls3cret-", "{}", "+"),
+        )
+    )  # fmt: skip
+    assert "s3cret-" not in public
+
+
+# ---- The helper, which is root
+
+
+HOSTILE = r"""
+import os, sys
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    names = ("ready", "projects.json", "warming.json", "failures", "profile", "3")
+    for name in (*names, "line\nbreak", "$(reboot)", "-rf", "%i", "\udce9", "..."):
+        if not os.path.isdir(name):
+            open(name, "w").write('{"/root/secret": [')
+    os.symlink("/root/secret", "link")
+    os.symlink("/", "top")
+    os.symlink("loop", "loop")
+"""
+OPENED = r"""
+import ctypes, os, signal, struct, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+libc = ctypes.CDLL(None)
+watch = libc.inotify_init()
+IN_ACCESS, IN_OPEN, IN_ISDIR = 0x1, 0x20, 0x40000000
+for top in sys.argv[1:]:
+    for folder, _, _ in os.walk(top):
+        libc.inotify_add_watch(watch, os.fsencode(folder), IN_OPEN | IN_ACCESS)
+os.set_blocking(watch, False)
+print("watching", flush=True)
+signal.sigwait([signal.SIGTERM])
+try:
+    events = os.read(watch, 1 << 20)
+except BlockingIOError:
+    events = b""
+at = 0
+while at < len(events):
+    _, mask, _, length = struct.unpack_from("iIII", events, at)
+    name = events[at + 16 : at + 16 + length].rstrip(b"\0")
+    # That a folder itself is listed does no harm.
+    if not mask & IN_ISDIR:
+        print("opened", name)
+    at += 16 + length
+"""
+
+
+def test_the_helper_reads_nothing_that_the_pool_could_have_written(server: Testbed) -> None:
+    ctl(server, "site", "enable")
+    folders = server.out(
+        "find", "/run", "/var/lib", "/var/cache", "/etc", "/var/log", "/var/tmp", "-xdev",
+        "-type", "d", "-user", POOL_USER, "-not", "-path", "*/qgis-server-systemd/root/*",
+    ).splitlines()  # fmt: skip
+    assert {"/run/qgis-server/1", "/var/cache/qgis-server/1", "/var/lib/qgis-server/home"} < set(
+        folders
+    )
+    server.run("python3", "-c", HOSTILE, *folders, user=POOL_USER)
+    workers = [str(main_pid(server, n)) for n in (1, 2)]
+    server.run("kill", "-STOP", *workers)
+    server.run("tee", "/root/watch.py", input=OPENED)
+    to = "--property=StandardOutput=truncate:/root/opened"
+    server.run("systemd-run", "--unit=watch", to, "python3", "/root/watch.py", *folders)
+    opened = server.root / "root/opened"
+    wait_for(lambda: opened.exists() and "watching" in opened.read_text(), "it watches")
+    for command in (
+        ("status", "--json"), ("check", "--json"), ("apply",), ("logs", "--lines", "5"),
+        ("reload", "/srv/maps/world.qgz"), ("scale", "2"), ("drain", "2"), ("undrain", "2"),
+    ):  # fmt: skip
+        done = server.run("qgis-serverctl", *command, check=False, timeout=60)
+        assert "Traceback" not in done.stderr, command
+    json.loads(server.out("qgis-serverctl", "status", "--json"))
+    server.run("systemctl", "stop", "watch.service")
+    assert opened.read_text() == "watching\n"
+    server.run("kill", "-CONT", *workers)
+    ctl(server, "restart")
+    is_served(server)
+    assert status(server)["pending"] == []
+    server.run("apt-get", "--yes", "purge", "qgis-server-systemd")
+    assert server.out("cat", "/etc/hostname") == "testbed"
+    for folder in ("run/qgis-server", "var/cache/qgis-server"):
+        assert not (server.root / folder).exists()

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is in the trees, and the commands that make them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SUITES: tuple[str, ...] = ("bookworm", "trixie")
+INSTALLED = (
+    "ca-certificates",
+    "curl",
+    "dbus",
+    "fonts-dejavu-core",
+    "gdal-bin",
+    "init",
+    "iproute2",
+    "libfcgi-bin",
+    "netbase",
+    "poppler-utils",
+    "procps",
+    "python3",
+    "python3-owslib",
+    "python3-qgis",
+    "qgis-server",
+    "systemd",
+    "systemd-sysv",
+)
+# Kept in the tree's APT cache: a testbed has no network, yet packages are installed in it.
+DOWNLOADED = ("nginx", "postgresql")
+# In a layer of its own, for the few tests that build and check the package inside a suite.
+TOOLS = (
+    "apt-utils",
+    "autopkgtest",
+    "build-essential",
+    "debhelper",
+    "dh-python",
+    "faketime",
+    "gpg",
+    "gpg-agent",
+    "gpgv",
+    "lintian",
+    "piuparts",
+    "po-debconf",
+    "python3-debian",
+    "python3-jinja2",
+    "python3-setuptools",
+    "schroot",
+    "shellcheck",
+    "zsh",
+)
+# In a layer of its own, for the roll-out by Ansible: what servers have that it manages.
+MANAGED = ("openssh-server", "python3-apt", "sudo")
+# In a layer of its own, for the benchmark.
+RIVALS = (
+    "apache2",
+    "fcgiwrap",
+    "libapache2-mod-fcgid",
+    "multiwatch",
+    "python3-pkg-resources",
+    "python3-psutil",
+    "python3-tornado",
+    "python3-typing-extensions",
+    "python3-yaml",
+    "python3-zmq",
+    "spawn-fcgi",
+    "uwsgi-core",
+)
+# Runs inside the new tree while its package lists are still there. The machine ID is fixed
+# because systemd takes an empty one for a first boot and would enable every installed unit.
+PREPARE = f"""
+apt-get clean
+apt-get install --yes --download-only {" ".join(DOWNLOADED)}
+mkdir /tmp/qgis-common
+cd /tmp/qgis-common
+apt-get download qgis-common
+mkdir -p /srv/maps
+dpkg-deb --fsys-tarfile qgis-common_*.deb |
+    tar -xO ./usr/share/qgis/resources/data/world_map.gpkg >/srv/maps/world_map.gpkg
+cd /
+rm -r /tmp/qgis-common
+apt-cache gencaches
+"""
+# With newer package lists than the tree's, what was downloaded may be out of date, too.
+PREPARE_TOOLS, PREPARE_MANAGED = (
+    f"""
+apt-get update
+apt-get install --yes {" ".join(packages)}
+apt-get clean
+apt-get install --yes --download-only {" ".join(DOWNLOADED)}
+apt-cache gencaches
+rm -f /etc/resolv.conf
+"""
+    for packages in (TOOLS, MANAGED)
+)
+# One package that is missing must not keep the others away; its unit is missing then, too, so
+# systemctl may complain. None starts by itself.
+PREPARE_RIVALS = f"""
+apt-get update
+for package in {" ".join(RIVALS)}; do
+    apt-get install --yes "$package" || echo "$package can't be installed" >&2
+done
+systemctl disable apache2.service fcgiwrap.service fcgiwrap.socket || true
+apt-get clean
+apt-get install --yes --download-only {" ".join(DOWNLOADED)}
+apt-cache gencaches
+rm -f /etc/resolv.conf
+"""
+FINISH = """
+rm -f /etc/resolv.conf
+echo testbed >/etc/hostname
+printf '127.0.0.1 localhost testbed\\n::1 localhost ip6-localhost\\n' >/etc/hosts
+echo 7e57bed07e57bed07e57bed07e57bed0 >/etc/machine-id
+"""
+MMDEBSTRAP_OPTIONS = (
+    "--mode=root",
+    "--variant=minbase",
+    "--format=directory",
+    "--skip=cleanup/apt",
+    '--aptopt=APT::Install-Recommends "false"',
+    '--aptopt=Acquire::Languages "none"',
+)
+FILES = Path(__file__).resolve().parents[1] / "trees"
+PROJECTS_SCRIPT = FILES / "maps" / "make_projects.py"
+PROJECTS_COMMAND = (
+    "env",
+    "QT_QPA_PLATFORM=offscreen",
+    "python3",
+    "/srv/maps/make_projects.py",
+    "/srv/maps",
+)
+CORPUS = FILES / "corpus"
+CORPUS_COMMAND = ("env", f"DOWNLOADED={' '.join(DOWNLOADED)}", "/srv/corpus/build.sh", "all")

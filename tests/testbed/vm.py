@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A small virtual machine, for what a container cannot show: limits that control groups enforce,
+and another number of processors. It is emulated, so it runs anywhere but slowly.
+
+Debian's cloud kernel has the drivers for its disk (ext4 on NVMe) and its virtio console built in,
+and so needs no initrd. The disk is made from a root tree and is an unlinked file: a run that
+crashes leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .layers import cache_folder, cached_layer, digest, hold_layer, relay, say
+from .mirrors import source_lines
+from .processes import need_root, tool
+
+KERNEL_SUITE = "trixie"
+DISK_SIZE = "8G"
+QUICK = "^has_journal,^metadata_csum"
+SAFE = "has_journal,^metadata_csum"
+# Left out of the disk: nothing runs from there, and they take their time.
+PYTHON = "usr/lib/python3/dist-packages"
+LEFT_OUT = (
+    f"{PYTHON}/matplotlib",
+    f"{PYTHON}/pandas",
+    f"{PYTHON}/scipy",
+    "usr/include",
+    "usr/lib/gcc",
+    "usr/share/doc",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/share/unicode",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/log/journal",
+)
+CONSOLE_SHOWN = 6000
+
+# Makes the disk ($2, of size $3) of the tree $0 with the files of $1 put over it, without a
+# change to the tree. The mounts end with the shell's mount namespace.
+MAKE_DISK = """
+tree=$0 files=$1 disk=$2 size=$3 stage=$4 features=$5
+shift 5
+mount -t tmpfs -o mode=0755 stage "$stage"
+mkdir "$stage/upper" "$stage/work" "$stage/root"
+chmod 0755 "$stage/upper"
+mount -t overlay overlay "$stage/root" \
+    -o "lowerdir=$tree,upperdir=$stage/upper,workdir=$stage/work"
+cp -r "$files/." "$stage/root/"
+for folder in "$@"; do
+    if [ -d "$stage/root/$folder" ]; then
+        mount -t tmpfs -o mode=0755 empty "$stage/root/$folder"
+    fi
+done
+exec mke2fs -q -F -t ext4 -O "$features" -m 0 \
+    -E lazy_itable_init=1,nodiscard -d "$stage/root" "$disk" "$size"
+"""
+UNIT = """\
+[Unit]
+Description=Script of the test
+[Service]
+# Simple: a start-up that waited for it would never be complete.
+Type=simple
+Environment=HOME=/root LANG=C.UTF-8
+ExecStart=/usr/local/lib/vm/run
+StandardError=tty
+TTYPath=/dev/console
+"""
+# The names of the ports follow the order of devices on the bus, their labels do not.
+RUN = """\
+#!/bin/sh
+port() {
+    for name in /sys/class/virtio-ports/*/name; do
+        if [ "$(cat "$name")" = "$1" ]; then
+            name=${name%/name}
+            echo "/dev/${name##*/}"
+        fi
+    done
+}
+systemctl is-system-running --wait >/dev/null
+/usr/local/lib/vm/script </dev/null >"$(port output)"
+echo "$?" >"$(port status)"
+exec systemctl poweroff --force --force
+"""
+# There is no udev: without these a terminal of the console is waited for in vain, and with no
+# kernel modules in the tree a failed unit would make the system a degraded one.
+MASKED = (
+    "getty.target",
+    "ldconfig.service",
+    "systemd-modules-load.service",
+)
+
+
+class MachineError(AssertionError):
+    """The virtual machine did not do what was asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What differs between the processors."""
+
+    kernel: str
+    emulator: str
+    package: str
+    machine: str
+    console: str
+
+
+ARCHITECTURES = {
+    "x86_64": Architecture(
+        "linux-image-cloud-amd64", "qemu-system-x86_64", "qemu-system-x86", "pc", "ttyS0"
+    ),
+    "aarch64": Architecture(
+        "linux-image-cloud-arm64", "qemu-system-aarch64", "qemu-system-arm", "virt", "ttyAMA0"
+    ),
+}
+
+
+def architecture() -> Architecture:
+    """This machine's."""
+    try:
+        return ARCHITECTURES[platform.machine()]
+    except KeyError:
+        raise MachineError(
+            f"no kernel is known for {platform.machine()}: run on one of {', '.join(ARCHITECTURES)}"
+        ) from None
+
+
+def build_kernel(package: str, new: Path, guard: int) -> None:
+    """Fetch a kernel."""
+    say(f"fetching {package}")
+    new.mkdir()
+    tree = new / "tree"
+    command = [tool("mmdebstrap", "mmdebstrap"), "--mode=root", "--variant=extract"]
+    command += ["--format=directory", f"--include={package}", KERNEL_SUITE, str(tree)]
+    relay([*command, *source_lines(KERNEL_SUITE)], guard, package)
+    (found,) = (tree / "boot").glob("vmlinuz-*")
+    shutil.move(found, new / "vmlinuz")
+    shutil.rmtree(tree)
+
+
+@contextlib.contextmanager
+def kernel(package: str) -> Iterator[Path]:
+    """The cached kernel, held against removal."""
+    name = f"{KERNEL_SUITE}-{digest(package)}"
+    layer = cache_folder() / "kernels" / name
+    layer.parent.mkdir(exist_ok=True)
+    with hold_layer(lambda: cached_layer(layer, lambda new, fd: build_kernel(package, new, fd))):
+        yield layer / "vmlinuz"
+
+
+def write_script(folder: Path, script: str) -> None:
+    """Write what the disk has beyond the tree."""
+    units = folder / "usr/local/lib/systemd/system"
+    programs = folder / "usr/local/lib/vm"
+    for made in (units, programs):
+        made.mkdir(parents=True)
+    (units / "vm-script.service").write_text(UNIT)
+    (programs / "run").write_text(RUN)
+    (programs / "script").write_text(script if script.startswith("#!") else f"#!/bin/sh\n{script}")
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.parent == programs else 0o644)
+
+
+def make_disk(root: Path, script: str, work: Path, disk: int, features: str) -> None:
+    """Fill the disk's file, given as a descriptor."""
+    files, stage = work / "files", work / "stage"
+    stage.mkdir()
+    write_script(files, script)
+    arguments = [root, files, f"/proc/self/fd/{disk}", DISK_SIZE, stage, features, *LEFT_OUT]
+    private = [tool("unshare", "util-linux"), "--mount", "--propagation=private", "--"]
+    done = subprocess.run(
+        [*private, "/bin/sh", "-ec", MAKE_DISK, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        pass_fds=(disk,),
+    )
+    if done.returncode:
+        raise MachineError(f"cannot make the disk of {root}: {done.stderr.strip()}")
+
+
+class Machine:
+    """A virtual machine that boots a root tree. The tree must be at rest, and is not changed.
+    One with `reboots` may lose its power: `echo b >/proc/sysrq-trigger` ends all at once, what
+    is not on the disk is lost, and the next boot runs the script again, from its beginning."""
+
+    def __init__(
+        self, root: Path, *, cpus: int, memory_mb: int = 3072, reboots: bool = False
+    ) -> None:
+        self.root = root
+        self.cpus = cpus
+        self.memory_mb = memory_mb
+        self.reboots = reboots
+        self._architecture = architecture()
+
+    def run_script(self, script: str, timeout: float) -> tuple[int, str]:
+        """Boot, run a script as root once the system is up, and power off. The result is the
+        script's exit status and output (of all boots); what it says on stderr goes to the
+        console. The timeout counts from power on; the documentation, locales and APT's caches
+        are left out."""
+        need_root()
+        runs = cache_folder() / "vm"
+        runs.mkdir(exist_ok=True)
+        with (
+            kernel(self._architecture.kernel) as image,
+            tempfile.TemporaryFile(dir=runs) as disk,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            work = Path(folder)
+            features = SAFE if self.reboots else QUICK
+            make_disk(self.root, script, work, disk.fileno(), features)
+            self._power(image, disk.fileno(), work, timeout)
+            return self._result(work)
+
+    def _command(self, image: Path, disk: int, work: Path) -> list[str]:
+        parameters = [
+            f"console={self._architecture.console}",
+            "root=/dev/nvme0n1",
+            "rw",
+            "panic=-1",
+            "systemd.getty_auto=0",
+            "systemd.wants=vm-script.service",
+            *(f"systemd.mask={unit}" for unit in MASKED),
+        ]
+        command = [tool(self._architecture.emulator, self._architecture.package)]
+        # One thread for all processors: with more, a kernel that patches its own code while
+        # another processor runs it was seen to crash (int3 in sched_clock_cpu).
+        command += ["-machine", self._architecture.machine, "-accel", "tcg,thread=single"]
+        command += ["-cpu", "max", "-smp", str(self.cpus)]
+        command += ["-m", str(self.memory_mb), "-nodefaults", "-display", "none"]
+        if not self.reboots:
+            command.append("-no-reboot")
+        command += ["-kernel", str(image), "-append", " ".join(parameters)]
+        drive = f"file=/proc/self/fd/{disk},format=raw,if=none,id=disk,cache=unsafe"
+        command += ["-drive", drive]
+        command += ["-device", "nvme,drive=disk,serial=disk"]
+        command += ["-serial", f"file:{work / 'console'}", "-device", "virtio-serial-pci"]
+        for port in ("output", "status"):
+            command += ["-chardev", f"file,id={port},path={work / port}"]
+            command += ["-device", f"virtserialport,chardev={port},name={port}"]
+        return command
+
+    def _power(self, image: Path, disk: int, work: Path, timeout: float) -> None:
+        """Run the emulator to its end."""
+        # It ends with the thread that waits for it here, and so with a run that is killed.
+        leash = [tool("setpriv", "util-linux"), "--pdeathsig=KILL", "--"]
+        started = time.monotonic()
+        try:
+            done = subprocess.run(
+                [*leash, *self._command(image, disk, work)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                pass_fds=(disk,),
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired:
+            raise MachineError(f"no end within {timeout:g} s{_shown(work)}") from None
+        say(f"a machine of {self.cpus} processors ran for {time.monotonic() - started:.0f} s")
+        if done.returncode:
+            raise MachineError(f"the emulator failed: {done.stderr.strip()}")
+
+    def _result(self, work: Path) -> tuple[int, str]:
+        status = (work / "status").read_text().strip()
+        if not status:
+            raise MachineError(f"it powered off before the script's end{_shown(work)}")
+        return int(status), (work / "output").read_text(errors="replace")
+
+
+def _shown(work: Path) -> str:
+    text = ""
+    for name in ("output", "console"):
+        path = work / name
+        data = path.read_bytes()[-CONSOLE_SHOWN:] if path.exists() else b""
+        text += f"\n--- {name}\n{data.decode(errors='replace')}"
+    return text

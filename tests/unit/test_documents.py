@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the documents show: links that lead somewhere, and commands that there are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from shared.documents import README, SHOWN, commands
+from shared.paths import TOP
+
+from qgis_server_systemd import cli
+from qgis_server_systemd.qgis_serverctl import cli as server_cli
+from qgis_server_systemd.qgis_serverctl.config.names import Package
+
+PARSERS = {
+    "qgis-serverctl": lambda: server_cli.parser(Package()),
+    "qgis-server-systemd": cli.parser,
+}
+
+
+def test_each_command_is_in_a_section_that_is_run() -> None:
+    run = {"Try it", "Install it on a server", "What an administrator does", "A site build",
+           "An internal repository"}  # fmt: skip
+    assert {name for name, found in SHOWN.items() if found} == run
+    assert len(SHOWN["What an administrator does"]) == 6
+
+
+DOCUMENTS = sorted([README, *TOP.glob("docs/*.md")])
+
+PARTS = {
+    f"{file.stem}: {command}": command
+    for file in DOCUMENTS
+    for command in commands(file.read_text())
+    if command.split()[0] in PARSERS and not re.search("[…]|COMMAND", command)
+}
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.stem)
+def test_links_lead_somewhere(file: Path) -> None:
+    links = re.findall(r"\]\(([^:)#]+)\)", file.read_text())
+    assert [link for link in links if not (file.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("command", PARTS.values(), ids=PARTS.keys())
+def test_the_documents_show_commands_that_there_are(command: str) -> None:
+    program, *words = shlex.split(command)
+    try:
+        PARSERS[program]().parse_args(words)
+    except SystemExit as end:
+        assert end.code == 0, command  # --help and --version
