@@ -4,17 +4,20 @@
 
 PYTHON = python3
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
+WHOLE = --verbose --numprocesses 2 --dist loadscope
 
-.PHONY: help deb dist demo test bench fuzz clean
+.PHONY: help deb dist demo unit test test-all bench fuzz clean
 
 help:
-	@echo "make deb    build the package into dist/"
-	@echo "make dist   make the tool's own wheel, sdist and Debian package in dist/"
-	@echo "make demo   serve a map from a throw-away container until Ctrl-C"
-	@echo "make test   run all tests, also in booted containers (ARGS='--suite trixie -k NAME')"
-	@echo "make bench  measure it beside the other ways to run QGIS Server, 45 minutes (QUICK=1: 5)"
-	@echo "make fuzz   send it generated requests, half an hour on each release (ARGS='--seconds 60 --seed 7')"
-	@echo "make clean  remove what was built here"
+	@echo "make deb       build the package into dist/ (needs stdeb and shtab from PyPI)"
+	@echo "make dist      make the tool's own wheel, sdist and Debian package in dist/"
+	@echo "make demo      serve a map from a throw-away container until Ctrl-C"
+	@echo "make unit      run the tests that need no container and no build, in seconds"
+	@echo "make test      run all tests, also in booted containers (ARGS='--suite trixie -k NAME')"
+	@echo "make test-all  run also the tests that take too long for each change"
+	@echo "make bench     measure it beside the other ways to run QGIS Server, 45 minutes (QUICK=1: 5)"
+	@echo "make fuzz      send it generated requests, half an hour on each release (ARGS='--seconds 60 --seed 7')"
+	@echo "make clean     remove what was built here"
 
 deb:
 	$(PYTHON) tests/prepare.py deb
@@ -28,9 +31,17 @@ demo:
 	$(PYTHON) tests/prepare.py demo
 	@$(AS_ROOT) .venv/bin/python tests/demo.py $(ARGS)
 
+unit:
+	$(PYTHON) tests/prepare.py unit
+	.venv/bin/python -m pytest tests/unit $(ARGS)
+
 test:
 	$(PYTHON) tests/prepare.py test
-	$(AS_ROOT) .venv/bin/python -m pytest --verbose --numprocesses 2 --dist loadscope $(ARGS)
+	$(AS_ROOT) .venv/bin/python -m pytest $(WHOLE) $(ARGS)
+
+test-all:
+	$(PYTHON) tests/prepare.py test-all
+	$(AS_ROOT) .venv/bin/python -m pytest $(WHOLE) --all $(ARGS)
 
 bench:
 	@$(PYTHON) tests/prepare.py bench
