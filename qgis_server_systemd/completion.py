@@ -10,18 +10,19 @@ COMPLETE = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
 """What an argument with such a metavar is completed to."""
 
 
-def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser, and those of its subcommands."""
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
-                yield from _parsers(below)
+                yield from parsers(below)
 
 
 def with_paths(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Mark the arguments that are paths. The parsers themselves know nothing of it:
     one of them runs on servers, which have no shtab."""
-    for each in _parsers(parser):
+    for each in parsers(parser):
         for action in each._actions:
             if isinstance(action.metavar, str) and action.metavar in COMPLETE:
                 action.complete = COMPLETE[action.metavar]  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import inspect
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 import stdeb.util
 
-from qgis_server_systemd import __version__, cli, render
+from qgis_server_systemd import __version__, cli, completion, render
 from qgis_server_systemd.qgis_serverctl.log import Failure
 from qgis_server_systemd.qgis_serverctl.settings import SETTINGS
 from qgis_server_systemd.qgis_variables import VARIABLES
@@ -169,3 +170,15 @@ def test_the_settings_file_ships_with_every_key_commented_out(tmp_path: Path) ->
     assert tomllib.loads(text) == {}
     keys = re.findall(r"^#([a-z_]+) = ", text, re.MULTILINE)
     assert keys == [setting.key for setting in SETTINGS]
+
+
+@pytest.mark.parametrize("parser", [*completion.parsers(cli.parser())], ids=lambda one: one.prog)
+def test_each_help_begins_with_a_sentence_and_tells_of_each_argument(
+    parser: argparse.ArgumentParser,
+) -> None:
+    usage, sentences, *_ = parser.format_help().split("\n\n")
+    assert usage.startswith(f"usage: {parser.prog} ")
+    assert re.fullmatch(r"([A-Z][a-z]+ [^\n]*\w\.( |$))+", " ".join(sentences.split()))
+    assert [action.dest for action in parser._actions if not action.help] == (
+        ["verb"] if parser.prog == "qgis-server-systemd" else []
+    )
