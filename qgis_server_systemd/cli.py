@@ -7,8 +7,9 @@ from pathlib import Path
 
 import shtab
 
-from . import __version__, build, completion, explain, init, publish, schema, tree, validate
+from . import __version__, build, completion, explain, init, schema, tree, validate
 from .qgis_serverctl.log import Failure
+from .repository import publish
 from .site import FILE
 from .suites import ALL, SUITES
 

@@ -35,9 +35,10 @@ from pool import (
 from shop import URL, Shop, make_key, signing_keys
 from testbed import Testbed
 
-from qgis_server_systemd import cli, offers, publish
+from qgis_server_systemd import cli
 from qgis_server_systemd.qgis_serverctl.log import Failure
-from qgis_server_systemd.repository import KEPT_STATES
+from qgis_server_systemd.repository import packages, publish
+from qgis_server_systemd.repository.archive import KEPT_STATES
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -290,7 +291,7 @@ def test_no_packages(ending: str, content: bytes, tmp_path: Path) -> None:
     file = tmp_path / f"file{ending}"
     file.write_bytes(content)
     with pytest.raises(Failure, match=re.escape(f"{file}: ")):
-        offers.placed([file], ("trixie",))
+        packages.placed([file], ("trixie",))
 
 
 def test_a_folder_with_something_else_is_left_alone(

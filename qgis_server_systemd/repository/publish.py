@@ -17,14 +17,14 @@ from pathlib import Path
 
 from debian.debian_support import Version
 
-from . import offers, signing
-from .build import unwinding
-from .offers import Offer
-from .qgis_serverctl.log import die, note
-from .render import environment
-from .repository import KEPT_STATES, Repository, Settings
-from .sources import HERE
-from .suites import ALL, SUITES, chosen
+from ..build import unwinding
+from ..qgis_serverctl.log import die, note
+from ..render import environment
+from ..sources import HERE
+from ..suites import ALL, SUITES, chosen
+from . import signing
+from .archive import KEPT_STATES, Repository, Settings
+from .packages import Offer, placed
 
 ARCHITECTURES = (
     "amd64", "arm64", "armel", "armhf", "i386", "mips64el", "mipsel", "ppc64el", "riscv64", "s390x",
@@ -252,7 +252,7 @@ def publish(
 ) -> tuple[dict[str, list[Offer]], Settings]:  # fmt: skip
     """Put packages into the repository, and sign all of it. Raises Failure; the repository
     is then as it was."""
-    given = offers.placed(files, suites)
+    given = placed(files, suites)
     repository = Repository(folder)
     before = os.umask(0o022)
     try:
@@ -288,7 +288,7 @@ def commands(args: argparse.Namespace, suites: tuple[str, ...], keys: list[str])
     fit: dict[str, list[Path]] = {suite: [] for suite in suites}
     debs: dict[str, list[Path]] = {suite: [] for suite in suites}
     for file in args.packages:
-        for suite, some in offers.placed([file], suites).items():
+        for suite, some in placed([file], suites).items():
             fit[suite] += [file] if some else []
             debs[suite] += [o.parts[0].file for o in some.values() if o.architecture != "source"]
     env = environment(HERE / "templates")

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from debian.deb822 import Packages, Sources
 
-from .offers import Offer, Part, refuse, sha256
-from .qgis_serverctl.log import die, note
+from ..qgis_serverctl.log import die, note
+from .packages import Offer, Part, refuse, sha256
 
 HIDDEN = ".repository"
 KEPT_STATES = 3
