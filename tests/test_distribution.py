@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import stdeb
+from pool import assert_lintian_finds_nothing
 from testbed import Testbed
 
 from qgis_server_systemd import __version__, cli, completion, sources
@@ -249,18 +250,9 @@ def as_user(bed: Testbed, *command: str) -> str:
     return bed.chroot(*OFFLINE, *user).stdout
 
 
-def test_lintian(workshop: Testbed, suite: str) -> None:
-    # Debian 12's takes templates of units for units. For Debian 13's there is no such tag, and
-    # an override of it would be an error.
-    unknown = "package-supports-alternative-init-but-no-init.d-script"
-    suppressed = f"--suppress-tags={unknown}" if suite == "bookworm" else ""
-    done = workshop.chroot(
-        "sh", "-c", f"lintian -EvIL +pedantic --allow-root {suppressed} "
-        "--fail-on error,warning,info,pedantic,experimental /offered/*.changes 2>&1",
-        check=False,
-    )  # fmt: skip
-    said = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
-    assert (done.returncode, said) == (0, []), done.stdout
+def test_lintian(workshop: Testbed) -> None:
+    # Debian 12's takes templates of units for units.
+    assert_lintian_finds_nothing(workshop, "/offered/*.changes", None)
 
 
 def wheel_of(library: str, folder: Path) -> Path:
@@ -276,6 +268,7 @@ def wheel_of(library: str, folder: Path) -> Path:
 
 # The second time there is nothing to prepare.
 MAKE_DEB = """
+exec 2>&1
 cd checkout
 make deb
 python3 tests/prepare.py deb
@@ -304,6 +297,8 @@ def test_a_user_makes_the_same_packages_as_from_the_checkout(
     assert re.findall("^prepare: .*", said, re.M) == [
         "prepare: installing into .venv from PyPI: shtab==1.13.0, stdeb==0.11.*"
     ]
+    assert said.count(f"looking for faults with the lintian of {suite}\n") == 2
+    assert "warning: " not in said
     (deb,) = (workshop.root / "home/geo/checkout/dist").glob("*.deb")
     assert deb.name == f"qgis-server-systemd_{__version__}-1_all.deb"
     expected = comparable(workshop.root / "home/geo/checkout/made")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import testbed
+from pool import assert_lintian_finds_nothing
 from testbed import Testbed
 
 from qgis_server_systemd import cli as tool
@@ -23,7 +24,7 @@ from qgis_server_systemd.qgis_serverctl.package import Package
 from qgis_server_systemd.qgis_serverctl.settings import SETTINGS
 from qgis_server_systemd.qgis_variables import VARIABLES
 from qgis_server_systemd.sources import HERE as TOOL
-from qgis_server_systemd.suites import ANY, SUITES
+from qgis_server_systemd.suites import SUITES
 
 HERE = Path(__file__).resolve().parent
 
@@ -70,21 +71,16 @@ def test_the_build_tool_knows_the_suites() -> None:
         subprocess.run(["dpkg", "--compare-versions", older, "lt", newer], check=True)
 
 
-def test_lintian(workshop: Testbed, suite: str, artifacts: list[Path]) -> None:
+def test_lintian(workshop: Testbed, suite: str) -> None:
     control = (workshop.root / "build/source/debian/control").read_text()
     assert f"Standards-Version: {SUITES[suite].standards_version}\n" in control
-    changes = "/build/*.changes"
-    if SUITES[suite].standards_version == ANY.standards_version:
-        for file in artifacts:
-            workshop.put(file, "/any/")
-        changes += " /any/*.changes"
-    done = workshop.chroot(
-        "sh", "-c", "lintian -EvIL +pedantic --allow-root "
-        f"--fail-on error,warning,info,pedantic,experimental {changes} 2>&1",
-        check=False,
-    )  # fmt: skip
-    said = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
-    assert (done.returncode, said) == (0, []), done.stdout
+    assert_lintian_finds_nothing(workshop, "/build/*.changes", suite)
+
+
+def test_lintian_of_one_package_for_all_releases(workshop: Testbed, artifacts: list[Path]) -> None:
+    for file in artifacts:
+        workshop.put(file, "/any/")
+    assert_lintian_finds_nothing(workshop, "/any/*.changes", None)
 
 
 SITE = """
@@ -113,15 +109,11 @@ def test_lintian_of_a_site(workshop: Testbed, suite: str, tmp_path: Path) -> Non
     (tmp_path / "projects/city.qgs").write_text("<qgis/>\n")
     (tmp_path / "import.sql").write_text("SELECT 1;\n")
     (tmp_path / "site.toml").write_text(SITE)
-    for file in build(tmp_path / "dist", suite, tmp_path / "site.toml"):
-        workshop.put(file, "/site/")
-    done = workshop.chroot(
-        "sh", "-c", "lintian -EvIL +pedantic --allow-root "
-        "--fail-on error,warning,info,pedantic,experimental /site/*.changes 2>&1",
-        check=False,
-    )  # fmt: skip
-    said = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
-    assert (done.returncode, said) == (0, []), done.stdout
+    for made_for in (suite, None):
+        folder = f"/site-{made_for}"
+        for file in build(tmp_path / folder[1:], made_for, tmp_path / "site.toml"):
+            workshop.put(file, f"{folder}/")
+        assert_lintian_finds_nothing(workshop, f"{folder}/*.changes", made_for)
 
 
 def test_maintainer_scripts_with_the_parts_of_debhelper(workshop: Testbed) -> None:
