@@ -15,12 +15,13 @@ SERVER = {"instance": "instances", "project": "projects"}
 command calls them."""
 
 
-def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser, and those of its subcommands."""
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
-                yield from _parsers(below)
+                yield from parsers(below)
 
 
 def _function(command: str, kind: str) -> str:
@@ -45,7 +46,7 @@ def _preamble(command: str) -> dict[str, str]:
 def with_words(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Mark what arguments are completed to. The parsers themselves know nothing of it:
     one of them runs on servers, which have no shtab."""
-    for each in _parsers(parser):
+    for each in parsers(parser):
         for action in each._actions:
             found: Any = None
             if isinstance(action.metavar, str) and action.metavar in COMPLETE:
@@ -61,7 +62,7 @@ def with_words(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
     """The completion of a command for "bash" or "zsh"."""
     marked = with_words(parser)
-    server = any(action.dest in SERVER for each in _parsers(marked) for action in each._actions)
+    server = any(action.dest in SERVER for each in parsers(marked) for action in each._actions)
     return str(
         shtab.complete(marked, shell, preamble=_preamble(parser.prog)[shell] if server else "")
     )

@@ -186,9 +186,6 @@ def copy_server_side(target: Path, package: Package) -> None:
     )
     plugin = target / "root" / package.plugins.lstrip("/") / package.plugin
     shutil.copytree(PLUGIN, plugin, ignore=shutil.ignore_patterns("__pycache__"))
-    backoff = target / "root" / package.share.lstrip("/") / "backoff"
-    (plugin / "backoff.py").rename(backoff)
-    backoff.chmod(0o755)
 
 
 def copy_files(target: Path, site: Site) -> None:

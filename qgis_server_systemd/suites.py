@@ -21,8 +21,9 @@ SUITES = {
     "bookworm": Suite("bookworm", "4.6.2", "~deb12u1"),
     "trixie": Suite("trixie", "4.7.2", "~deb13u1"),
 }
-ANY = Suite("unstable", SUITES["bookworm"].standards_version, "")
-"""One package for all of them: held to the oldest one's standards."""
+ANY = Suite("unstable", "4.6.1", "")
+"""One package for all of them. Its standards are older than those of each release, so that
+lintian says the same of them everywhere: an override that is unused is a fault."""
 
 ALL = "all"
 """On the command line: each of them."""

@@ -102,7 +102,13 @@ def make(output: Path) -> list[Path]:
 def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, default=Path("dist"), metavar="DIR")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("dist"),
+        metavar="DIR",
+        help="folder for the files (default: dist)",
+    )
     try:
         for file in make(parser.parse_args().output):
             print(file)

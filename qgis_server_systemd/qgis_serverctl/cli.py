@@ -145,7 +145,7 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
     verb.set_defaults(run=logs.command)
 
     verb = add("site", "enable or disable the ready NGINX site")
-    verb.add_argument("action", choices=("enable", "disable"))
+    verb.add_argument("action", choices=("enable", "disable"), help="what to do with it")
     verb.add_argument(
         "--project",
         metavar="FILE",

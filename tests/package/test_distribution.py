@@ -5,7 +5,10 @@ it makes the same packages as from the checkout."""
 from __future__ import annotations
 
 import email
+import importlib.metadata
 import os
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +20,7 @@ from pathlib import Path
 import pytest
 import stdeb
 from shared.paths import TOP
+from shared.pool import assert_lintian_finds_nothing
 from testbed import Testbed
 
 from qgis_server_systemd import __version__, cli, completion, sources
@@ -216,18 +220,30 @@ def as_user(bed: Testbed, *command: str) -> str:
     return bed.chroot(*OFFLINE, *user).stdout
 
 
-def test_lintian(workshop: Testbed, suite: str) -> None:
-    # Debian 12's takes templates of units for units. For Debian 13's there is no such tag, and
-    # an override of it would be an error.
-    unknown = "package-supports-alternative-init-but-no-init.d-script"
-    suppressed = f"--suppress-tags={unknown}" if suite == "bookworm" else ""
-    done = workshop.chroot(
-        "sh", "-c", f"lintian -EvIL +pedantic --allow-root {suppressed} "
-        "--fail-on error,warning,info,pedantic,experimental /offered/*.changes 2>&1",
-        check=False,
-    )  # fmt: skip
-    said = [line for line in done.stdout.splitlines() if not line.startswith("N:")]
-    assert (done.returncode, said) == (0, []), done.stdout
+def test_lintian(workshop: Testbed) -> None:
+    # Debian 12's takes templates of units for units.
+    assert_lintian_finds_nothing(workshop, "/offered/*.changes", None)
+
+
+def wheel_of(library: str, folder: Path) -> Path:
+    """A library of this Python environment, packed as PyPI has it."""
+    found = importlib.metadata.distribution(library)
+    target = folder / f"{library}-{found.version}-py3-none-any.whl"
+    with zipfile.ZipFile(target, "w") as wheel:
+        for file in found.files or ():
+            if ".." not in file.parts and file.suffix != ".pyc" and file.name != "INSTALLER":
+                wheel.write(os.fspath(file.locate()), file)
+    return target
+
+
+# The second time there is nothing to prepare.
+MAKE_DEB = """
+exec 2>&1
+cd checkout
+make deb
+python3 tests/prepare.py deb
+.venv/bin/qgis-server-systemd build --suite "$0" --output made
+"""
 
 
 def test_a_user_makes_the_same_packages_as_from_the_checkout(
@@ -236,15 +252,26 @@ def test_a_user_makes_the_same_packages_as_from_the_checkout(
     as_user(workshop, "qgis-server-systemd", "build", "--suite", suite)
     made = comparable(workshop.root / "home/geo/dist")
 
-    # From a checkout, with the same tools of Debian.
-    sources.copy(tmp_path / "checkout")
-    workshop.put(tmp_path / "checkout", "/home/geo/")
+    # From a checkout, with the same tools of Debian, and nothing else of PyPI.
+    checkout = tmp_path / "checkout"
+    sources.copy(checkout)
+    shutil.copy(TOP / "Makefile", checkout)
+    (checkout / "tests").mkdir()
+    shutil.copy(TOP / "tests/prepare.py", checkout / "tests")
+    workshop.put(checkout, "/home/geo/")
     workshop.chroot("chown", "-R", "geo", "/home/geo/checkout")
     for library in LIBRARIES:
-        workshop.put(Path(sysconfig.get_path("purelib"), library), "/opt/libraries/")
-    script = 'cd checkout && exec python3 -B setup.py sdist_dsc --suite="$0" bdist_deb'
-    as_user(workshop, "env", "PYTHONPATH=/opt/libraries", "sh", "-ec", script, suite)
-    expected = comparable(workshop.root / "home/geo/checkout/deb_dist")
+        workshop.put(wheel_of(library, tmp_path), "/opt/pypi/")
+    pypi = ("env", "PIP_NO_INDEX=1", "PIP_FIND_LINKS=/opt/pypi", "sh", "-ec")
+    said = as_user(workshop, *pypi, MAKE_DEB, suite)
+    assert re.findall("^prepare: .*", said, re.M) == [
+        "prepare: installing into .venv from PyPI: shtab==1.13.0, stdeb==0.11.*"
+    ]
+    assert said.count(f"looking for faults with the lintian of {suite}\n") == 2
+    assert "warning: " not in said
+    (deb,) = (workshop.root / "home/geo/checkout/dist").glob("*.deb")
+    assert deb.name == f"qgis-server-systemd_{__version__}-1_all.deb"
+    expected = comparable(workshop.root / "home/geo/checkout/made")
     assert {name.rpartition(".")[2] for name in expected} == {"deb", "dsc", "gz", "xz"}
     assert [name for name in made if made[name] != expected[name]] == []
     assert set(made) == set(expected)

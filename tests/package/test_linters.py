@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,19 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_types() -> None:
     clean(sys.executable, "-m", "mypy")
+
+
+def test_programs_whose_names_do_not_tell_are_linted_too() -> None:
+    shown = [sys.executable, "-m", "ruff", "check", "--show-files", "."]
+    linted = subprocess.run(shown, cwd=TOP, capture_output=True, text=True, check=True).stdout
+    typed = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
+    root = [file for file in (TOP / "debian/root").rglob("*") if file.is_file()]
+    programs = [file for file in root if file.read_text().startswith("#!/usr/bin/python3")]
+    programs = [file for file in programs if "{{" not in file.read_text()]  # a template
+    assert [file.name for file in programs] == ["backoff"]
+    for program in programs:
+        assert str(program) in linted.splitlines()
+        assert str(program.relative_to(TOP)) in typed
 
 
 def test_the_command_in_the_package_is_python_too(rendered: Path) -> None:

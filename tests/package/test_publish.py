@@ -36,8 +36,9 @@ from shared.pool import (
 from shared.shop import URL, Shop, make_key, signing_keys
 from testbed import Testbed
 
-from qgis_server_systemd import cli, publish
-from qgis_server_systemd.repository import KEPT_STATES
+from qgis_server_systemd import cli
+from qgis_server_systemd.repository import publish
+from qgis_server_systemd.repository.archive import KEPT_STATES
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from qgis_server_systemd import cli, publish
+from qgis_server_systemd import cli
+from qgis_server_systemd.repository import publish
 
 URL = "https://apt.acme.example/qgis"
 

@@ -44,6 +44,8 @@ TOOLS = (
     "python3-debian",
     "python3-jinja2",
     "python3-setuptools",
+    "python3-venv",
+    "python3-wheel",
     "schroot",
     "shellcheck",
     "zsh",

@@ -67,14 +67,6 @@ def test_the_manual_page_of_the_build_tool_tells_of_each_option() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_each_help_begins_with_a_sentence() -> None:
-    parsers = completion._parsers(server.parser(Package()))
-    for each in parsers:
-        usage, sentence, *_ = each.format_help().split("\n\n")
-        assert usage.startswith("usage: qgis-serverctl")
-        assert re.match(r"[A-Z][^\n]*[\w,:]\n?[^.]*\.", sentence), sentence
-
-
 def test_verbs_of_units_and_scripts_stay_hidden(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         server.parser(Package()).parse_args(["nonsense"])

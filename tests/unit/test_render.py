@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import os
 import re
@@ -12,7 +13,9 @@ import pytest
 import stdeb.util
 from shared.paths import TOP
 
-from qgis_server_systemd import cli, render
+from qgis_server_systemd import cli, completion, render
+from qgis_server_systemd.qgis_serverctl import cli as server_cli
+from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.config.settings import SETTINGS
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
 from qgis_server_systemd.qgis_variables import VARIABLES
@@ -102,3 +105,22 @@ def test_the_settings_file_ships_with_every_key_commented_out(tmp_path: Path) ->
     assert tomllib.loads(text) == {}
     keys = re.findall(r"^#([a-z_]+) = ", text, re.MULTILINE)
     assert keys == [setting.key for setting in SETTINGS]
+
+
+COMMANDS = (cli.parser(), server_cli.parser(Package()))
+
+
+@pytest.mark.parametrize(
+    "parser",
+    [each for command in COMMANDS for each in completion.parsers(command)],
+    ids=lambda one: one.prog,
+)
+def test_each_help_begins_with_a_sentence_and_tells_of_each_argument(
+    parser: argparse.ArgumentParser,
+) -> None:
+    usage, sentences, *_ = parser.format_help().split("\n\n")
+    assert usage.startswith(f"usage: {parser.prog} ")
+    assert re.fullmatch(r"([A-Z][a-z]+ [^\n]*\w\.( |$))+", " ".join(sentences.split()))
+    assert [action.dest for action in parser._actions if not action.help] == (
+        ["verb"] if parser in COMMANDS else []
+    )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from debian.deb822 import Changes, Deb822, Dsc
 
-from .qgis_serverctl.system.output import die
-from .suites import SUITES
+from ..qgis_serverctl.system.output import die
+from ..suites import SUITES
 
 WORD = r"[A-Za-z0-9][A-Za-z0-9.+~-]*"
 """What file names and the names of packages are made of (Debian Policy, 5.6)."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from qgis_server_systemd import offers
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
+from qgis_server_systemd.repository import packages
 
 
 @pytest.mark.parametrize("ending", [".changes", ".dsc", ".deb", ".txt"])
@@ -22,4 +22,4 @@ def test_no_packages(ending: str, content: bytes, tmp_path: Path) -> None:
     file = tmp_path / f"file{ending}"
     file.write_bytes(content)
     with pytest.raises(Failure, match=re.escape(f"{file}: ")):
-        offers.placed([file], ("trixie",))
+        packages.placed([file], ("trixie",))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .qgis_serverctl.system.output import die
+from ..qgis_serverctl.system.output import die
 
 
 def _gpg(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from debian.debian_support import Version
 
-from . import offers, signing
-from .build import unwinding
-from .offers import Offer
-from .qgis_serverctl.system.output import die, note
-from .render import environment
-from .repository import KEPT_STATES, Repository, Settings
-from .sources import HERE
-from .suites import ALL, SUITES, chosen
+from ..build import unwinding
+from ..qgis_serverctl.system.output import die, note
+from ..render import environment
+from ..sources import HERE
+from ..suites import ALL, SUITES, chosen
+from . import signing
+from .archive import KEPT_STATES, Repository, Settings
+from .packages import Offer, placed
 
 ARCHITECTURES = (
     "amd64", "arm64", "armel", "armhf", "i386", "mips64el", "mipsel", "ppc64el", "riscv64", "s390x",
@@ -55,22 +55,22 @@ def positive(text: str) -> int:
 def add_arguments(verb: argparse.ArgumentParser) -> None:
     add = verb.add_argument
     # fmt: off
-    add("packages", type=Path, nargs="*", metavar="FILE",
-        help=".changes, .deb or .dsc files (without: sign what is there anew)")
-    add("--repo", type=Path, required=True, metavar="DIR", help="the repository's folder")
+    add("packages", type=Path, nargs="*", metavar="FILE", help="a .changes, .deb or .dsc file")
+    add("--repo", type=Path, required=True, metavar="DIR", help="folder of the repository")
     add("--sign", action="append", required=True, metavar="KEY",
-        help="a secret key of gpg; twice for a change of keys")
+        help="secret key of gpg to sign with; give both keys while you change from one to another")
     add("--suite", action="append", choices=(*SUITES, ALL),
-        help="only for this release of Debian, may be given more than once (default: all)")
-    add("--url", help="where clients get it; needed at first, as with the next three")
-    add("--origin", help=f"who publishes (default: {ORIGIN})")
-    add("--label", help="what it is called (default: the origin)")
+        help="release of Debian, can be given more than once (default: all)")
+    add("--url",
+        help="address of the repository for clients; required the first time, then remembered")
+    add("--origin", help=f"name of the publisher; remembered (default: {ORIGIN})")
+    add("--label", help="name of the repository; remembered (default: the origin)")
     add("--valid-days", type=number, metavar="N",
-        help="clients refuse what was signed longer ago (default: 0, no limit)")
+        help="days until clients refuse the signature; remembered (default: 0, no limit)")
     add("--keep", type=positive, metavar="N",
-        help="remove all but so many versions of each package (default: keep all)")
+        help="number of versions to keep of each package (default: all)")
     add("--print-commands", action="store_true",
-        help="write nothing, and print the commands for aptly, reprepro and Pulp")
+        help="print the commands for aptly, reprepro and Pulp, and write nothing")
     add("--json", action="store_true", help="print JSON")
     # fmt: on
     verb.set_defaults(run=command)
@@ -252,7 +252,7 @@ def publish(
 ) -> tuple[dict[str, list[Offer]], Settings]:  # fmt: skip
     """Put packages into the repository, and sign all of it. Raises Failure; the repository
     is then as it was."""
-    given = offers.placed(files, suites)
+    given = placed(files, suites)
     repository = Repository(folder)
     before = os.umask(0o022)
     try:
@@ -288,7 +288,7 @@ def commands(args: argparse.Namespace, suites: tuple[str, ...], keys: list[str])
     fit: dict[str, list[Path]] = {suite: [] for suite in suites}
     debs: dict[str, list[Path]] = {suite: [] for suite in suites}
     for file in args.packages:
-        for suite, some in offers.placed([file], suites).items():
+        for suite, some in placed([file], suites).items():
             fit[suite] += [file] if some else []
             debs[suite] += [o.parts[0].file for o in some.values() if o.architecture != "source"]
     env = environment(HERE / "templates")

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from debian.deb822 import Packages, Sources
 
-from .offers import Offer, Part, refuse, sha256
-from .qgis_serverctl.system.lock import acquire, open_lock
-from .qgis_serverctl.system.output import die, note
+from ..qgis_serverctl.system.lock import acquire, open_lock
+from ..qgis_serverctl.system.output import die, note
+from .packages import Offer, Part, refuse, sha256
 
 HIDDEN = ".repository"
 KEPT_STATES = 3
