@@ -39,6 +39,10 @@ def test_python(arguments: tuple[str, ...]) -> None:
     clean(sys.executable, "-m", *arguments)
 
 
+def test_spelling() -> None:
+    clean(sys.executable, "-m", "codespell_lib")
+
+
 def test_the_command_in_the_package_is_python_too(rendered: Path) -> None:
     program = rendered / "root/usr/sbin/qgis-serverctl"
     clean(sys.executable, "-m", "ruff", "check", "--extend-select", "S", str(program))
