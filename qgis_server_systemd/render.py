@@ -98,6 +98,8 @@ def values(site: Site, suite: Suite = ANY) -> dict[str, object]:
     package = site.package
     return {
         "package": package,
+        # Whose names the documents use.
+        "usual": Package(),
         "suite": suite,
         "maintainer": site.identity.maintainer,
         "site": site,

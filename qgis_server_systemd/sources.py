@@ -7,7 +7,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 INSIDE = "source"
-OUTSIDE = ("LICENSE", "MANIFEST.in", "README.md", "debian", "pyproject.toml", "setup.py")
+OUTSIDE = (
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "debian",
+    "docs",
+    "pyproject.toml",
+    "setup.py",
+)
 SOURCES = (*OUTSIDE, HERE.name)
 
 TOP = HERE / INSIDE if (HERE / INSIDE).is_dir() else HERE.parent

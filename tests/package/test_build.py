@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import re
@@ -42,6 +43,31 @@ def test_everything_a_repository_wants(artifacts: list[Path]) -> None:
     listed = changes.read_text()
     for name in names:
         assert name == changes.name or name in listed
+
+
+def test_the_documents_are_in_the_package(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "--extract", package, tmp_path], check=True)
+    folder = tmp_path / "usr/share/doc/qgis-server-systemd"
+
+    def read(name: str) -> bytes:
+        """A file of the folder, compressed or not."""
+        packed = folder / f"{name}.gz"
+        return (
+            gzip.decompress(packed.read_bytes())
+            if packed.exists()
+            else (folder / name).read_bytes()
+        )
+
+    documents = sorted((TOP / "docs").glob("*.md"))
+    assert len(documents) > 7
+    for file in documents:
+        text = read(file.name)
+        assert text == file.read_bytes(), file.name
+        for link in re.findall(r"\]\(([^:)#]+)", text.decode()):
+            assert read(link), f"{file.name}: {link}"
+    for name in (listed := re.findall(r"[\w-]+\.md\b", read("README.Debian").decode())):
+        assert read(name)
+    assert len(listed) > 6
 
 
 @pytest.fixture

@@ -180,6 +180,7 @@ def test_its_files(distribution: list[Path], tmp_path: Path) -> None:
     subprocess.run(["dpkg-deb", "-x", one(distribution, ".deb"), tmp_path], check=True)
     private = tmp_path / SHARE.lstrip("/")
     assert {path.name for path in private.iterdir()} == {"qgis_server_systemd", *LIBRARIES}
+    assert (tmp_path / "usr/share/doc" / NAME / "docs/site-builds.md").is_file()
     assert not any("__pycache__" in str(path) for path in tmp_path.rglob("*"))
     purelib = Path(sysconfig.get_path("purelib"))
     for library in LIBRARIES:

@@ -48,6 +48,10 @@ def test_programs_whose_names_do_not_tell_are_linted_too() -> None:
         assert str(program.relative_to(TOP)) in typed
 
 
+def test_spelling() -> None:
+    clean(sys.executable, "-m", "codespell_lib")
+
+
 def test_the_command_in_the_package_is_python_too(rendered: Path) -> None:
     program = rendered / "root/usr/sbin/qgis-serverctl"
     clean(sys.executable, "-m", "ruff", "check", "--extend-select", "S", str(program))

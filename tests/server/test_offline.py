@@ -158,7 +158,7 @@ def test_nginx_stays_content_with_an_own_vhost(ready: Testbed, newer_package: Pa
         assert ready.fetch("http://127.0.0.1:8080/own").status == 204
     # A purge takes the snippet away; NGINX goes on as it was, and it is said.
     said = apt(ready, "purge", "qgis-server-systemd")
-    assert "NGINX runs on as it was, but can't be reloaded until this is mended" in said
+    assert "NGINX continues to run as it was, but can't be reloaded until this is fixed" in said
     assert 'open() "/etc/nginx/snippets/qgis-server.conf" failed' in said
     assert "/etc/nginx/sites-enabled/own:1" in said
     assert ready.fetch("http://127.0.0.1:8080/own").status == 204

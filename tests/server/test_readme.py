@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the README shows is run as it stands there, make test itself aside, and does what it
-says. What the other documents show is at least understood."""
+"""What the README shows is run as it stands there, the targets that run tests aside, and does
+what it says. What the other documents show is at least understood."""
 
 from __future__ import annotations
 
@@ -48,10 +48,13 @@ def sh(command: str, folder: Path) -> str:
 
 
 def test_try_it(checkout: Path) -> None:
-    apt, demo, test = SHOWN["Try it"]
+    apt, demo, *tests = SHOWN["Try it and develop"]
     assert apt.startswith("apt install ")
     assert demo == "make demo"
-    assert test in (TOP / ".ci/run").read_text()
+    # This is one of them.
+    assert tests == ["make unit", "make test", "make test-all"]
+    for test in tests:
+        assert "-m pytest" in sh(f"{test} --dry-run", checkout)
     with subprocess.Popen(
         demo.split(), cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
@@ -73,8 +76,8 @@ def test_try_it(checkout: Path) -> None:
 @pytest.fixture(scope="module")
 def built(checkout: Path) -> Path:
     """Where the first command of the installation has left the package."""
-    assert SHOWN["Install it on a server"][0] == "make deb"
-    sh(SHOWN["Install it on a server"][0], checkout)
+    assert SHOWN["Install"][0] == "make deb"
+    sh(SHOWN["Install"][0], checkout)
     return checkout / "dist"
 
 
@@ -86,7 +89,7 @@ def server(suite: str, built: Path) -> Iterator[Testbed]:
             bed.put(file, f"/root/dist/{file.name}")
         (bed.root / "etc/apt/apt.conf.d/yes").write_text('APT::Get::Assume-Yes "true";\n')
         bed.boot()
-        for command in SHOWN["Install it on a server"][1:]:
+        for command in SHOWN["Install"][1:]:
             on(bed, command)
         yield bed
 
@@ -96,15 +99,16 @@ def on(bed: Testbed, command: str) -> str:
     return done.stdout
 
 
-def test_install_it_on_a_server(server: Testbed) -> None:
-    text = sections(README)["Install it on a server"]
+def test_the_first_map(server: Testbed) -> None:
+    text = sections(README)["First map"]
     folder = re.findall(r"`(/var/lib/[^`]*)`", text)[0]
     server.run(
         "sh", "-ec", f"cd /srv/maps; cp *.gpkg *.tif {folder}; cp world.qgz {folder}/city.qgz"
     )
-    capabilities, api, landing = (
+    connection, capabilities, api, landing = (
         url.replace("SERVER", "127.0.0.1") for url in re.findall(r"`(http://SERVER/[^`]*)`", text)
     )
+    assert capabilities.startswith(f"{connection}?")
     assert b"<Name>countries</Name>" in server.fetch(capabilities).body
     assert b"/qgis/city/wfs3/" in server.fetch(api).body
     page = server.fetch(landing, "--location", "--header", "Accept: text/html")
@@ -115,8 +119,8 @@ def test_install_it_on_a_server(server: Testbed) -> None:
     assert other.status == 403
 
 
-def test_what_an_administrator_does(server: Testbed) -> None:
-    see, check, logs, apply, scale, restart = SHOWN["What an administrator does"]
+def test_daily_tasks(server: Testbed) -> None:
+    see, check, logs, apply, scale, restart = SHOWN["Daily tasks"]
     assert "site /etc/nginx/sites-enabled/qgis-server" in on(server, see)
     assert on(server, check) == "nothing found\n"
     assert "qgis_mapserv" in on(server, logs) or "QGIS" in on(server, logs)
@@ -138,8 +142,8 @@ def pids(bed: Testbed) -> set[int]:
     return {line["pid"] for line in status(bed)["instances"]}
 
 
-def test_a_site_build_and_a_repository(tmp_path: Path) -> None:
-    init, validate, build, _ = SHOWN["A site build"]
+def test_a_package_and_a_repository_of_ones_own(tmp_path: Path) -> None:
+    init, validate, build, _ = SHOWN["Your own package"]
     for command in (init, validate):
         sh(command, tmp_path)
     assert "maintainer" in (tmp_path / "site.toml").read_text()
@@ -149,7 +153,7 @@ def test_a_site_build_and_a_repository(tmp_path: Path) -> None:
     home = tmp_path / "gnupg"
     home.mkdir()
     with signing_keys(home, "gis@acme.example") as (key,):
-        for command in SHOWN["An internal repository"]:
+        for command in SHOWN["Your own repository"]:
             here = command.replace("KEY", key).replace("/srv/apt", str(tmp_path / "apt"))
             said = sh(here, tmp_path)
     lines = [

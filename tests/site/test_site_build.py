@@ -124,6 +124,10 @@ def test_what_the_package_is(built: list[Path]) -> None:
         logo = Path(folder, "usr/share/acme/logo.png")
         assert logo.read_bytes() == b"\x89PNG\0\xff"
         assert Path(folder, "usr/share/acme-maps-systemd/defaults.toml").is_file()
+        documents = Path(folder, "usr/share/doc/acme-server")
+        assert (documents / "administration.md.gz").is_file()
+        names = (documents / "README.Debian").read_text()
+        assert re.search(r"^  qgis-serverctl +acme-mapsctl$", names, re.M)
 
 
 def test_an_interrupted_build_leaves_nothing(workshop: Workshop, built: list[Path]) -> None:
