@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,3 +97,11 @@ def test_what_is_in_order() -> None:
 @pytest.mark.parametrize("room", [room for room in FLOOR if room != "cli"])
 def test_each_room_says_what_it_is_for(room: str) -> None:
     assert ast.get_docstring(ast.parse((CONTROL / room / "__init__.py").read_text()))
+
+
+def test_the_design_has_the_rooms_in_their_order() -> None:
+    text = (TOP / "docs/design.md").read_text()
+    table = text[text.index("| Room | What is in it |") :].partition("\n\n")[0]
+    lines = [line.split("|")[1] for line in table.splitlines()[2:]]
+    named = [tuple(re.findall(r"`(\w+)(?:\.py)?`", line)) for line in lines]
+    assert tuple(named) == ORDER
