@@ -252,7 +252,7 @@ def test_too_much_is_refused_at_once(shared: Testbed) -> None:
     (shared.root / TOML).write_text("backlog = 2\n")
     try:
         said = ctl(shared, "apply")
-        assert "open the shared socket anew" in said
+        assert "open the shared socket again" in said
         assert listening(shared) == [SHARED] == upstream(shared)
         # In hand, in the queue, and the one more that the kernel lets in.
         room = COUNT + 2 + 1

@@ -264,7 +264,7 @@ def test_settings_reach_units_and_nginx(three: Testbed) -> None:
         three, 'request_timeout = 40\nkill_timeout = 50\nbacklog = 7\nmemory_max = "900M"\n'
     )
     try:
-        assert "open anew, one after the other, the sockets of 1, 2, 3" in said
+        assert "open again, one after the other, the sockets of 1, 2, 3" in said
         for n in (1, 2, 3):
             shown = three.out(
                 "systemctl", "show", f"qgis-server@{n}.service",
@@ -304,7 +304,7 @@ def test_the_monitor_starts_anew_after_an_upgrade(three: Testbed) -> None:
     three.run("sh", "-c", f"cp -p {file} {file}.new && mv {file}.new {file}")
     wait_for(lambda: three.out(*unit) not in ("0", before), "a new monitor", timeout=20)
     said = journal(three, "qgis-server-monitor.service")
-    assert "the program was replaced: starting anew" in said
+    assert "the program was replaced: starting again" in said
 
 
 def test_who_goes_while_a_foreign_upstream_names_it_is_told(three: Testbed) -> None:

@@ -52,7 +52,7 @@ def check_configuration(host: Host, look: Look) -> Iterator[Finding]:
             "nginx-config",
             f"nginx -t: {problem}",
             place[1] if place else "/etc/nginx",
-            f"mend that file, then systemctl reload {nginx.SERVICE}",
+            f"fix that file, then systemctl reload {nginx.SERVICE}",
         )
 
 

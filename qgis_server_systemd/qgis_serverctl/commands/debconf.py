@@ -54,7 +54,7 @@ def check(key: str, answer: str) -> str:
 def proposal(host: Host, args: argparse.Namespace) -> int:
     """For the config script: the answer to start from, given the one that debconf
     has. That one stands only if it is newer than what was followed, as when it
-    was preseeded anew."""
+    was preseeded again."""
     key, answer = args.question, args.answer
     try:
         newer = check(key, answer) != followed(host)[key]

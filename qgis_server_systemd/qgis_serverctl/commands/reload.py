@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``reload``: have all workers read a project anew at their next request for it; and
+"""``reload``: have all workers reload a project at their next request for it; and
 ``purge``: empty the reply cache."""
 
 import argparse
@@ -39,7 +39,7 @@ def command(host: Host, args: argparse.Namespace) -> int:
     """The subcommand; returns the exit status.
 
     Each worker's plugin looks at the file's time at each request, and at its
-    content when that has changed: a number above the one that it knows means anew.
+    content when that has changed: a number above the one that it knows means again.
     """
     package = host.package
     host.need_root("reload a project", "reload …")
@@ -58,7 +58,7 @@ def command(host: Host, args: argparse.Namespace) -> int:
         before = {name: generation(host, name) for name in names}
         write(file, json.dumps(kept | dict.fromkeys(sorted(names), turn)) + "\n")
     _wait_for_cache(host, before)
-    note(f"each worker reads {project} anew at its next request for it")
+    note(f"each worker reloads {project} at its next request for it")
     return 0
 
 

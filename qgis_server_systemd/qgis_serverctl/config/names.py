@@ -216,7 +216,7 @@ class Package:
 
     @property
     def reload_file(self) -> str:
-        """Projects that workers shall read anew at once."""
+        """Projects that workers shall reload at once."""
         return f"{self.run}/reload.json"
 
     @property
@@ -316,5 +316,5 @@ class Package:
         return f"{self.pool}@{instance}.service"
 
     def units(self, instance: int | str) -> tuple[str, str]:
-        """Both, the socket first: in this order a stop lets nothing start anew."""
+        """Both, the socket first: in this order a stop lets nothing start again."""
         return self.socket_unit(instance), self.service_unit(instance)

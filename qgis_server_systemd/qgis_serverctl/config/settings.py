@@ -253,9 +253,9 @@ class Settings:
         Whole(1, 31536000),
         allowed="a number of seconds from 1 to 31536000",
         help=(
-            "How old a reply from the cache may be before it is made anew, which counts\n"
+            "How old a reply from the cache may be before it is made again, which counts\n"
             "where data change, but not the project. One that is older is still sent once\n"
-            "while it is made anew, up to twice this age or this and a minute; and while the\n"
+            "while it is made again, up to twice this age or this and a minute; and while the\n"
             "pool does not answer."
         ),
         example="3600",

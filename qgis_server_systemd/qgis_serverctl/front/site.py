@@ -125,7 +125,7 @@ def make_link(host: Host) -> None:
     made = not os.path.lexists(link)
     if made:
         if problem := nginx.test(host):
-            die(f"nginx -t: {problem}", hint="mend this first; the site was not enabled")
+            die(f"nginx -t: {problem}", hint="fix this first; the site was not enabled")
         swap_out(host)
         link.symlink_to(host.package.nginx_site)
     if problem := nginx.test(host):

@@ -157,7 +157,7 @@ class Monitor:
         for number, worker in found.items():
             former = self.workers.get(number)
             if former and former.pid and worker.pid != former.pid:
-                # One that was stopped or restarted on purpose starts to count anew.
+                # One that was stopped or restarted on purpose starts to count again.
                 if worker.restarts > former.restarts or not worker.pid:
                     self.lost.setdefault(number, Lost(now, 0))
             elif former and not former.pid and worker.restarts < former.restarts:
@@ -273,7 +273,7 @@ def _version() -> int:
 
 
 def command(host: Host, args: argparse.Namespace) -> int:
-    """What the unit runs; ends only to be started anew after an upgrade."""
+    """What the unit runs; ends only to be started again after an upgrade."""
     if os.geteuid() != 0:
         raise Failure("only root can see what the workers do")
     monitor, version = Monitor(host), _version()
@@ -289,5 +289,5 @@ def command(host: Host, args: argparse.Namespace) -> int:
                 warn(str(error))
             told = str(error)
         time.sleep(max(0.1, EVERY - (time.monotonic() - start)))
-    note("the program was replaced: starting anew")
+    note("the program was replaced: starting again")
     return 0

@@ -162,7 +162,7 @@ def is_replaced(pid: int) -> bool:
 
 def definition_files(host: Host, unit: Mapping[str, str]) -> list[str]:
     """The files that define a unit. Our own drop-in for the sockets' user is left
-    out, since apply hands over a socket without opening it anew."""
+    out, since apply hands over a socket without opening it again."""
     found = [unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()]
     if unit["Id"].endswith(".service"):
         found.append(f"{host.package.etc}/env")

@@ -154,7 +154,7 @@ class AwaitWarm:
 class Roll:
     """Restart workers, and stop and start sockets, that have changed on disk; move
     workers from one queue to the other, the shared one if `shared`. `again`: the
-    shared socket is closed, or opened anew."""
+    shared socket is closed, or opened again."""
 
     workers: frozenset[int]
     sockets: frozenset[int]
@@ -173,10 +173,10 @@ class Roll:
             parts.append(f"move to {to}, one after the other: {listed(self.moves)}")
         if self.again:
             parts.append(
-                "open the shared socket anew" if self.shared else "close the shared socket"
+                "open the shared socket again" if self.shared else "close the shared socket"
             )
         if self.sockets:
-            parts.append(f"open anew, one after the other, the sockets of {listed(self.sockets)}")
+            parts.append(f"open again, one after the other, the sockets of {listed(self.sockets)}")
         if self.workers:
             parts.append(f"restart, one after the other, the workers of {listed(self.workers)}")
         return "; ".join(parts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Restart workers, and open their sockets anew, one instance at a time.
+"""Restart workers, and open their sockets again, one instance at a time.
 
 An instance is taken out of NGINX's upstream, finishes what it has, is restarted,
 loads its projects, and is put back: no request fails, and none meets a cold worker.
@@ -7,7 +7,7 @@ loads its projects, and is put back: no request fails, and none meets a cold wor
 With the shared queue there is nothing to take out: a worker that is told to end
 finishes its request, and the others take the next ones. A change from one queue to
 the other moves the workers one after the other; a shared socket whose unit has
-changed is opened anew while all workers are on sockets of their own.
+changed is opened again while all workers are on sockets of their own.
 """
 
 import time
@@ -27,7 +27,7 @@ from ..units.dropins import queue_dropin
 from . import inputs, plan
 
 How = Literal["restart", "reopen", "own", "shared"]
-"""What is done to an instance: its worker is restarted, its own socket is opened anew,
+"""What is done to an instance: its worker is restarted, its own socket is opened again,
 or it moves to its own queue, or to the shared one."""
 
 
@@ -122,7 +122,7 @@ class Roll:
     def _use(self, how: How) -> None:
         """Have units that are started from now on take requests from this queue. What
         the settings ask for stands on the disk already; a shared socket that is to be
-        opened anew asks for the other one in between."""
+        opened again asks for the other one in between."""
         if how not in ("own", "shared"):
             return
         host, file = self.host, self.host.package.queue_dropin
@@ -149,7 +149,7 @@ class Roll:
         if how != "restart":
             # Only a stop and a start make systemd listen by a changed unit.
             what = {
-                "reopen": "opening its socket anew",
+                "reopen": "opening its socket again",
                 "own": "moving to a queue of its own",
                 "shared": "moving to the shared queue",
             }

@@ -179,7 +179,7 @@ def report(host: Host, run: Run, steps: plan.Plan) -> None:
     elif not run.failed:
         note(f"done: {len(serving)} instances")
     elif not host.maintainer:  # postinst says it itself
-        note(f"not complete: mend what the warnings say, then run {host.package.command} apply")
+        note(f"not complete: fix what the warnings say, then run {host.package.command} apply")
 
 
 @dataclass(frozen=True)
