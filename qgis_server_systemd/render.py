@@ -16,6 +16,7 @@ from . import __version__, completion, quoting
 from .qgis_serverctl import cli
 from .qgis_serverctl.config.declaration import Declaration, as_toml
 from .qgis_serverctl.config.names import POOL, Package
+from .qgis_serverctl.config.qgis import REPLY_WAIT
 from .qgis_serverctl.config.settings import NAMED_URL, SETTINGS, Settings
 from .qgis_serverctl.config.values import MAX_INSTANCES
 from .qgis_serverctl.system.output import die
@@ -107,6 +108,7 @@ def values(site: Site, suite: Suite = ANY) -> dict[str, object]:
         # The units have these in every package, and drop-ins what differs.
         "defaults": Settings(),
         "max_instances": MAX_INSTANCES,
+        "reply_wait": REPLY_WAIT,
         "variables": _variables(package),
         "active": {**ACTIVE, **site.environment},
         "active_per_request": PER_REQUEST | {"HOME": package.home} | site.environment_per_request,

@@ -35,7 +35,7 @@ PYTHON = (*LIBRARIES.values(), *VENV_MODULE, "python3-wheel") if DEBIANS else ()
 ARM = platform.machine() == "aarch64"
 BUILD = ("build-essential", "debhelper", "dh-python", "po-debconf", *PYTHON)
 BOOT = ("iproute2", "mmdebstrap", "systemd-container", "util-linux")
-LINT = ("groff-base", "man-db", "shellcheck")
+LINT = ("binutils", "groff-base", "man-db", "shellcheck")
 BOOT_VM = ("e2fsprogs", "qemu-system-arm" if ARM else "qemu-system-x86")
 ROLL_OUT = ("openssh-client",)
 # What `publish` uses, and others that take its packages.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FILE = f"{__name__.upper()}_WORKER"
 """Names the file that the pool's helper makes of its settings."""
 
+REPLY_WAIT = f"{__name__.upper()}_REPLY_WAIT"
+"""Names the releases of QGIS Server whose wait before each reply is taken away."""
+
 READY = "ready"
 """In the worker's runtime folder: this worker has come up; see ``backoff``."""
 
@@ -54,6 +57,12 @@ def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
             start(iface, Path(file), Path(runtime))
         except Exception as error:
             say(f"{file}: {error!r}: no project is loaded in advance")
+        try:
+            from . import reply_wait
+
+            reply_wait.remove(os.environ.get(REPLY_WAIT, "").split())
+        except Exception as error:
+            say(f"QGIS Server's wait before each reply stays: {error}")
         try:
             from .stop import install
 

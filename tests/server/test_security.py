@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from shared.harm import connections
 from shared.paths import SHARED
 from shared.pool import MAP, ctl, is_served, main_pid, path, serving_bed, settled, status, wait_for
 from testbed import Testbed
@@ -192,10 +194,43 @@ def test_what_roots_parts_keep_nobody_else_can_open(bed: Testbed) -> None:
             assert "Permission denied" in done.stderr, (user, name, done)
 
 
+def test_only_qgis_servers_own_wait_before_a_reply_is_gone(bed: Testbed, suite: str) -> None:
+    """Debian 12's has none. A plugin's select waits as before, and so do those of database
+    clients and all other libraries."""
+    waits = {"bookworm": [], "trixie": ["libqgis_server"]}[suite]
+    found = probe(bed, "select").removeprefix("ok ")
+    changed, others, waited = json.loads(found)
+    assert changed == waits
+    assert waited
+    assert {"libpython3", "libcurl-gnutls"} & {name.partition(".")[0] for name in others}, others
+    said = {"bookworm": "none", "trixie": "removed"}[suite]
+    assert status(bed)["reply_wait"] == said
+    assert "stays" not in bed.out(
+        "journalctl", "--identifier=qgis-server", "--grep=wait before", check=False
+    )
+    if waits:
+        hanging_up_ends_the_rendering(bed)
+
+
+def hanging_up_ends_the_rendering(bed: Testbed) -> None:
+    """What the thread of that wait is for. QGIS Server looks for it three times a second."""
+    large = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=8000&HEIGHT=8000")
+    start = time.monotonic()
+    assert bed.fetch(large, "--output", "/dev/null").status == 200
+    whole = time.monotonic() - start
+    bed.run("curl", "--silent", "--output", "/dev/null", "--max-time", "0.5", large, check=False)
+    start = time.monotonic()
+    wait_for(
+        lambda: not any(connections(bed, path(n)).accepted for n in (1, 2)), "no worker is at it"
+    )
+    assert time.monotonic() - start < whole / 2
+
+
 # ---- What settings allow again, and how secrets come in. After all tests of the default.
 
 LOOSE = (
     'data_folders = ["/opt/maps", "/home/gis/50% of, it"]',
+    "quick_replies = false",
     'writable_folders = ["/srv/edit"]',
     "network = false",
     'system_calls = ["@resources"]',
@@ -243,6 +278,13 @@ def test_folders_are_listed_and_may_be_writable(loose: Testbed) -> None:
 def test_without_network_no_connection_is_made(loose: Testbed) -> None:
     assert probe(loose, "connect", "127.0.0.1:80") == "EAFNOSUPPORT"
     assert exposure(loose, "qgis-server@1.service") <= 0.3
+
+
+def test_the_wait_before_a_reply_is_left_if_a_setting_says_so(loose: Testbed, suite: str) -> None:
+    changed, _, _ = json.loads(probe(loose, "select").removeprefix("ok "))
+    assert changed == []
+    said = {"bookworm": "none", "trixie": "kept"}[suite]
+    assert status(loose)["reply_wait"] == said
 
 
 def test_system_calls_and_limits(loose: Testbed) -> None:

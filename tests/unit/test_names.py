@@ -71,7 +71,9 @@ def test_nothing_is_left_of_the_usual_name(trees: dict[str, Path]) -> None:
     files = [*(tree / "root").rglob("*"), *tree.glob("acme-*"), tree / "rules", tree / "tests/pool"]
     # It says which name here stands for which one of the documents.
     files.remove(tree / "acme-maps-systemd.README.Debian")
-    own = re.compile(r"qgis_serverctl|qgis-server-landingpage|qgis-server-systemd maintainers")
+    own = re.compile(
+        r"qgis_serverctl|libqgis_server|qgis-server-landingpage|qgis-server-systemd maintainers"
+    )
     for file in files:
         if not file.is_file() or "qgis_serverctl" in file.parts or file.name == "metadata.txt":
             continue

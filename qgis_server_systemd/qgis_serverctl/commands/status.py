@@ -17,6 +17,7 @@ from ..pool import cores
 from ..pool.host import Host, Snapshot
 from ..system import processes
 from ..system.output import span, table
+from ..view import reply_wait
 from ..view.look import look
 
 CLEAR = "\033[H\033[J"
@@ -36,6 +37,7 @@ def collect(machine: Host) -> dict[str, Any]:
     return {
         "verdict": asdict(judge(seen.lines, seen.queue, findings, live=host.live)),
         "qgis": processes.qgis_version(host.path(host.package.mapserv)),
+        "reply_wait": reply_wait.state(host, seen.settings),
         "monitor": seen.watch is not None,
         "instances": [asdict(line) for line in seen.lines],
         "shared_queue": asdict(seen.queue) if seen.queue else None,
@@ -90,12 +92,18 @@ def shown_queue(queue: Mapping[str, Any]) -> str:
     return f"shared queue: socket {queue['socket']}, {queue['queued']} wait{since}"
 
 
+def show_qgis(status: Mapping[str, Any]) -> str:
+    name = f"QGIS Server {status['qgis'] or 'of an unknown release'}"
+    waits = reply_wait.SAID.get(status["reply_wait"])
+    return f"{name}; {waits}" if waits else name
+
+
 def show_pool(status: Mapping[str, Any]) -> str:
     """The instances and the verdict: what changes from one look to the next."""
     lines = status["instances"]
     return "\n\n".join(
         [
-            f"QGIS Server {status['qgis'] or 'of an unknown release'}",
+            show_qgis(status),
             table([row(line) for line in lines]) if lines else "no instance",
             *([shown_queue(queue)] if (queue := status["shared_queue"]) else []),
             show_verdict(status["verdict"]),

@@ -245,6 +245,11 @@ class Package:
         return self.stem.replace("-", "_")
 
     @property
+    def reply_wait_variable(self) -> str:
+        """Of a worker: the releases of QGIS Server whose wait its plugin takes away."""
+        return f"{self.plugin.upper()}_REPLY_WAIT"
+
+    @property
     def plugins(self) -> str:
         """Where every QGIS Server looks for plugins, whatever QGIS_PLUGINPATH says."""
         return "/usr/share/qgis/python/plugins"

@@ -147,6 +147,17 @@ class Settings:
         ),
         example="true",
     )
+    quick_replies: bool = setting(
+        True,
+        switch,
+        allowed="true or false",
+        help=(
+            "QGIS Server 3.40 and 3.44 hold each reply back for 10 milliseconds. true: workers\n"
+            "skip that wait, so that small maps come twice as fast. false: QGIS Server is left\n"
+            "as it is."
+        ),
+        example="false",
+    )
     request_timeout: int = setting(
         300,
         Whole(1, 86400),

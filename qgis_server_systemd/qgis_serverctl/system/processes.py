@@ -53,11 +53,17 @@ def replaced_files(pid: int, program: str) -> tuple[str, ...] | None:
     return replaced(maps, program)
 
 
+def qgis_library(program: Path) -> str | None:
+    """The name of QGIS Server's library that a program is linked with."""
+    try:
+        found = re.search(rb"libqgis_server\.so\.\d+\.\d+\.\d+\0", program.read_bytes())
+    except OSError:
+        return None
+    return found[0].rstrip(b"\0").decode() if found else None
+
+
 def qgis_version(program: Path) -> str | None:
     """The release of QGIS that a program belongs to: the name of the library that it
     is linked with ends in it, wherever the program came from."""
-    try:
-        found = re.search(rb"libqgis_server\.so\.(\d+\.\d+\.\d+)\0", program.read_bytes())
-    except OSError:
-        return None
-    return found[1].decode() if found else None
+    name = qgis_library(program)
+    return name.removeprefix("libqgis_server.so.") if name else None

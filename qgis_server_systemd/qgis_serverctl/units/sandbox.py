@@ -54,6 +54,8 @@ def lines(package: Package, settings: Settings, *, databases: bool) -> Iterator[
         yield "IPAddressDeny=any"
     if databases:
         yield f"Environment=PGSERVICEFILE={package.service_file}"
+    if not settings.quick_replies:
+        yield f"Environment={package.reply_wait_variable}="
     if settings.system_calls:
         yield f"SystemCallFilter={' '.join(settings.system_calls)}"
 

@@ -7,8 +7,13 @@ or with the name of the error.
 
 import ctypes
 import errno
+import json
 import os
+import platform
+import select
 import socket
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +62,33 @@ def listen(_: str) -> str:
         return ""
 
 
+def select_of(_: str) -> str:
+    """The libraries of this process whose calls of select lead elsewhere, those whose don't, and
+    whether Python's still waits."""
+    reply_wait = sys.modules["qgis_server_systemd.reply_wait"]
+    elsewhere = ctypes.cast(LIBC.sched_yield, ctypes.c_void_p).value
+    kind = reply_wait.JUMP_SLOT[platform.machine()]
+    changed: set[str] = set()
+    others: set[str] = set()
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) < 6 or not fields[5].startswith("/") or int(fields[2], 16):
+            continue
+        try:
+            slots = list(reply_wait.slots(Path(fields[5]).read_bytes(), kind, b"select"))
+        except (OSError, reply_wait.Unknown):
+            continue
+        base = int(fields[0].partition("-")[0], 16)
+        for slot in slots:
+            leads = ctypes.c_void_p.from_address(base + slot).value
+            name = Path(fields[5]).name.partition(".so")[0]
+            (changed if leads == elsewhere else others).add(name)
+    before = time.monotonic()
+    select.select([], [], [], 0.3)
+    waited = time.monotonic() - before >= 0.3
+    return json.dumps([sorted(changed), sorted(others), waited])
+
+
 PROBES: dict[str, Callable[[str], str]] = {
     "read": lambda path: Path(path).read_text(encoding="utf-8"),
     "list": lambda path: " ".join(sorted(os.listdir(path))),
@@ -77,6 +109,7 @@ PROBES: dict[str, Callable[[str], str]] = {
     "limits": lambda _: Path("/proc/self/limits").read_text(encoding="ascii"),
     # libfcgi, and not Python, has changed the environment since: QGIS sees what C sees.
     "hour": lambda _: str(QDateTime.currentDateTime().time().hour()),
+    "select": select_of,
     "at start": lambda name: os.environ[name],
 }
 
