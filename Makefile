@@ -4,7 +4,7 @@
 
 PYTHON = python3
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
-WHOLE = --verbose --numprocesses 2 --dist loadscope
+WHOLE = --verbose --numprocesses 2 --dist loadgroup
 
 .PHONY: help deb dist demo unit test test-all bench fuzz clean
 

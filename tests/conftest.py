@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 import pytest
 from shared.newer import build_newer
-from shared.pool import binary, installed_bed, put_package, serving_bed
-from testbed import SUITES, Testbed
+from shared.pool import binary, installed_server, put_package, serving_bed
+from shared.schedule import LongestFirst, mark_units
+from testbed import SUITES, Snapshot, Testbed
+from testbed.locks import locked
 from testbed.processes import children, unwind_on_termination
 from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from qgis_server_systemd.build import build
 
@@ -58,18 +60,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("suite", chosen, scope="session")
 
 
+def belongs(item: pytest.Item, chosen: list[str]) -> bool:
+    """Is the item for its suite? What is marked `spread` is on one for each of its parameters, and
+    what is marked `only` on those that the mark names."""
+    if not isinstance(item, pytest.Function) or "suite" not in item.fixturenames:
+        return True
+    suite = item.callspec.params["suite"]
+    if only := item.get_closest_marker("only"):
+        return suite in only.args
+    if item.get_closest_marker("spread"):
+        return bool(suite == one_of(chosen, item.callspec.id.replace(str(suite), "")))
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked `spread` stays on one suite for each of its parameters."""
-    elsewhere = []
-    for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("spread"):
-            suite = item.callspec.params["suite"]
-            rest = item.callspec.id.replace(str(suite), "")
-            if suite != one_of(suites(config), rest):
-                elsewhere.append(item)
-    if elsewhere:
-        config.hook.pytest_deselected(items=elsewhere)
-        items[:] = [item for item in items if item not in elsewhere]
+    """Before pytest-xdist looks at the groups."""
+    items[:] = [item for item in items if belongs(item, suites(config))]
+    mark_units(items)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -101,26 +109,31 @@ class Parent:
             os.kill(worker, signal.SIGTERM)
 
 
-class BySuite(LoadScopeScheduling):  # type: ignore[misc]
-    """pytest-xdist runs the tests of a suite in one process: its servers are made only once.
-    Virtual machines share none, and are for the process that is through first."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        if nodeid.partition("::")[0].endswith("_vm.py"):
-            return "virtual machines"
-        parameter = nodeid.partition("[")[2].rstrip("]").split("-")[0]
-        return parameter if parameter in SUITES else nodeid
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BySuite:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst:
     """Instead of the one that --dist names."""
-    return BySuite(config, log)
+    return LongestFirst(config, log)
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> list[Path]:
+    """The files of a folder that is filled once, for all processes of pytest-xdist."""
+    top = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        top = top.parent
+    folder = top / name
+    with locked(top / f"{name}.lock"):
+        if not folder.exists():
+            new = top / f"{name}.new"
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            make(new)
+            new.rename(folder)
+    return sorted(folder.iterdir())
 
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """What the build tool makes, built once."""
-    return build(tmp_path_factory.mktemp("dist"))
+    """What the build tool makes."""
+    return once(tmp_path_factory, "dist", build)
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +145,7 @@ def package(artifacts: list[Path]) -> Path:
 @pytest.fixture(scope="session")
 def newer_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A next version of the package."""
-    return build_newer(tmp_path_factory.mktemp("newer"))
+    return binary(once(tmp_path_factory, "newer", build_newer))
 
 
 @pytest.fixture
@@ -150,14 +163,14 @@ def ready(bed: Testbed, package: Path) -> Testbed:
 
 
 @pytest.fixture(scope="session")
-def installed(suite: str, package: Path) -> Iterator[Testbed]:
+def installed(suite: str, package: Path) -> Iterator[Snapshot]:
     """A server with the package and NGINX, at rest: what others begin with."""
-    with installed_bed(suite, package) as testbed:
-        yield testbed
+    with installed_server(suite, package) as snapshot:
+        yield snapshot
 
 
 @pytest.fixture
-def server(suite: str, installed: Testbed) -> Iterator[Testbed]:
+def server(suite: str, installed: Snapshot) -> Iterator[Testbed]:
     """A booted server of one's own, with the package and NGINX installed."""
     with Testbed(suite, like=installed) as testbed:
         testbed.boot()
@@ -165,7 +178,7 @@ def server(suite: str, installed: Testbed) -> Iterator[Testbed]:
 
 
 @pytest.fixture(scope="session")
-def pool(installed: Testbed) -> Iterator[Testbed]:
+def pool(installed: Snapshot) -> Iterator[Testbed]:
     """A booted server with the site enabled, shared by tests that only send requests."""
     with serving_bed(installed) as testbed:
         yield testbed

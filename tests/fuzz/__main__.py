@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shared.pool import binary, installed_bed
+from shared.pool import binary, installed_server
 from testbed import SUITES
 
 from qgis_server_systemd.build import build
@@ -33,7 +33,7 @@ def fuzz(suite: str, seconds: float, seed: int) -> bool:
         package = binary(build(Path(folder)))
         say(f"{suite}, seed {seed}, {seconds:.0f} s")
         with (
-            installed_bed(suite, package, maps=False) as installed,
+            installed_server(suite, package) as installed,
             target_bed(installed) as bed,
         ):
             outcome = run(bed, seed, seconds, say)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from shared.pool import ctl, wait_for
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 
 from .making import OTHER, OUTSIDE, SECRET_FILE, Made, make
 
@@ -42,7 +42,7 @@ class Outcome:
 
 
 @contextmanager
-def target_bed(installed: Testbed) -> Iterator[Testbed]:
+def target_bed(installed: Snapshot) -> Iterator[Testbed]:
     """A server as after README's way; besides, secrets outside of its folders."""
     with Testbed(installed.suite, like=installed) as bed:
         bed.boot()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from testbed import Testbed
+from testbed import Snapshot
 
 from fuzz.running import describe, run, target_bed
 
@@ -12,7 +12,7 @@ SECONDS = 30.0
 """On each release."""
 
 
-def test_nothing_is_told_and_the_pool_stays_up(installed: Testbed) -> None:
+def test_nothing_is_told_and_the_pool_stays_up(installed: Snapshot) -> None:
     with target_bed(installed) as bed:
         outcome = run(bed, SEED, SECONDS, print)
     assert [describe(made) for made in outcome.told] == []

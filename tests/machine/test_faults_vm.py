@@ -9,7 +9,7 @@ import json
 import pytest
 from shared.paths import SHARED
 from shared.pool import MAP, OFFLINE, quick_workers
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 from testbed.vm import KERNEL_SUITE, Machine
 
 FOLDER = "/usr/local/lib/faults"
@@ -104,7 +104,7 @@ ss -lxH | grep -c /run/qgis-server-
 
 
 @pytest.mark.parametrize("suite", [KERNEL_SUITE], scope="session")
-def test_power_that_is_lost_and_a_worker_beyond_its_memory(installed: Testbed, suite: str) -> None:
+def test_power_that_is_lost_and_a_worker_beyond_its_memory(installed: Snapshot, suite: str) -> None:
     """Several boots of one machine, since each takes its time; QGIS Server itself comes
     for the last one. The kernel is the same for all releases, so one of them is enough."""
     with Testbed(suite, like=installed) as bed:

@@ -26,7 +26,7 @@ from shared.pool import (
     upstream,
     wait_for,
 )
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 
 pytestmark = pytest.mark.either
 
@@ -107,18 +107,18 @@ def socket_inodes(bed: Testbed) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def at_rest(suite: str, package: Path) -> Iterator[Testbed]:
+def at_rest(suite: str, package: Path) -> Iterator[Snapshot]:
     """The recipe, with the package's file in it, not booted: what others begin with."""
     with Testbed(suite) as bed:
         put_package(bed, package)
         bed.boot()
         by_hand(bed)
         bed.shutdown()
-        yield bed
+        yield bed.snapshot()
 
 
 @pytest.fixture
-def recipe(suite: str, at_rest: Testbed) -> Iterator[Testbed]:
+def recipe(suite: str, at_rest: Snapshot) -> Iterator[Testbed]:
     """The recipe, booted."""
     with Testbed(suite, like=at_rest) as bed:
         bed.boot()
@@ -395,7 +395,7 @@ def test_a_copy_of_a_unit_is_no_foreign_pool(server: Testbed) -> None:
     )
 
 
-def test_in_an_image_that_is_not_booted(suite: str, at_rest: Testbed) -> None:
+def test_in_an_image_that_is_not_booted(suite: str, at_rest: Snapshot) -> None:
     with Testbed(suite, like=at_rest) as bed:
         done = bed.chroot("apt-get", "--yes", "install", DEB, env=OFFLINE)
         assert SHADOWED in done.stdout + done.stderr

@@ -35,7 +35,7 @@ from shared.serving import (
     wfs,
     wms,
 )
-from testbed import Reply, Testbed
+from testbed import Reply, Snapshot, Testbed
 
 NAMED = "/qgis/world"
 PLAIN = "/qgis-server"
@@ -88,7 +88,7 @@ def body_of(bed: Testbed, path: str, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bed(installed: Testbed) -> Iterator[Testbed]:
+def bed(installed: Snapshot) -> Iterator[Testbed]:
     """Besides, a server that listens to what workers ask for, and a print with HTML."""
     with target_bed(installed) as testbed:
         body_of(testbed, "/root/listener.py", LISTENER)

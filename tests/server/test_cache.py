@@ -13,7 +13,7 @@ from shared.harm import held, holding, in_background, let_go_wrong, noted, relea
 from shared.pool import apt, ctl, load, serving_bed, wait_for
 from shared.projects import title_in, titles
 from shared.serving import get_map, wfs, wms, wmts
-from testbed import Reply, Testbed
+from testbed import Reply, Snapshot, Testbed
 
 pytestmark = pytest.mark.either
 
@@ -38,7 +38,7 @@ CAPABILITIES = f"{WORLD}&{wms('GetCapabilities')}"
 
 
 @pytest.fixture(scope="module")
-def bed(installed: Testbed) -> Iterator[Testbed]:
+def bed(installed: Snapshot) -> Iterator[Testbed]:
     with serving_bed(installed) as testbed:
         let_go_wrong(testbed)
         (testbed.root / "etc/nginx/conf.d/cache-test.conf").write_text(SITE)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from shared.pool import ctl, serving_bed, wait_for
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 
 SETTINGS = "/etc/qgis-server/server.toml"
 AUTO = "/etc/qgis-server/server.auto.toml"
@@ -22,7 +22,7 @@ DROPIN = "/etc/systemd/system/qgis-server@1.{kind}.d/own.conf"
 
 
 @pytest.fixture(scope="module")
-def server(installed: Testbed) -> Iterator[Testbed]:
+def server(installed: Snapshot) -> Iterator[Testbed]:
     """One booted server that all of these tests break and mend."""
     with serving_bed(installed) as bed:
         wait_for(lambda: report(bed)["findings"] == [], "a new server is in order")

@@ -49,7 +49,7 @@ from shared.pool import (
     upstream,
     wait_for,
 )
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 
 from qgis_server_systemd.qgis_serverctl.pool import connections as workers
 
@@ -60,7 +60,7 @@ ENV = "/etc/qgis-server/env"
 
 
 @pytest.fixture(scope="module")
-def victim(installed: Testbed) -> Iterator[Testbed]:
+def victim(installed: Snapshot) -> Iterator[Testbed]:
     """A booted server whose workers have a plugin that does harm on request."""
     with serving_bed(installed) as bed:
         let_go_wrong(bed)

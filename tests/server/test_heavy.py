@@ -22,7 +22,7 @@ from shared.harm import (
     unharmed,
 )
 from shared.pool import MAP, ctl, is_served, load, main_pid, path, serving_bed, wait_for
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 
 pytestmark = pytest.mark.either
 
@@ -68,7 +68,7 @@ server {
 
 
 @pytest.fixture(scope="module")
-def bed(installed: Testbed) -> Iterator[Testbed]:
+def bed(installed: Snapshot) -> Iterator[Testbed]:
     with serving_bed(installed) as testbed:
         let_go_wrong(testbed)
         use(testbed, "heavy_workers = 1")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from shared.harm import in_background, let_go_wrong, sleeping, timed
 from shared.pool import ctl, serving_bed
-from testbed import Reply, Testbed
+from testbed import Reply, Snapshot, Testbed
 
 SETTINGS = """
 map_parameter = true
@@ -40,7 +40,7 @@ PRINT = (
 
 
 @pytest.fixture(scope="module")
-def bed(installed: Testbed) -> Iterator[Testbed]:
+def bed(installed: Snapshot) -> Iterator[Testbed]:
     with serving_bed(installed) as testbed:
         before = testbed.fetch(f"{WMS}&WIDTH=600&HEIGHT=300")
         assert before.status == 200, "the default allows it"

@@ -35,7 +35,7 @@ from shared.pool import (
     upstream,
     wait_for,
 )
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 
 pytestmark = pytest.mark.either
 
@@ -46,7 +46,7 @@ COUNT = 3
 
 
 @pytest.fixture(scope="module")
-def bed(installed: Testbed) -> Iterator[Testbed]:
+def bed(installed: Snapshot) -> Iterator[Testbed]:
     """A booted server that all of these tests use one after the other."""
     with serving_bed(installed) as testbed:
         let_go_wrong(testbed)

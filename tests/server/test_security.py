@@ -15,7 +15,7 @@ import pytest
 from shared.harm import connections
 from shared.paths import SHARED
 from shared.pool import MAP, ctl, is_served, main_pid, path, serving_bed, settled, status, wait_for
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 
 SETTINGS = "/etc/qgis-server/server.toml"
 ENV = "/etc/qgis-server/env"
@@ -31,7 +31,7 @@ SECRETS = (
 
 
 @pytest.fixture(scope="module")
-def bed(installed: Testbed) -> Iterator[Testbed]:
+def bed(installed: Snapshot) -> Iterator[Testbed]:
     """A booted server whose workers tell what they can do."""
     with serving_bed(installed) as testbed:
         testbed.put(SHARED / "probing_plugin", "/usr/share/qgis/python/plugins/")

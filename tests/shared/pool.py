@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from testbed import Testbed
+from testbed import Snapshot, Testbed
+from testbed.snapshots import cached_snapshot
 
 from qgis_server_systemd.qgis_serverctl.pool.cores import count_list
 
@@ -79,18 +80,22 @@ def install(bed: Testbed, *more: str, package: bool = True, maps: bool = True) -
 
 
 @contextmanager
-def installed_bed(suite: str, package: Path, *, maps: bool = True) -> Iterator[Testbed]:
+def installed_server(suite: str, package: Path) -> Iterator[Snapshot]:
     """A server with the package and NGINX, at rest: what others begin with."""
-    with Testbed(suite) as bed:
+
+    def fill(bed: Testbed) -> None:
         put_package(bed, package)
         bed.boot()
-        install(bed, "nginx", maps=maps)
+        install(bed, "nginx")
         bed.shutdown()
-        yield bed
+
+    recipe = package.read_bytes(), Path(__file__).read_bytes()
+    with cached_snapshot("installed", suite, fill, *recipe) as snapshot:
+        yield snapshot
 
 
 @contextmanager
-def serving_bed(installed: Testbed) -> Iterator[Testbed]:
+def serving_bed(installed: Snapshot) -> Iterator[Testbed]:
     """A booted server with the package, NGINX and the ready site, made of one without."""
     with Testbed(installed.suite, like=installed) as bed:
         bed.boot()

@@ -12,7 +12,7 @@ import pytest
 from shared.pool import MAP, apt, install, nginx_is_content, status, wait_for
 from shared.site_cases import CASES, PROGRAM, put
 from shared.site_checks import build_quickly
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 
 from qgis_server_systemd.site import Site, load
 from qgis_server_systemd.suites import SUITES
@@ -36,7 +36,7 @@ CERTIFICATE = (
 
 
 @pytest.fixture(scope="module")
-def prepared(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
+def prepared(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snapshot]:
     """A server with all that the examples of settings name, but without a pool."""
     folder = tmp_path_factory.mktemp("stand-in")
     (folder / "root/DEBIAN").mkdir(parents=True)
@@ -53,11 +53,11 @@ def prepared(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
         bed.run("sh", "-ec", "mkdir -p /srv/qgis/editable /home/gis/projects; cd /srv/maps;"
                 "cp *.gpkg *.tif /srv/qgis; cp world.qgz /srv/qgis/city.qgz")  # fmt: skip
         bed.shutdown()
-        yield bed
+        yield bed.snapshot()
 
 
 @pytest.fixture
-def bed(suite: str, prepared: Testbed) -> Iterator[Testbed]:
+def bed(suite: str, prepared: Snapshot) -> Iterator[Testbed]:
     with Testbed(suite, like=prepared) as testbed:
         testbed.boot()
         yield testbed

@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+"""Throw-away booted Debian containers for the tests.
+
+A root tree per Debian suite is built once with mmdebstrap and cached; every `Testbed` is an
+overlay over such a tree, booted by systemd-nspawn with a network of its own. Needs root.
+
+Layout of the cache folder ($QGIS_SERVER_SYSTEMD_CACHE, or qgis-server-systemd in the user's
+XDG cache):
+
+    trees/<suite>-<hash>      root trees
+    maps/<suite>-<hash>       a thin layer over a tree: the map projects in /srv/maps
+    tools/<suite>-<hash>      a thin layer over a tree: what builds and checks packages
+    rivals/<suite>-<hash>     a thin layer over a tree: what the benchmark compares with
+    managed/<suite>-<hash>    a thin layer over a tree: what Ansible needs on a server
+    corpus/<suite>-<hash>     a thin layer over the maps: the corpus in /srv/corpus, and PostGIS
+    installed/<suite>-<hash>  a thin layer over the maps: the package and NGINX, installed
+    kernels/<suite>-<hash>    a kernel for virtual machines
+    beds/<name>               the overlay, console output and process records of one testbed
 """
-UNPACK = 'mkdir -p -- "$0" && exec tar --extract --directory "$0"'
 
-
-class TestbedError(RuntimeError):
-"""
-
-from .bed import Reply, Testbed
+from .bed import Reply, Snapshot, Testbed
 from .errors import TestbedError
 from .recipes import SUITES
 
-__all__ = ["SUITES", "Reply", "Testbed", "TestbedError"]
+__all__ = ["SUITES", "Reply", "Snapshot", "Testbed", "TestbedError"]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from .errors import TestbedError
-from .folders import cgroups_of, host_runs_systemd, new_bed
+from .folders import cgroups_of, host_runs_systemd, new_bed, unmount
 from .overlays import chroot_command, make_root, overlay_options
 from .processes import (
     OUTPUT_SHOWN,
@@ -49,6 +49,15 @@ class Reply:
     body: bytes
 
 
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """The files of a testbed at rest: layers, top first, down to the suite's tree. Whoever has
+    made it sees to it that they stay."""
+
+    suite: str
+    layers: tuple[Path, ...]
+
+
 _open_beds: weakref.WeakSet[Testbed] = weakref.WeakSet()
 
 
@@ -63,7 +72,7 @@ class Testbed:
     With `tools`, packages can be built and checked in it; with `rivals`, it has what the
     benchmark compares with; with `managed`, what Ansible needs, sshd among it; with `corpus`,
     the corpus, and PostgreSQL with PostGIS. With `like`, it begins with the files of another
-    testbed of the suite, which is open, but not booted."""
+    one of the suite."""
 
     __test__ = False
 
@@ -76,7 +85,7 @@ class Testbed:
         rivals: bool = False,
         managed: bool = False,
         corpus: bool = False,
-        like: Testbed | None = None,
+        like: Snapshot | None = None,
     ) -> None:
         self.suite = suite
         self.like = like
@@ -85,6 +94,7 @@ class Testbed:
         self.rivals = rivals
         self.managed = managed
         self.corpus = corpus
+        self._layers: list[Path] = []
         self._stack = contextlib.ExitStack()
         self._bed: Path | None = None
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -98,25 +108,21 @@ class Testbed:
         need_root()
         unwind_on_termination()
         with contextlib.ExitStack() as stack:
-            layers = hold_layers(
-                self.suite,
-                stack,
-                tools=self.tools,
-                rivals=self.rivals,
-                managed=self.managed,
-                corpus=self.corpus,
-            )
+            if self.like is None:
+                self._layers = hold_layers(
+                    self.suite,
+                    stack,
+                    tools=self.tools,
+                    rivals=self.rivals,
+                    managed=self.managed,
+                    corpus=self.corpus,
+                )
+            else:
+                self._layers = list(self.like.layers)
             bed = new_bed(stack)
             root = make_root(bed / "root")
-            upper = bed / "upper"
-            if self.like is None:
-                make_root(upper)
-            elif self.like.booted:
-                raise TestbedError("the testbed to begin with is booted: call shutdown() first")
-            else:
-                # With -a: what the overlay notes of deleted files are devices and attributes.
-                subprocess.run(["cp", "-a", self.like.bed / "upper", upper], check=True)
-            options = overlay_options(layers, upper, make_root(bed / "work"))
+            upper, work = make_root(bed / "upper"), make_root(bed / "work")
+            options = overlay_options(self._layers, upper, work)
             command = ["mount", "-t", "overlay", "-o", options, "testbed", str(root)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
@@ -135,6 +141,14 @@ class Testbed:
         _open_beds.discard(self)
         self._stack.close()
         self._bed = None
+
+    def snapshot(self) -> Snapshot:
+        """The files as they are, for others to begin with, while this one is open. It must be
+        at rest, and stays so: its own root folder is empty from now on."""
+        if self.booted:
+            raise TestbedError("the testbed is booted: call shutdown() first")
+        unmount(self.root)
+        return Snapshot(self.suite, (self.bed / "upper", *self._layers))
 
     @property
     def bed(self) -> Path:
