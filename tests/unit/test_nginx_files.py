@@ -122,3 +122,16 @@ def test_the_project_of_a_name(tmp_path: Path) -> None:
         "x": None,
     }
     assert site.names(host, settings) == ["city", "plan", "town"]
+
+
+def test_only_projects_with_a_dollar_take_a_variable() -> None:
+    settings = Settings(
+        named_projects=("city=/srv/a b.qgz", "cash=/srv/$x.qgz", 'more=postgresql://?x="y"')
+    )
+    text = nginx_config.http_text(PACKAGE, settings, SOCKETS)
+    assert '    "~^city$" "/srv/a b.qgz";\n' in text
+    assert '    "~^more$" "postgresql://?x=\\"y\\"";\n' in text
+    assert '    "~^cash$" $qgis_server_named_0;\n' in text
+    assert re.findall(r"^geo \$qgis_server_named_.*", text, re.M) == [
+        'geo $qgis_server_named_0 { default "/srv/$x.qgz"; }'
+    ]

@@ -113,6 +113,10 @@ def _projects_text(package: Package, settings: Settings) -> str:
     """The part at http level that tells the project of a request."""
     var, named = package.nginx_variable, settings.named
     allow = settings.map_parameter
+    # A map expands variables, which geo does not. Each variable takes room in a table of NGINX's,
+    # which warns when that is short, so only projects with a dollar have one.
+    odd = [project for project in dict.fromkeys(named.values()) if "$" in project]
+    values = {project: f"${var}_named_{at}" for at, project in enumerate(odd)}
     return render(
         "nginx-http-projects.conf",
         {
@@ -120,11 +124,12 @@ def _projects_text(package: Package, settings: Settings) -> str:
             "below": re.escape(package.projects_prefix),
             "name": NAME,
             "projects": "\n".join(
-                f"geo ${var}_named_{at} " + "{ default " + quoted(project) + "; }"
-                for at, project in enumerate(named.values())
+                f"geo {name} " + "{ default " + quoted(project) + "; }"
+                for project, name in values.items()
             ),
             "names": "\n".join(
-                f'    "~^{re.escape(name)}$" ${var}_named_{at};' for at, name in enumerate(named)
+                f'    "~^{re.escape(name)}$" {values.get(project) or quoted(project)};'
+                for name, project in named.items()
             ),
             "map": coded("MAP"),
             "refused": "." if allow else "",
