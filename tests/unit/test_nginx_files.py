@@ -135,3 +135,13 @@ def test_only_projects_with_a_dollar_take_a_variable() -> None:
     assert re.findall(r"^geo \$qgis_server_named_.*", text, re.M) == [
         'geo $qgis_server_named_0 { default "/srv/$x.qgz"; }'
     ]
+
+
+@pytest.mark.parametrize(
+    ("cancels", "connections", "ignore"),
+    [(True, 0, "off"), (True, 5, "on"), (False, 0, "on"), (False, 5, "on")],
+)
+def test_a_request_counts_until_it_is_done(cancels: bool, connections: int, ignore: str) -> None:
+    settings = Settings(client_connections=connections)
+    text = nginx_config.location_text(PACKAGE, settings, checks_end=True, cancels=cancels)
+    assert f"\nfastcgi_ignore_client_abort {ignore};\n" in text

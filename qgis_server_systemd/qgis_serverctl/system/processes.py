@@ -2,6 +2,7 @@
 """A worker as a process: its memory, and the files that it runs. All of it needs
 root, or the worker's own user; anybody else gets None."""
 
+import platform
 import re
 from pathlib import Path
 
@@ -60,6 +61,25 @@ def qgis_library(program: Path) -> str | None:
     except OSError:
         return None
     return found[0].rstrip(b"\0").decode() if found else None
+
+
+def qgis_library_file(program: Path, root: Path) -> Path | None:
+    """Where that library is: beside the program, or in the system's folders below `root`."""
+    if (name := qgis_library(program)) is None:
+        return None
+    system = root / "usr/lib"
+    folders = (program.parent.parent / "lib", system, system / f"{platform.machine()}-linux-gnu")
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def qgis_cancels(program: Path, root: Path) -> bool:
+    """Does this QGIS Server end a request whose client hangs up? Since 3.38 it has a thread for
+    that (QgsSocketMonitoringThread)."""
+    file = qgis_library_file(program, root)
+    try:
+        return file is not None and b"QgsSocketMonitoringThread" in file.read_bytes()
+    except OSError:
+        return False
 
 
 def qgis_version(program: Path) -> str | None:
