@@ -172,7 +172,7 @@ def test_what_is_kept_is_made_anew_unless_there_is_no_worker(bed: Testbed) -> No
         wait_for(lambda: ask(bed, query) == (200, "STALE"), "it is too old")
         wait_for(lambda: ask(bed, query) == (200, "HIT"), "it was made anew")
         assert reached(bed, "anew") > 1
-        bed.run("systemctl", "stop", "qgis-server.slice")
+        bed.run("systemctl", "stop", "qgis-server@*.socket", "qgis-server@*.service")
         before = reached(bed, "anew")
         wait_for(lambda: ask(bed, query) == (200, "STALE"), "it is too old again")
         assert ask(bed, query) == (200, "STALE")
@@ -286,6 +286,18 @@ def test_without_its_watch_nothing_is_kept_or_sent(bed: Testbed) -> None:
     before = ready(bed, PROJECT)
     bed.run("systemctl", "kill", "--signal=KILL", UNIT)
     wait_for(lambda: link(bed, PROJECT) not in (None, before), "it is back", timeout=15)
+
+
+def test_nothing_outlasts_a_stop_of_the_pool(bed: Testbed) -> None:
+    """Which is how to get rid of what a worker that was taken over has left behind."""
+    ready(bed)
+    ask(bed, TILE)
+    assert ask(bed, TILE)[1] == "HIT"
+    bed.run("systemctl", "stop", "qgis-server.slice")
+    assert ask(bed, TILE) == (503, "")
+    bed.run("systemctl", "start", "qgis-server.target")
+    ready(bed)
+    assert [ask(bed, TILE)[1] for _ in range(2)] == ["MISS", "HIT"]
 
 
 def test_a_restart_of_the_workers_costs_no_request_and_no_reply(bed: Testbed) -> None:
