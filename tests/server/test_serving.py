@@ -106,7 +106,7 @@ def catalogue(pool: Testbed) -> Iterator[None]:
 
 
 class ByHand:
-    """Replies of QGIS Server run by hand, each made once: a run takes two seconds."""
+    """Replies of QGIS Server run by hand, each made once."""
 
     def __init__(self, bed: Testbed) -> None:
         self.bed = bed
@@ -777,6 +777,7 @@ def rebooted(pool: Testbed) -> None:
     pool.reboot()
 
 
+@pytest.mark.spread
 @pytest.mark.usefixtures("rebooted")
 class TestAfterReboot:
     @each(*CASES)

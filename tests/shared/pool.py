@@ -62,6 +62,19 @@ def install(bed: Testbed, *more: str, package: bool = True, maps: bool = True) -
 
 
 @contextmanager
+def nginx_server(suite: str) -> Iterator[Snapshot]:
+    """A server with NGINX alone, at rest."""
+
+    def fill(bed: Testbed) -> None:
+        bed.boot()
+        install(bed, "nginx", package=False)
+        bed.shutdown()
+
+    with cached_snapshot("nginx", suite, fill, Path(__file__).read_bytes()) as snapshot:
+        yield snapshot
+
+
+@contextmanager
 def installed_server(suite: str, package: Path) -> Iterator[Snapshot]:
     """A server with the package and NGINX, at rest: what others begin with."""
 

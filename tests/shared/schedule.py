@@ -12,7 +12,15 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadGroupScheduling
 from xdist.workermanage import WorkerController
 
-CHEAP = {"artifacts", "installed", "newer_package", "package", "suite"}
+CHEAP = {
+    "artifacts",
+    "installed",
+    "newer_package",
+    "package",
+    "suite",
+    "with_nginx",
+    "without_qgis",
+}
 """Fixtures of a session that are made once for all processes."""
 
 LONG: tuple[str, ...] = ()
