@@ -41,7 +41,7 @@ test:
 
 test-all:
 	$(PYTHON) tests/prepare.py test-all
-	$(AS_ROOT) .venv/bin/python -m pytest $(WHOLE) --all $(ARGS)
+	$(AS_ROOT) .venv/bin/python -m pytest $(WHOLE) --all --fuzz-seconds 1800 $(ARGS)
 
 bench:
 	@$(PYTHON) tests/prepare.py bench

@@ -34,7 +34,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --suite and --all."""
+    """Add --suite, --all and --fuzz-seconds."""
     parser.addoption(
         "--suite",
         action="append",
@@ -43,6 +43,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--all", action="store_true", help="also what takes too long to be run for each change"
+    )
+    parser.addoption(
+        "--fuzz-seconds",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long generated requests are sent on each release (default: 10)",
     )
 
 
