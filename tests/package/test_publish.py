@@ -423,7 +423,7 @@ def test_the_second_one_waits(shop: Shop, tmp_path: Path) -> None:
         assert second.stderr
         assert second.stderr.readline() == f"waiting for another publish to {shop.repo}\n"
         assert shop.versions("trixie") == ["1.0"]
-    out, err = second.communicate(timeout=60)
+    out, err = second.communicate(timeout=300)
     assert second.returncode == 0, out + err
     assert shop.versions("trixie") == ["1.0", "2.0"]
 

@@ -218,7 +218,7 @@ def test_garbage_gets_an_error_and_harms_no_worker(
     reply = ask(pool, case)
     took = time.monotonic() - began
     case.check(reply)
-    assert took < 10, f"the error took {took:.1f} s"
+    assert took < 60, f"the error took {took:.1f} s"
     test_every_worker_renders_the_same(pool, by_hand)
     assert workers(pool) == before, "a worker ended"
 
