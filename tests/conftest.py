@@ -230,8 +230,8 @@ def quick(suite: str, without_qgis: Snapshot) -> Iterator[Testbed]:
         yield testbed
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pool(installed: Snapshot) -> Iterator[Testbed]:
-    """A booted server with the site enabled, shared by tests that only send requests."""
+    """A booted server with the site enabled, shared by the tests of a file."""
     with serving_bed(installed) as testbed:
         yield testbed

@@ -118,7 +118,7 @@ class ByHand:
         return self.made[case.name]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def by_hand(pool: Testbed) -> ByHand:
     return ByHand(pool)
 
