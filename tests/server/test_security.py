@@ -394,7 +394,7 @@ def test_the_helper_reads_nothing_that_the_pool_could_have_written(server: Testb
         ("status", "--json"), ("check", "--json"), ("apply",), ("logs", "--lines", "5"),
         ("reload", "/srv/maps/world.qgz"), ("scale", "2"), ("drain", "2"), ("undrain", "2"),
     ):  # fmt: skip
-        done = server.run("qgis-serverctl", *command, check=False, timeout=60)
+        done = server.run("qgis-serverctl", *command, check=False, timeout=120)
         assert "Traceback" not in done.stderr, command
     json.loads(server.out("qgis-serverctl", "status", "--json"))
     server.run("systemctl", "stop", "watch.service")

@@ -12,11 +12,47 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadGroupScheduling
 from xdist.workermanage import WorkerController
 
-CHEAP = {"artifacts", "installed", "newer_package", "package", "suite"}
+CHEAP = {
+    "artifacts",
+    "installed",
+    "newer_package",
+    "package",
+    "suite",
+    "with_nginx",
+    "without_qgis",
+}
 """Fixtures of a session that are made once for all processes."""
 
-LONG: tuple[str, ...] = ()
-"""Units that take longest, the longest first, by the beginning of their names."""
+FIRST = (
+    # While the trees are being built for these,
+    "test_corpus",
+    # others use none.
+    "test_site_pairs",
+    "test_site_build",
+    "test_publish.py",
+    "test_machine",
+    "test_serving",
+    "test_interrupted",
+    "test_faults",
+    "test_gates",
+    "test_distribution",
+    "test_check",
+    "test_ansible",
+    "test_queue",
+    "test_cache",
+    "test_attacks",
+    "test_readme",
+    "test_restart",
+    "test_adopt",
+    "test_security",
+    "test_fresh",
+    "test_heavy",
+    "test_site_cases",
+    "test_limits",
+    "test_bench",
+    "test_fuzz",
+)
+"""Units by the beginning of their names: those that take longest before the others."""
 
 
 def shares(item: pytest.Function) -> bool:
@@ -53,8 +89,8 @@ class LongestFirst(LoadGroupScheduling):  # type: ignore[misc]
 
     def _rank(self, unit: str) -> tuple[int, int]:
         name = unit.rpartition("/")[2]
-        place = (at for at, beginning in enumerate(LONG) if name.startswith(beginning))
-        return next(place, len(LONG)), -len(self.workqueue[unit])
+        place = (at for at, beginning in enumerate(FIRST) if name.startswith(beginning))
+        return next(place, len(FIRST)), -len(self.workqueue[unit])
 
     def _reschedule(self, node: WorkerController) -> None:
         # More than one: none is kept back for longer than it must.

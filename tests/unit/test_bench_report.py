@@ -535,8 +535,8 @@ def test_a_load_ends_by_time_or_by_number() -> None:
     load = Load(replace(spec, enough=3))
     load.sent += [sent(0, "heavy", 0, 1), *[sent(0, "light", 0, 1)] * 3]
     began = time.monotonic()
-    load.wait(10)
-    assert time.monotonic() - began < 5
+    load.wait(1000)
+    assert time.monotonic() - began < 500
 
 
 def test_what_is_left_goes_by_what_it_took_so_far() -> None:
