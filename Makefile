@@ -5,7 +5,7 @@
 PYTHON = python3
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 PROCESSES := $(shell expr $$(nproc) + 2)
-WHOLE = --verbose --numprocesses $(PROCESSES) --dist loadgroup
+WHOLE = --verbose --numprocesses $(PROCESSES)
 
 .PHONY: help deb dist demo unit test test-all bench fuzz clean
 

@@ -22,11 +22,12 @@ from shared.pool import (
     quick_workers,
     serving_bed,
 )
-from shared.schedule import LongestFirst, mark_units
+from shared.schedule import LongestFirst, tell_units, units_file
 from testbed import SUITES, Snapshot, Testbed
 from testbed.locks import locked
 from testbed.processes import children, unwind_on_termination
 from xdist.remote import Producer
+from xdist.workermanage import WorkerController
 
 from qgis_server_systemd.build import build
 
@@ -95,11 +96,21 @@ def belongs(item: pytest.Item, config: pytest.Config) -> bool:
     return True
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before pytest-xdist looks at the groups."""
+    """Leave out what is not for its suite, or too long."""
     items[:] = [item for item in items if belongs(item, config)]
-    mark_units(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before pytest-xdist is told that all are collected."""
+    if told := getattr(session.config, "workerinput", {}).get("units_file"):
+        tell_units(session.items, Path(told))
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell one of pytest-xdist's processes where it is to write about units."""
+    node.workerinput["units_file"] = str(units_file())
 
 
 def pytest_configure(config: pytest.Config) -> None:
