@@ -29,8 +29,10 @@ from qgis.server import (
     QgsServerSettings,
 )
 
+from .archives import Archives
 from .folders import Folders
-from .rules import Parameters, Rules, is_print, is_text, readings, unsafe
+from .forms import readings
+from .rules import Parameters, Rules, allowed, is_print, is_text
 
 FIRST, LAST = -1_000_000, 1_000_000
 """Priorities of filters; those of others are about 0."""
@@ -50,10 +52,13 @@ class Knowledge:
         self.landing = os.environ.get("QGIS_SERVER_LANDING_PAGE_PREFIX", "").rstrip("/")
         folders = os.environ.get("QGIS_SERVER_LANDING_PAGE_PROJECTS_DIRECTORIES", "")
         self.listed = tuple(filter(None, folders.split("||")))
-        self.functions = unsafe(
+        self.functions = allowed(
             (function.name(), function.aliases(), function.groups())
             for function in QgsExpression.Functions()
         )
+        words = os.environ.get("QGIS_SERVER_ALLOWED_EXTRA_SQL_TOKENS", "")
+        self.words = tuple(word.strip() for word in words.split(",") if word.strip())
+        self.archives = Archives()
         self.look()
 
     def look(self) -> None:
@@ -62,7 +67,9 @@ class Knowledge:
             given = json.loads(Path(self.file).read_text(encoding="utf-8"))["guard"]
             self.mode: str = given["mode"]
             self.folders = Folders((*given["folders"], *self.listed), given["projects"])
-            self.rules = Rules(self.functions, given["remote"], given["side"], given["dpi"])
+            self.rules = Rules(
+                self.functions, given["remote"], given["side"], given["dpi"], self.words
+            )
             self.time = changed
 
 
@@ -100,10 +107,10 @@ class Before(Guard):
         if "MAP" in parameters:
             # Without the variable it is a file of NGINX's that knows nothing of it.
             if self.iface.getEnv(known.mode) == "refuse":
-                return "MAP may not name a project here"
+                return "MAP may not name a project here (setting map_parameter)"
             project = parameters["MAP"]
             if project and not known.folders.has(project):
-                return "MAP leads out of the folders of projects"
+                return "MAP leads out of the folders of projects (setting data_folders)"
         path = handler.path()
         body = bytes(handler.data())
         return known.rules.refusal(parameters, body, path) or self.of_landing_page(path, parameters)
@@ -118,6 +125,9 @@ class Before(Guard):
             for stray in known.folders.strays(folder):
                 print(f"{stray}: leads out of the folders of projects", file=sys.stderr)
                 return "a project of the landing page leads out of the folders of projects"
+            for project, reason in known.archives.strays(folder):
+                print(f"{project}: {reason}", file=sys.stderr)
+                return f"a project of the landing page {reason}"
         return ""
 
 
@@ -128,12 +138,15 @@ class After(Guard):
         known = self.knowledge
         project = handler.parameter("MAP") or self.iface.getEnv("QGIS_PROJECT_FILE")
         if project and not known.folders.has(project):
-            return "the project is outside of the folders of projects"
+            return "the project is outside of the folders of projects (setting data_folders)"
+        if project and (reason := known.archives.refusal(project)):
+            print(f"{project}: {reason}", file=sys.stderr)
+            return f"the project {reason}"
         if project and is_print(handler.parameter("REQUEST")) and not known.rules.remote:
             texts = {
                 name.upper(): text
                 for name, text in handler.parameterMap().items()
-                if text and is_text("GetPrint", name)
+                if text and is_text(name)
             }
             return self.of_print(project, texts)
         return ""
@@ -162,8 +175,10 @@ class After(Guard):
         return ""
 
 
-def install(iface: QgsServerInterface, file: Path) -> None:
-    """Register both filters; whatever goes wrong is for the caller, who must not serve."""
+def install(iface: QgsServerInterface, file: Path) -> Archives:
+    """Register both filters; whatever goes wrong is for the caller, who must not serve. What it
+    returns must be told of projects that QGIS is about to open."""
     knowledge = Knowledge(file)
     for kind, priority in ((Before, FIRST), (After, LAST)):
         iface.registerFilter(kind(iface, knowledge), priority)
+    return knowledge.archives
