@@ -272,8 +272,9 @@ def test_a_reference_system_is_a_code(value: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "EPSG:4326", "epsg:25832", "CRS:84", "ESRI:54030", "IGNF:LAMB93", "OGC:CRS84", "USER:100001",
-        "urn:ogc:def:crs:EPSG::4326", "urn:ogc:def:crs:EPSG:6.9:4326", "urn:x-ogc:def:crs:EPSG:4326",
+        "EPSG:4326", "epsg:25832", "CRS:84", "ESRI:54030", "IGNF:LAMB93", "OGC:CRS84",
+        "USER:100001", "urn:ogc:def:crs:EPSG::4326", "urn:ogc:def:crs:EPSG:6.9:4326",
+        "urn:x-ogc:def:crs:EPSG:4326",
         "urn:ogc:def:crs:OGC:1.3:CRS84", "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
         "http://www.opengis.net/def/crs/EPSG/0/4326", "https://www.opengis.net/def/crs/EPSG/0/3857",
         "http://www.opengis.net/gml/srs/epsg.xml#4326",
@@ -360,7 +361,7 @@ def test_words_of_filters_that_the_administrator_allows() -> None:
 TEXTS = {"HIGHLIGHT_LABELSTRING", "XSI:SCHEMALOCATION", "EXP_FILTER"}
 
 
-@pytest.mark.parametrize("name", sorted({*EVERYWHERE} - TEXTS) + ["VENDOR"])
+@pytest.mark.parametrize("name", [*sorted({*EVERYWHERE} - TEXTS), "VENDOR"])
 @pytest.mark.parametrize("value", ["text/html\r\nSet-Cookie: a=b", "a%0d%0aLocation: b", "a\0"])
 def test_no_parameter_but_texts_has_the_end_of_a_line(name: str, value: str) -> None:
     assert refusal_of({name: value})

@@ -27,6 +27,10 @@ KEY = r"[\w .:@{}/*+-]"
 """Of a feature."""
 
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 @dataclass(frozen=True)
 class Form:
     """`what`: what a value is, in the document and in refusals. `wms`, `others`: parameters of
@@ -181,9 +185,7 @@ FORMS = {
     ),
 }
 
-API = frozenset(
-    "BBOX BBOX-CRS CRS DATETIME LIMIT OFFSET PROPERTIES RESULTTYPE SORTBY SORTDESC".split()
-)
+API = _names("BBOX BBOX-CRS CRS DATETIME LIMIT OFFSET PROPERTIES RESULTTYPE SORTBY SORTDESC")
 """Of a collection of the OGC API; whatever else is there is the value of a field."""
 
 FILTER_WORDS = (
@@ -229,7 +231,7 @@ SAFE_FUNCTIONS = frozenset({"mime_type", "with_variable"})
 OWN_VARIABLES = "geometry|feature|id|element|counter|value"
 """Variables that say nothing but of the feature at hand."""
 
-FILTER_ELEMENTS = frozenset(
+FILTER_ELEMENTS = _names(
     """
     Query Filter And Or Not SortBy SortProperty SortOrder PropertyName ValueReference Literal
     Function Add Sub Mul Div
@@ -246,11 +248,11 @@ FILTER_ELEMENTS = frozenset(
     surfaceMember surfaceMembers geometryMember geometryMembers segments patches
     outerBoundaryIs innerBoundaryIs exterior interior
     coordinates coord X Y Z pos posList lowerCorner upperCorner
-    """.split()
+    """
 )
 """Elements of a filter, by their names without prefix: OGC Filter 1.0 to 2.0, GML 2 and 3."""
 
-STYLE_ELEMENTS = FILTER_ELEMENTS | frozenset(
+STYLE_ELEMENTS = FILTER_ELEMENTS | _names(
     """
     StyledLayerDescriptor NamedLayer UserLayer UserStyle NamedStyle FeatureTypeStyle
     CoverageStyle Name Title Abstract Description IsDefault LayerFeatureConstraints
@@ -267,7 +269,7 @@ STYLE_ELEMENTS = FILTER_ELEMENTS | frozenset(
     Threshold ContrastEnhancement Normalize Histogram Logarithmic Exponential GammaValue
     ShadedRelief BrightnessOnly ReliefFactor ImageOutline OverlapBehavior AVERAGE RANDOM
     LATEST_ON_TOP EARLIEST_ON_TOP Overlap
-    """.split()
+    """
 )
 """Elements of a style: SLD 1.0 and 1.1, SE 1.1, and what QGIS and GeoServer add."""
 
