@@ -99,7 +99,12 @@ def has_form(form: str, value: str) -> bool:
     """Of one with a pattern: does the value have it in the end?"""
     pattern = PATTERNS[form]
     if pattern.fullmatch(value):
-        return "%" not in value or all(pattern.fullmatch(text) for text in readings(value))
+        # People may write 52%05 in a text.
+        return (
+            "%" not in value
+            or form == "text"
+            or all(pattern.fullmatch(text) for text in readings(value))
+        )
     return "%" in value and bool(pattern.fullmatch([*readings(value)][-1]))
 
 
