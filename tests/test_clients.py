@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote
 from xml.etree import ElementTree
 
 import pytest
+from allowed_table import DOCUMENT, table
 from corpus.cases import read
 from test_rules import FUNCTIONS
 
@@ -81,3 +82,8 @@ def test_no_request_of_the_corpus_is_refused(side: str) -> None:
         if (reason := refusal(rules, request.target(side), request.content(side).decode().strip()))
     ]
     assert refused == []
+
+
+def test_the_document_has_the_table_of_what_is_allowed() -> None:
+    """Else run allowed_table.py."""
+    assert table() in DOCUMENT.read_text("utf-8")
