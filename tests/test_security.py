@@ -28,10 +28,26 @@ SECRETS = (
 """Files that permissions alone leave open to everybody."""
 
 
+HOME = "/var/lib/qgis-server/home"
+PYTHON = (
+    f"{HOME}/.local/lib/python%s/site-packages/usercustomize.py",
+    f"{HOME}/.local/share/QGIS/QGIS3/startup.py",
+    "/var/cache/qgis-server/1/profile/profiles/default/python/qgis_server_systemd/__init__.py",
+    "/var/cache/qgis-server/1/profile/profiles/default/python/json/__init__.py",
+)
+"""What Python or QGIS would run at the start of a worker, in folders that workers can write."""
+LEFT = f"open('{HOME}/ran', 'a').write(__file__)\n"
+
+
 @pytest.fixture(scope="module")
 def bed(installed: Testbed) -> Iterator[Testbed]:
     """A booted server whose workers tell what they can do."""
     with serving_bed(installed) as testbed:
+        release = testbed.out("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+        for file in PYTHON:
+            owned = (f"--owner={POOL_USER}", "-D", "/dev/stdin", file.replace("%s", release))
+            testbed.run("install", *owned, input=LEFT)
+        testbed.run("chown", "-R", f"{POOL_USER}:", f"{HOME}/.local", "/var/cache/qgis-server/1")
         testbed.put(HERE / "probing_plugin", "/usr/share/qgis/python/plugins/")
         for file in SECRETS:
             testbed.run("install", "-D", "-m", "644", "/dev/stdin", file, input="secret")
@@ -129,6 +145,12 @@ def test_nothing_is_written_but_in_its_own_folders(bed: Testbed, folder: str) ->
 )  # fmt: skip
 def test_its_own_folders_are_its_to_write(bed: Testbed, folder: str) -> None:
     assert probe(bed, "write", folder) == "ok "
+
+
+def test_what_a_worker_has_written_is_not_run(bed: Testbed) -> None:
+    """All workers have started since it was put there."""
+    assert bed.run("test", "-e", f"{HOME}/ran", check=False).returncode != 0
+    assert probe(bed, "python") == "ok "
 
 
 def test_its_run_is_its_own(bed: Testbed) -> None:

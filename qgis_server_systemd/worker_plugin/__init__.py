@@ -41,10 +41,18 @@ def start(iface: "QgsServerInterface", file: Path, runtime: Path, archives: "Arc
     warm(iface, fresh, archives, given["warm"], runtime / "warming.json", say)
 
 
+def forget_writable_folders() -> None:
+    """Import nothing from where this worker could have written, such as QGIS's profile: QGIS puts
+    it before Python's own modules. Folders of plugins that the administrator names stay."""
+    kept = os.environ.get("QGIS_PLUGINPATH", "").split(os.pathsep)
+    sys.path[:] = [path for path in sys.path if path in kept or not os.access(path, os.W_OK)]
+
+
 def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
     """Called by QGIS Server once it has started, before the first request."""
     file, runtime = os.environ.get(FILE), os.environ.get("RUNTIME_DIRECTORY")
     if file and runtime:
+        forget_writable_folders()
         try:
             from . import guard
 

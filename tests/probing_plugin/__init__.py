@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,7 @@ PROBES: dict[str, Callable[[str], str]] = {
     # libfcgi, and not Python, has changed the environment since: QGIS sees what C sees.
     "hour": lambda _: str(QDateTime.currentDateTime().time().hour()),
     "at start": lambda name: os.environ[name],
+    "python": lambda _: " ".join(path for path in sys.path if os.access(path, os.W_OK)),
 }
 
 
