@@ -79,10 +79,11 @@ def probe(bed: Testbed, what: str, argument: str = "", *, instance: int = 1) -> 
     return found[1]
 
 
-def at_request(bed: Testbed, variable: str) -> str:
+def at_request(bed: Testbed, variable: str, *curl_args: str, port: int = 80) -> str:
     """What NGINX tells a worker with a request."""
-    url = f"{MAP.partition('?')[0]}?SERVICE=WMS&PROBE=at%20request&WITH={variable}"
-    return bed.fetch(url).headers["x-probed"].removeprefix("ok").strip()
+    path = MAP.partition("?")[0].removeprefix("http://127.0.0.1")
+    url = f"http://127.0.0.1:{port}{path}?SERVICE=WMS&PROBE=at%20request&WITH={variable}"
+    return bed.fetch(url, *curl_args).headers["x-probed"].removeprefix("ok").strip()
 
 
 def exposure(bed: Testbed, unit: str) -> float:
@@ -199,6 +200,32 @@ def test_the_sockets_are_for_nginx_alone(bed: Testbed) -> None:
     listeners = bed.out("ss", "--listening", "--tcp", "--udp", "--processes", "--no-header")
     assert "qgis" not in listeners
     assert probe(bed, "connect", path(2)) == "ENOENT"
+
+
+# The site of an administrator who asks for passwords.
+OWN_SITE = """server {
+    listen 8193;
+    auth_basic "City";
+    auth_basic_user_file /etc/nginx/city.htpasswd;
+    set $qgis_server_user $remote_user;
+    include snippets/qgis-server.conf;
+}
+"""
+
+
+def test_only_a_user_whom_nginx_has_verified_is_told(bed: Testbed) -> None:
+    assert at_request(bed, "REMOTE_USER", "--user", "admin:x") == ""
+    bed.run("tee", "/etc/nginx/city.htpasswd", input="anna:{PLAIN}secret\n")
+    bed.run("tee", "/etc/nginx/conf.d/own-site.conf", input=OWN_SITE)
+    bed.run("systemctl", "reload", "nginx")
+    listens = ("ss", "--listening", "--tcp", "--no-header", "sport = :8193")
+    wait_for(lambda: bed.out(*listens) != "", "NGINX listens")
+    assert at_request(bed, "REMOTE_USER", "--user", "anna:secret", port=8193) == "anna"
+    for password in ((), ("--user", "anna:x"), ("--user", "admin:secret")):
+        assert bed.fetch("http://127.0.0.1:8193/qgis-server", *password).status == 401
+    assert at_request(bed, "REMOTE_USER", "--user", "anna:secret") == ""
+    bed.run("rm", "/etc/nginx/conf.d/own-site.conf")
+    bed.run("systemctl", "reload", "nginx")
 
 
 # ---- What settings allow again, and how secrets come in. After all tests of the default.
