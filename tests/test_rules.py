@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qgis_server_systemd.worker_plugin import folders
 from qgis_server_systemd.worker_plugin.folders import Folders
 from qgis_server_systemd.worker_plugin.forms import readings
-from qgis_server_systemd.worker_plugin.rules import EVERYWHERE, Rules, allowed
+from qgis_server_systemd.worker_plugin.rules import EVERYWHERE, Rules, allowed, surely_up_to
 
 FUNCTIONS = allowed(
     [
@@ -485,6 +485,14 @@ def test_sizes_of_ordinary_maps_are_looked_at_as_well() -> None:
         assert "(setting " in rules.refusal({name: value}, b"", "/")
         assert not rules.refusal({name: "100"}, b"", "/")
     assert rules.refusal({"FORMAT_OPTIONS": "dpi:301;a:b"}, b"", "/")
+
+
+@pytest.mark.parametrize("limit", [1, 9, 100, 512, 600, 999, 8192])
+def test_a_number_is_surely_up_to_a_limit(limit: int) -> None:
+    pattern = surely_up_to(limit)
+    found = [number for number in range(10 * limit + 11) if pattern.fullmatch(str(number))]
+    assert max(found) == limit
+    assert len(found) > limit * 0.9 or str(limit)[0] == "1"
 
 
 def test_readings() -> None:

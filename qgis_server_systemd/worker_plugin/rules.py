@@ -95,6 +95,13 @@ def is_unknown(name: str) -> bool:
     return not is_known and bool(PLAIN_NAME.fullmatch(name))
 
 
+def surely_up_to(limit: int) -> re.Pattern[str]:
+    """Numbers that are no more than the limit, as their length and first digit tell."""
+    first, rest = int(str(limit)[0]), len(str(limit)) - 1
+    same = f"|[1-{first - 1}][0-9]{{{rest}}}" if first > 1 else ""
+    return re.compile(f"[0-9]{{0,{rest}}}{same}|{limit}")
+
+
 def has_form(form: str, value: str) -> bool:
     """Of one with a pattern: does the value have it in the end?"""
     pattern = PATTERNS[form]
@@ -132,9 +139,7 @@ class Rules:
             if form in PATTERNS
         }
         for names, limit in ((SIDES, side), (RESOLUTIONS, dpi)):
-            # As many digits as stay below the limit, whatever they are.
-            short = re.compile(f"[0-9]{{0,{min(len(str(limit)) - 1, 9)}}}")
-            self.glances |= dict.fromkeys(names, short.fullmatch)
+            self.glances |= dict.fromkeys(names, surely_up_to(limit).fullmatch)
         for name in ("FILE_NAME", "FORMAT_OPTIONS", "SELECTION"):
             del self.glances[name]
 
