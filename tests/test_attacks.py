@@ -43,6 +43,8 @@ SECRET = TITLE = CANARY.decode()
 PORT = 8999
 REMOTE = f"http://127.0.0.1:{PORT}"
 HEARD = "/run/heard"
+PRINTED = "countries,disputed_borders"
+"""What get_print asks for."""
 TOML = "/etc/qgis-server/server.toml"
 
 LISTENER = f"""
@@ -69,7 +71,8 @@ with zipfile.ZipFile(good) as old, zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATE
 """
 LEFT = "/var/lib/qgis-server/home/left.py"
 
-# A print whose layout has a page of HTML, and a label that is HTML.
+# A print whose layout has a page of HTML, and a label that is HTML; the same project with a layer
+# that WMS hides.
 PAGES = """
 import os, sys
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
@@ -92,6 +95,8 @@ label.setId("note")
 label.setMode(QgsLayoutItemLabel.ModeHtml)
 layout.addLayoutItem(label)
 assert project.write(sys.argv[2])
+project.writeEntry("WMSRestrictedLayers", "/", ["Relief"])
+assert project.write(sys.argv[3])
 """
 
 
@@ -106,7 +111,8 @@ def bed(installed: Testbed) -> Iterator[Testbed]:
         body_of(testbed, "/root/listener.py", LISTENER)
         testbed.run("systemd-run", "--unit=listener", "python3", "/root/listener.py")
         body_of(testbed, "/etc/qgis-server/fastcgi_params", f"fastcgi_param SECRET_WORD {SECRET};")
-        testbed.run("python3", "-c", PAGES, f"{PROJECTS}/world.qgz", f"{PROJECTS}/pages.qgs")
+        files = (f"{PROJECTS}/{name}" for name in ("world.qgz", "pages.qgs", "hiding.qgs"))
+        testbed.run("python3", "-c", PAGES, *files)
         testbed.run("chmod", "-R", "a+rX", PROJECTS)
         testbed.run("systemctl", "reload", "nginx")
         wait_for(lambda: listens(testbed, PORT), "the listener is up")
@@ -398,6 +404,14 @@ def encodings() -> Iterator[Attack]:
     yield Attack("utf-7", features, 403, coded.encode(), "text/xml")
 
 
+def hidden_layers() -> Iterator[Attack]:
+    """Without a layer that WMS has, a print shows those of the project."""
+    hiding = f"/qgis/hiding?{get_print('pdf')}"
+    for layers in ("", "relief", "unknown"):
+        yield Attack(f"print of {layers}", hiding.replace(PRINTED, layers))
+        yield Attack(f"map of {layers}", f"{hiding}&LAYERS=&map0:LAYERS={layers}")
+
+
 def bodies() -> Iterator[Attack]:
     entity = f"<!DOCTYPE a [<!ENTITY b SYSTEM 'file://{OUTSIDE}/secret.txt'>]>"
     get = "<GetFeature service='WFS' version='1.0.0'><Query typeName='countries'>&b;</Query>"
@@ -449,6 +463,7 @@ ATTACKS = (
     *systems(),
     *header_makers(),
     *encodings(),
+    *hidden_layers(),
     *bodies(),
     *paths(),
 )
@@ -472,6 +487,7 @@ def test_every_attack_is_refused_and_harms_nobody(bed: Testbed) -> None:
     assert workers(bed) == before, "a worker ended"
     for case in SERVED:
         case.check(ask(bed, case))
+    assert fetch(bed, f"http://127.0.0.1/qgis/hiding?{get_print('pdf')}").status == 200
 
 
 @pytest.mark.parametrize("case", SERVED, ids=lambda case: case.name)

@@ -234,6 +234,9 @@ def test_a_feature_names_its_reference_system_by_a_code() -> None:
     assert of('{"type": "name", "type": "URL", "properties": {"url": "http://a.example/"}}')
     assert of('{"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}') == ""
     assert of("null") == ""
+    assert of('null, "coordRefSys": "http://a.example/b"')
+    assert of('null, "coordRefSys": ["http://a.example/b"]')
+    assert of('null, "coordRefSys": "http://www.opengis.net/def/crs/EPSG/0/4326"') == ""
 
 
 SYSTEMS = ("CRS", "SRS", "SRSNAME", "RESPONSE_CRS", "BBOX-CRS", "SUBSETTINGCRS", "OUTPUTCRS")

@@ -354,9 +354,11 @@ def feature(data: bytes) -> str:
     systems: list[dict[str, object]] = []
 
     def pairs(found: list[tuple[str, object]]) -> dict[str, object]:
-        systems.extend(
-            value for name, value in found if name.casefold() == "crs" and isinstance(value, dict)
-        )
+        for name, value in found:
+            if name.casefold() == "crs" and isinstance(value, dict):
+                systems.append(value)
+            if name == "coordRefSys":  # JSON-FG
+                systems.append({"type": "name", "properties": {"name": value}})
         return dict(found)
 
     try:

@@ -18,7 +18,9 @@ from qgis.core import (
     QgsExpression,
     QgsLayoutItemHtml,
     QgsLayoutItemLabel,
+    QgsLayoutItemMap,
     QgsPrintLayout,
+    QgsProject,
 )
 from qgis.server import (
     QgsConfigCache,
@@ -26,6 +28,7 @@ from qgis.server import (
     QgsServerException,
     QgsServerFilter,
     QgsServerInterface,
+    QgsServerProjectUtils,
     QgsServerSettings,
 )
 
@@ -142,37 +145,80 @@ class After(Guard):
         if project and (reason := known.archives.refusal(project)):
             print(f"{project}: {reason}", file=sys.stderr)
             return f"the project {reason}"
-        if project and is_print(handler.parameter("REQUEST")) and not known.rules.remote:
-            texts = {
-                name.upper(): text
-                for name, text in handler.parameterMap().items()
-                if text and is_text(name)
-            }
-            return self.of_print(project, texts)
+        if project and is_print(handler.parameter("REQUEST")):
+            settings = QgsServerSettings()
+            settings.load()
+            if found := QgsConfigCache.instance().project(project, settings):
+                layouts = found.layoutManager().layouts()
+                prints = [one for one in layouts if isinstance(one, QgsPrintLayout)]
+                parameters = {n.upper(): t for n, t in handler.parameterMap().items() if t}
+                return self.of_hidden_layers(found, prints, parameters) or (
+                    "" if known.rules.remote else self.of_print(prints, parameters)
+                )
         return ""
 
-    def of_print(self, project: str, texts: dict[str, str]) -> str:
+    def of_hidden_layers(
+        self, project: QgsProject, prints: list[QgsPrintLayout], parameters: Parameters
+    ) -> str:
+        """A map of a print for which no layer is asked that WMS has shows those of the project,
+        also those that WMS hides."""
+        names = set(QgsServerProjectUtils.wmsRestrictedLayers(project))
+        if not names:
+            return ""
+        root = project.layerTreeRoot()
+        hidden = {one for one in root.findLayers() if one.name() in names}
+        for name in names:
+            if group := root.findGroup(name):
+                hidden.update(group.findLayers())
+        ids = {one.layerId() for one in hidden}
+        asked = nicknames(project, ids)
+        for name in parameters:
+            number = name.partition(":EXTENT")[0]
+            layers = parameters.get(f"{number}:LAYERS") or parameters.get("LAYERS", "")
+            if number == name or asked.intersection(unquoted(layers).split(",")):
+                continue
+            for item in (item for layout in prints for item in layout.items()):
+                if not isinstance(item, QgsLayoutItemMap):
+                    continue
+                if item.keepLayerSet() or item.followVisibilityPreset():
+                    continue
+                if ids.intersection(layer.id() for layer in item.layers()):
+                    return "a print without LAYERS would show layers that WMS hides"
+        return ""
+
+    def of_print(self, prints: list[QgsPrintLayout], parameters: Parameters) -> str:
         """A page of HTML in a layout is at the URL that a request gives it; a label may be
         HTML, too."""
-        settings = QgsServerSettings()
-        settings.load()
-        found = QgsConfigCache.instance().project(project, settings)
-        layouts = found.layoutManager().layouts() if found else []
-        for layout in layouts:
-            if not isinstance(layout, QgsPrintLayout):
-                continue
+        texts = {name: text for name, text in parameters.items() if is_text(name)}
+        for layout in prints:
             for page in layout.multiFrames():
                 if isinstance(page, QgsLayoutItemHtml) and any(
                     frame.id().upper() in texts for frame in page.frames()
                 ):
-                    return "a page in a print is at another place"
+                    return "a page in a print is at another place (setting remote_references)"
             for item in layout.items():
                 if not isinstance(item, QgsLayoutItemLabel) or item.mode() != item.ModeHtml:
                     continue
                 text = texts.get(item.id().upper(), "")
                 if any("<" in one for one in readings(text)):
-                    return "a label in a print has HTML"
+                    return "a label in a print has HTML (setting remote_references)"
         return ""
+
+
+def unquoted(text: str) -> str:
+    return [*readings(text)][-1]
+
+
+def nicknames(project: QgsProject, hidden: set[str]) -> set[str]:
+    """What a request may call the layers that WMS has, and their groups."""
+    found = set()
+    for layer in project.mapLayers().values():
+        if layer.id() not in hidden:
+            found |= {layer.id(), layer.name(), layer.shortName()}
+    for group in project.layerTreeRoot().findGroups(True):
+        if any(one.layerId() not in hidden for one in group.findLayers()):
+            found |= {group.name(), group.customProperty("wmsShortName") or group.name()}
+    return found - {""}
 
 
 def install(iface: QgsServerInterface, file: Path) -> Archives:
