@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a request may not ask for, and which projects a client may open."""
 
+import contextlib
+import sqlite3
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -352,6 +354,44 @@ def test_a_filter_is_no_sql_of_the_clients_own(value: str) -> None:
 )
 def test_ordinary_filters_are_served(value: str) -> None:
     assert refusal(FILTER=value) == ""
+
+
+SQL = (
+    '"a"', "'x'", "'", '"', "''", "\\", ";", ":", "||", "(", ")", ",", "=", "<>", "%", " ", "1",
+    "-", "--", "/*", "*/", "select", "SELECT 1", "(select name from other)", "from other", "union",
+    "AND", "OR", "NOT", "IN", "IS", "NULL", "LIKE", "lower(", "char(1)", "x", "\n", "`b`", "[b]",
+    "b", "1e", "SOUNDEX", "between", "%27", "a:", "\u00a0", "exists", "case", "end", "collate",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(SQL), max_size=9).map("".join))
+@settings(max_examples=2000, deadline=None)
+@example("'x'||(select name from other)||'y'")
+@example("\"a\" = 'x''||(select 1)||'''")
+@example("\"a\" IN ( 'x' , 'y' ) AND \"a\" LIKE '%b%'")
+def test_what_a_filter_says_looks_at_its_table_alone(text: str) -> None:
+    """As a database sees it, whole, and cut at each semicolon or colon as QGIS may do."""
+    if refusal(FILTER=f"t:{text}"):
+        return
+    seen: list[tuple[int, str | None, str | None]] = []
+
+    def authorize(action: int, first: str | None, second: str | None, *_: object) -> int:
+        seen.append((action, first, second))
+        return sqlite3.SQLITE_OK
+
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.executescript("CREATE TABLE t (a); CREATE TABLE other (name)")
+        database.set_authorizer(authorize)
+        for part in {text, *text.split(";"), *text.split(":")}:
+            with contextlib.suppress(sqlite3.Error, sqlite3.Warning):
+                database.execute(f"SELECT 1 FROM t WHERE (({part}) AND 1)")
+        database.set_authorizer(None)
+    functions = {name for action, _, name in seen if action == sqlite3.SQLITE_FUNCTION}
+    tables = {table for action, table, _ in seen if action == sqlite3.SQLITE_READ}
+    assert functions <= {"like", "soundex"}
+    assert tables <= {"t", ""}
+    others = {action for action, _, _ in seen} - {sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_READ}
+    assert others <= {sqlite3.SQLITE_SELECT}
 
 
 def test_words_of_filters_that_the_administrator_allows() -> None:
