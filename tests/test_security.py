@@ -29,25 +29,24 @@ SECRETS = (
 
 
 HOME = "/var/lib/qgis-server/home"
+PROFILE = "profile/profiles/default/python"
 PYTHON = (
     f"{HOME}/.local/lib/python%s/site-packages/usercustomize.py",
     f"{HOME}/.local/share/QGIS/QGIS3/startup.py",
-    "/var/cache/qgis-server/1/profile/profiles/default/python/qgis_server_systemd/__init__.py",
-    "/var/cache/qgis-server/1/profile/profiles/default/python/json/__init__.py",
+    "/tmp/share/QGIS/QGIS3/startup.py",
+    *(
+        f"{top}/{PROFILE}/{name}"
+        for top in ("/tmp", "/var/cache/qgis-server/1")
+        for name in ("json/__init__.py", "plugins/qgis_server_systemd/__init__.py")
+    ),
 )
-"""What Python or QGIS would run at the start of a worker, in folders that workers can write."""
-LEFT = f"open('{HOME}/ran', 'a').write(__file__)\n"
+"""What Python or QGIS would run at the start of a worker, in folders that it can write."""
 
 
 @pytest.fixture(scope="module")
 def bed(installed: Testbed) -> Iterator[Testbed]:
     """A booted server whose workers tell what they can do."""
     with serving_bed(installed) as testbed:
-        release = testbed.out("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
-        for file in PYTHON:
-            owned = (f"--owner={POOL_USER}", "-D", "/dev/stdin", file.replace("%s", release))
-            testbed.run("install", *owned, input=LEFT)
-        testbed.run("chown", "-R", f"{POOL_USER}:", f"{HOME}/.local", "/var/cache/qgis-server/1")
         testbed.put(HERE / "probing_plugin", "/usr/share/qgis/python/plugins/")
         for file in SECRETS:
             testbed.run("install", "-D", "-m", "644", "/dev/stdin", file, input="secret")
@@ -149,9 +148,15 @@ def test_its_own_folders_are_its_to_write(bed: Testbed, folder: str) -> None:
 
 
 def test_what_a_worker_has_written_is_not_run(bed: Testbed) -> None:
-    """All workers have started since it was put there."""
-    assert bed.run("test", "-e", f"{HOME}/ran", check=False).returncode != 0
     assert probe(bed, "python") == "ok "
+    release = bed.out("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+    for file in PYTHON:
+        assert probe(bed, "leave", file.replace("%s", release)) == "ok "
+    before = main_pid(bed, 1)
+    bed.run("systemctl", "kill", "--signal=KILL", "qgis-server@1.service")
+    wait_for(lambda: main_pid(bed, 1) not in (0, before), "it is started again")
+    assert probe(bed, "python") == "ok "
+    assert bed.run("test", "-e", f"{HOME}/ran", check=False).returncode != 0
 
 
 def test_its_run_is_its_own(bed: Testbed) -> None:
