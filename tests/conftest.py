@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
+import hypothesis
 import pytest
 from shared.newer import build_newer
 from shared.pool import (
@@ -30,6 +31,10 @@ from xdist.remote import Producer
 from xdist.workermanage import WorkerController
 
 from qgis_server_systemd.build import build
+
+# How long an example takes tells how busy the machine is.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 

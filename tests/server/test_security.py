@@ -30,6 +30,21 @@ SECRETS = (
 """Files that permissions alone leave open to everybody."""
 
 
+HOME = "/var/lib/qgis-server/home"
+PROFILE = "profile/profiles/default/python"
+PYTHON = (
+    f"{HOME}/.local/lib/python%s/site-packages/usercustomize.py",
+    f"{HOME}/.local/share/QGIS/QGIS3/startup.py",
+    "/tmp/share/QGIS/QGIS3/startup.py",
+    *(
+        f"{top}/{PROFILE}/{name}"
+        for top in ("/tmp", "/var/cache/qgis-server/1")
+        for name in ("json/__init__.py", "plugins/qgis_server_systemd/__init__.py")
+    ),
+)
+"""What Python or QGIS would run at the start of a worker, in folders that it can write."""
+
+
 @pytest.fixture(scope="module")
 def bed(installed: Snapshot) -> Iterator[Testbed]:
     """A booted server whose workers tell what they can do."""
@@ -65,10 +80,11 @@ def probe(bed: Testbed, what: str, argument: str = "", *, instance: int = 1) -> 
     return found[1]
 
 
-def at_request(bed: Testbed, variable: str) -> str:
+def at_request(bed: Testbed, variable: str, *curl_args: str, port: int = 80) -> str:
     """What NGINX tells a worker with a request."""
-    url = f"{MAP.partition('?')[0]}?SERVICE=WMS&PROBE=at%20request&WITH={variable}"
-    return bed.fetch(url).headers["x-probed"].removeprefix("ok").strip()
+    path = MAP.partition("?")[0].removeprefix("http://127.0.0.1")
+    url = f"http://127.0.0.1:{port}{path}?SERVICE=WMS&PROBE=at%20request&WITH={variable}"
+    return bed.fetch(url, *curl_args).headers["x-probed"].removeprefix("ok").strip()
 
 
 def exposure(bed: Testbed, unit: str) -> float:
@@ -131,6 +147,18 @@ def test_nothing_is_written_but_in_its_own_folders(bed: Testbed, folder: str) ->
 )  # fmt: skip
 def test_its_own_folders_are_its_to_write(bed: Testbed, folder: str) -> None:
     assert probe(bed, "write", folder) == "ok "
+
+
+def test_what_a_worker_has_written_is_not_run(bed: Testbed) -> None:
+    assert probe(bed, "python") == "ok "
+    release = bed.out("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+    for file in PYTHON:
+        assert probe(bed, "leave", file.replace("%s", release)) == "ok "
+    before = main_pid(bed, 1)
+    bed.run("systemctl", "kill", "--signal=KILL", "qgis-server@1.service")
+    wait_for(lambda: main_pid(bed, 1) not in (0, before), "it is started again")
+    assert probe(bed, "python") == "ok "
+    assert bed.run("test", "-e", f"{HOME}/ran", check=False).returncode != 0
 
 
 def test_its_run_is_its_own(bed: Testbed) -> None:
@@ -224,6 +252,32 @@ def hanging_up_ends_the_rendering(bed: Testbed) -> None:
         lambda: not any(connections(bed, path(n)).accepted for n in (1, 2)), "no worker is at it"
     )
     assert time.monotonic() - start < whole / 2
+
+
+# The site of an administrator who asks for passwords.
+OWN_SITE = """server {
+    listen 8193;
+    auth_basic "City";
+    auth_basic_user_file /etc/nginx/city.htpasswd;
+    set $qgis_server_user $remote_user;
+    include snippets/qgis-server.conf;
+}
+"""
+
+
+def test_only_a_user_whom_nginx_has_verified_is_told(bed: Testbed) -> None:
+    assert at_request(bed, "REMOTE_USER", "--user", "admin:x") == ""
+    bed.run("tee", "/etc/nginx/city.htpasswd", input="anna:{PLAIN}secret\n")
+    bed.run("tee", "/etc/nginx/conf.d/own-site.conf", input=OWN_SITE)
+    bed.run("systemctl", "reload", "nginx")
+    listens = ("ss", "--listening", "--tcp", "--no-header", "sport = :8193")
+    wait_for(lambda: bed.out(*listens) != "", "NGINX listens")
+    assert at_request(bed, "REMOTE_USER", "--user", "anna:secret", port=8193) == "anna"
+    for password in ((), ("--user", "anna:x"), ("--user", "admin:secret")):
+        assert bed.fetch("http://127.0.0.1:8193/qgis-server", *password).status == 401
+    assert at_request(bed, "REMOTE_USER", "--user", "anna:secret") == ""
+    bed.run("rm", "/etc/nginx/conf.d/own-site.conf")
+    bed.run("systemctl", "reload", "nginx")
 
 
 # ---- What settings allow again, and how secrets come in. After all tests of the default.
