@@ -9,7 +9,7 @@ import pytest
 from qgis_server_systemd.qgis_serverctl.checks import files, run, units
 from qgis_server_systemd.qgis_serverctl.checks.files import Disk
 from qgis_server_systemd.qgis_serverctl.config.names import Package
-from qgis_server_systemd.qgis_serverctl.pool import connections, cores
+from qgis_server_systemd.qgis_serverctl.pool import cores
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 from qgis_server_systemd.qgis_serverctl.system import access, environment_file
 from qgis_server_systemd.qgis_serverctl.system.access import Obstacle, Question
@@ -138,12 +138,3 @@ def test_the_limit_is_that_of_the_slice_or_of_one_above(
     assert run.memory_limit(Host(PACKAGE)) == machine
     (pool.parent / "memory.max").write_text(f"{5 * 2**20}\n")
     assert run.memory_limit(Host(PACKAGE)) == 5
-
-
-def test_listeners_on_a_path() -> None:
-    head = "Num RefCount Protocol Flags Type St Inode Path\n"
-    listening = "0: 2 0 00010000 0001 01 77 /run/a.sock\n"
-    accepted = "0: 3 0 00000000 0001 03 78 /run/a.sock\n"
-    assert connections.listeners(head + accepted, "/run/a.sock") == 0
-    assert connections.listeners(head + accepted + listening * 2, "/run/a.sock") == 2
-    assert connections.listeners(head + listening, "/run/b.sock") == 0
