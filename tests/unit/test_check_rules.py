@@ -2,6 +2,7 @@
 """Checks that need no server: access, environment files, disks, fonts, memory."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,24 @@ def test_the_folder_that_is_in_the_way_is_told(folder: Path) -> None:
     file.chmod(0o644)
     assert access.as_user("nobody", asked[:2]) == {}
     assert os.geteuid() == 0, "only the child has become somebody else"
+
+
+def test_a_process_that_is_stopped_by_others_of_its_user_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(user: str) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    monkeypatch.setattr(access, "_become", stop)
+    monkeypatch.setattr(access, "TIMEOUT", 0.1)
+    with pytest.raises(OSError, match="the access of user nobody can't be tested"):
+        access.as_user("nobody", [Question("/", "r")])
+
+
+def test_names_of_any_kind_are_words_of_the_command() -> None:
+    assert access.opening(Obstacle("/srv/a", missing=False), file=True) == "chmod o+r /srv/a"
+    odd = access.opening(Obstacle("/srv/a; reboot", missing=False), file=False)
+    assert odd == "chmod o+x '/srv/a; reboot'"
 
 
 def test_a_user_that_is_not_there() -> None:
