@@ -138,10 +138,10 @@ def cold_waits(bed: Testbed) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not end.wait(0.02):
-            text = table(bed)
+            there = table(bed)
             for n in (*INSTANCES, COUNT + 1):
                 # In this order: what is seen here to wait was there before the other look.
-                if workers.connections(text, path(n)).queued and not is_up(bed, n):
+                if workers.connections(there, path(n)).queued and not is_up(bed, n):
                     found.append(n)
 
     thread = threading.Thread(target=watch)

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -207,6 +208,102 @@ def test_the_sockets_are_for_nginx_alone(bed: Testbed) -> None:
     listeners = bed.out("ss", "--listening", "--tcp", "--udp", "--processes", "--no-header")
     assert "qgis" not in listeners
     assert probe(bed, "connect", path(2)) == "ENOENT"
+
+
+# In each name, what follows the end of the line looks like a socket that listens, like a
+# connection that waits, or like one that has the inode which a worker holds.
+FORGER = r"""
+import os, signal, socket, sys, tempfile
+path, held = sys.argv[1:]
+os.chdir(tempfile.mkdtemp())
+kinds = (("00010000", "01", "77"), ("00000000", "02", "0"), ("00000000", "03", held))
+rows = [f"0: 2 0 {flags} 0001 {state} {inode} {path}" for flags, state, inode in kinds]
+os.makedirs(os.path.dirname("\n" + rows[0]))
+made = []
+for name in (f"\0{path}", "\n" + rows[0], *(f"\0{n}\n{row}" for n, row in enumerate(rows))):
+    made.append(socket.socket(socket.AF_UNIX))
+    made[-1].bind(name)
+    made[-1].listen()
+signal.pause()
+"""
+# Root of another container, which has the same network and a pool of the same name.
+NEIGHBOUR = r"""
+import signal, socket, subprocess, sys
+subprocess.check_call(["mount", "-t", "tmpfs", "none", "/run"])
+server, taken, waiting = (socket.socket(socket.AF_UNIX) for _ in range(3))
+server.bind(sys.argv[1])
+server.listen()
+taken.connect(sys.argv[1])
+connection = server.accept()
+waiting.connect(sys.argv[1])
+signal.pause()
+"""
+
+
+def test_sockets_that_others_make_are_not_taken_for_the_pools(bed: Testbed) -> None:
+    def lines() -> int:
+        text = bed.out("cat", "/proc/net/unix")
+        return sum(line.endswith(path(1)) for line in text.splitlines())
+
+    def watched() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(bed.out("cat", "/run/qgis-server-systemd/monitor.json"))
+        return found
+
+    def seen() -> tuple[Any, ...]:
+        found = status(bed)
+        shown = [(line["work"], line["queued"]) for line in found["instances"]]
+        done = bed.run("qgis-serverctl", "check", "--json", check=False)
+        ids = [finding["id"] for finding in json.loads(done.stdout)["findings"]]
+        return shown, [problem["id"] for problem in found["verdict"]["problems"]], ids
+
+    before, real = seen(), lines()
+    assert before[0] == [("idle", 0)] * 2
+    held = bed.out("readlink", f"/proc/{main_pid(bed, 1)}/fd/0").strip("socket:[]\n")
+    scripts = {"forger": FORGER, "neighbour": NEIGHBOUR}
+    for name, text in scripts.items():
+        bed.run("tee", f"/srv/{name}.py", input=text)
+    run = ("systemd-run", "--collect")
+    bed.run(*run, "--unit=forger", "--uid=nobody", "python3", "/srv/forger.py", path(1), held)
+    away = ("unshare", "--mount", "python3", "/srv/neighbour.py", path(1))
+    bed.run(*run, "--unit=neighbour", *away)
+    try:
+        wait_for(lambda: lines() == real + 5 + 3, "all of them are in the text")
+        assert seen() == before
+        since = watched()["written"]
+        wait_for(lambda: watched()["written"] > since + 2, "the monitor has looked twice")
+        one = watched()["instances"]["1"]
+        assert (one["request"], one["queued"]) == (None, 0)
+    finally:
+        bed.run("systemctl", "stop", "forger.service", "neighbour.service")
+
+
+def test_where_the_kernel_tells_no_sockets_nobody_is_killed_and_it_is_said(bed: Testbed) -> None:
+    """In a sandbox without AF_NETLINK, as it is where the kernel lacks the module."""
+    dropin = "/run/systemd/system/qgis-server-monitor.service.d/blind.conf"
+    blind = "RestrictAddressFamilies="
+    text = f"[Service]\n{blind}\n{blind}AF_UNIX\n"
+    bed.run("install", "-D", "/dev/stdin", dropin, input=text)
+    monitor = "qgis-server-monitor.service"
+    try:
+        for verb in (("daemon-reload",), ("restart", monitor)):
+            bed.run("systemctl", *verb)
+        said = "the kernel does not tell which sockets there are: Address family not supported"
+        wait_for(lambda: said in bed.out("journalctl", "--boot", f"--unit={monitor}"), "it is said")
+        inside = ("systemd-run", "--quiet", "--pipe", "--wait", f"--property={blind}AF_UNIX")
+        found = json.loads(bed.out(*inside, "qgis-serverctl", "status", "--json"))
+        assert [(line["work"], line["queued"]) for line in found["instances"]] == [(None, 0)] * 2
+        problems = [(one["id"], one["severity"]) for one in found["verdict"]["problems"]]
+        assert ("sockets-unseen", "warning") in problems
+        assert ("monitor-down", "warning") not in problems
+        # A roll goes on all the same.
+        former = main_pid(bed, 1)
+        bed.run(*inside, "qgis-serverctl", "restart", "--instance", "1", timeout=120)
+        assert main_pid(bed, 1) != former
+        assert status(bed)["verdict"]["level"] == "ok"
+    finally:
+        bed.run("rm", dropin)
+        for verb in (("daemon-reload",), ("restart", monitor)):
+            bed.run("systemctl", *verb)
 
 
 def test_what_roots_parts_keep_nobody_else_can_open(bed: Testbed) -> None:

@@ -41,7 +41,8 @@ def replaced(maps: str, program: str) -> tuple[str, ...]:
         if not line.endswith(" (deleted)"):
             continue
         file = line.split(maxsplit=5)[-1].removesuffix(" (deleted)")
-        if file == program or re.fullmatch(r"/.*/libqgis[^/]*\.so[.0-9]*", file):
+        # A worker may map files of any name: others would be words of its choice.
+        if file == program or re.fullmatch(r"[\w/.+-]*/libqgis[\w.+-]*\.so[.0-9]*", file, re.A):
             found.add(file)
     return tuple(sorted(found))
 
