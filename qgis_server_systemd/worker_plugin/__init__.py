@@ -8,9 +8,10 @@ on the machine finds it; without the variable that the pool's unit sets it does 
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .journal import say
 
 if TYPE_CHECKING:
     from qgis.server import QgsServerInterface
@@ -25,11 +26,6 @@ READY = "ready"
 """In the worker's runtime folder: this worker has come up; see ``backoff``."""
 
 
-def say(text: str) -> None:
-    """Standard error is the journal. QGIS's own log may be off."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def start(iface: "QgsServerInterface", file: Path, runtime: Path) -> None:
     """Load the listed projects, then look after changes."""
     from .filter import Filter
@@ -39,7 +35,7 @@ def start(iface: "QgsServerInterface", file: Path, runtime: Path) -> None:
     given = json.loads(file.read_text(encoding="utf-8"))
     fresh = Fresh(Path(given["reload"]), listed=runtime / LISTED)
     iface.registerFilter(Filter(iface, fresh), 0)
-    warm(iface, fresh, given["warm"], runtime / "warming.json", say)
+    warm(iface, fresh, given["warm"], runtime / "warming.json")
 
 
 def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802

@@ -11,7 +11,6 @@ Once a request has an exception, QGIS Server executes nothing of it (QgsServer::
 
 import json
 import os
-import sys
 from pathlib import Path
 
 from qgis.core import (
@@ -30,6 +29,7 @@ from qgis.server import (
 )
 
 from .folders import Folders
+from .journal import say
 from .rules import Parameters, Rules, is_print, is_text, readings, unsafe
 
 FIRST, LAST = -1_000_000, 1_000_000
@@ -81,7 +81,7 @@ class Guard(QgsServerFilter):  # type: ignore[misc]
                 return
             reason, status = self.refusal(handler), 403
         except Exception as error:
-            print(f"{error!r}: a request is refused", file=sys.stderr)
+            say(f"{error!r}: a request is refused")
             reason, status = "it can't be judged", 500
         if reason:
             handler.setServiceException(QgsServerException(f"Refused: {reason}.", status))
@@ -116,7 +116,7 @@ class Before(Guard):
             return ""
         for folder in known.listed:
             for stray in known.folders.strays(folder):
-                print(f"{stray}: leads out of the folders of projects", file=sys.stderr)
+                say(f"{stray}: leads out of the folders of projects")
                 return "a project of the landing page leads out of the folders of projects"
         return ""
 
