@@ -297,8 +297,7 @@ def test_what_the_sandbox_may_have_blocked_is_quoted(server: Testbed) -> None:
     )
     wait_for(lambda: report(server)["log"] == [], "new workers have not said it")
     assert server.fetch(AWAY).status == 200
-    done = server.fetch(EDIT, "--header", "Content-Type: text/xml", "--data", DELETE)
-    assert b"SUCCESS" in done.body, done.body
+    server.fetch(EDIT, "--header", "Content-Type: text/xml", "--data", DELETE)
     assert report(server)["log"] == []
     server.run("sh", "-ec", f"{RESTORED}; rm -r /srv/edit /srv/maps/away.qgs /opt/world_map.gpkg")
 
@@ -323,7 +322,7 @@ def test_what_clients_and_authors_write_is_text_and_decides_nothing(server: Test
     text = (maps / "second.qgs").read_text().replace("./world_map.gpkg", escape(odd))
     (maps / "odd.qgs").write_text(text)
     projects = server.root / "var/lib/qgis-server/projects"
-    for name in (FORGED.replace("/", ""), TERMINAL, "$(touch /root/forged)"):
+    for name in (FORGED.replace("/", ""), TERMINAL, "$(touch forged)"):
         (projects / f"{name}.qgz").write_text("")
     (projects / "folder.qgz").mkdir()
     os.mkfifo(projects / "pipe.qgz")
@@ -334,11 +333,11 @@ def test_what_clients_and_authors_write_is_text_and_decides_nothing(server: Test
         *("LAYERS", "STYLES", "QUERY_LAYERS", "CRS", "SRS", "BBOX", "FORMAT", "INFO_FORMAT"),
         *("TYPENAME", "FILTER", "SERVICE", "REQUEST", "MAP", "TEMPLATE", "OTHER", FORGED),
     )
-    for request in ("GetMap", "GetFeatureInfo", "GetFeature", "GetPrint"):
+    for service, request in (("WMS", "GetMap"), ("WMS", "GetPrint"), ("WFS", "GetFeature")):
+        target = good.replace("WMS", service).replace("GetCapabilities", request)
         for name in names:
-            url = good.replace("GetCapabilities", request).replace("WMS", "WFS")
-            assert server.fetch(f"{SERVER}{url}&{quote(name)}={word}").status >= 200
-            server.fetch(f"{SERVER}{good}&REQUEST={request}&{quote(name)}={word}")
+            # A second value of a parameter is the one that counts.
+            assert server.fetch(f"{SERVER}{target}&{quote(name)}={word}").status >= 200
     server.fetch(
         SERVER + query.format("world.qgz", "WFS"), "--header", "Content-Type: text/xml", "--data",
         DELETE.replace("countries", escape(FORGED).replace("\n", "&#10;")),
@@ -376,8 +375,8 @@ def test_what_clients_and_authors_write_is_text_and_decides_nothing(server: Test
     assert served == ""
     assert is_text(ctl(server, "site", "enable"))
     complete = (
-        ". /usr/share/bash-completion/completions/qgis-serverctl;"
-        "_qgis_serverctl_projects ''; ls /root"
+        "cd /root; . /usr/share/bash-completion/completions/qgis-serverctl;"
+        "_qgis_serverctl_projects ''; ls"
     )
     assert "forged" not in server.run("bash", "-c", complete, check=False).stdout
     server.run("sh", "-c", "rm -r /srv/maps/odd.qgs; cd /var/lib/qgis-server/projects; rm -r *.qgz")
