@@ -14,7 +14,7 @@ from .front import site as front_site
 from .monitor import watch
 from .pool.host import Host
 from .system import processes
-from .system.output import Failure
+from .system.output import Failure, note, tell
 
 INTERNAL = ("complete", "monitor", "proposal", "roll")
 """Verbs for units, maintainer scripts and shells. People need none of them."""
@@ -32,7 +32,7 @@ class Version(argparse.Action):
         package = self.host.package
         asked = self.host.command("dpkg-query", "-W", "-f", "${Version}", package.name)
         qgis = processes.qgis_version(self.host.path(package.mapserv)) or "of an unknown release"
-        print(f"{package.name} {asked.stdout or 'of an unknown version'}, QGIS Server {qgis}")
+        tell(f"{package.name} {asked.stdout or 'of an unknown version'}, QGIS Server {qgis}")
         parser.exit()
 
 
@@ -188,7 +188,7 @@ def main(package_file: Path, argv: list[str] | None = None) -> int:
         if maintainer:
             front_site.hint(host)
     except Failure as error:
-        print(f"{package.command}: {error}", file=sys.stderr)
+        note(f"{package.command}: {error}")
         return 1
     except BrokenPipeError:
         # The reader of a pipe, such as head, has had enough.
@@ -196,10 +196,10 @@ def main(package_file: Path, argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"{package.command}: {place}{error.strerror or error}", file=sys.stderr)
+        note(f"{package.command}: {place}{error.strerror or error}")
         return 1
     except KeyboardInterrupt:
         verb = "adopt" if args.verb == "adopt" else "apply"
-        print(f"{package.command}: interrupted; {package.command} {verb} goes on", file=sys.stderr)
+        note(f"{package.command}: interrupted; {package.command} {verb} goes on")
         return 130
     return result

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .journal import say
+
 if TYPE_CHECKING:
     from qgis.server import QgsServerInterface
 
@@ -27,11 +29,6 @@ READY = "ready"
 """In the worker's runtime folder: this worker has come up; see ``backoff``."""
 
 
-def say(text: str) -> None:
-    """Standard error is the journal. QGIS's own log may be off."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def start(iface: "QgsServerInterface", file: Path, runtime: Path, archives: "Archives") -> None:
     """Load the listed projects, then look after changes."""
     from .filter import Filter
@@ -41,7 +38,7 @@ def start(iface: "QgsServerInterface", file: Path, runtime: Path, archives: "Arc
     given = json.loads(file.read_text(encoding="utf-8"))
     fresh = Fresh(Path(given["reload"]), listed=runtime / LISTED)
     iface.registerFilter(Filter(iface, fresh, archives), 0)
-    warm(iface, fresh, archives, given["warm"], runtime / "warming.json", say)
+    warm(iface, fresh, archives, given["warm"], runtime / "warming.json")
 
 
 def forget_writable_folders() -> None:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is called at each request."""
 
-import sys
-
 from qgis.core import QgsApplication, QgsProjectStorage
 from qgis.server import QgsServerFilter, QgsServerInterface
 
 from .archives import Archives
 from .fresh import Fresh, Signature
+from .journal import say
 
 
 def sign(project: str) -> Signature | None:
@@ -42,4 +41,4 @@ class Filter(QgsServerFilter):  # type: ignore[misc]
                 self.archives.look_again(project)
         except Exception as error:
             # Whatever it is, the request goes on as it would without this plugin.
-            print(f"{error!r}: not known whether the project has changed", file=sys.stderr)
+            say(f"{error!r}: not known whether the project has changed")

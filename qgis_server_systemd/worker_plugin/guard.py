@@ -11,7 +11,6 @@ Once a request has an exception, QGIS Server executes nothing of it (QgsServer::
 
 import json
 import os
-import sys
 from pathlib import Path
 
 from qgis.core import (
@@ -35,6 +34,7 @@ from qgis.server import (
 from .archives import Archives
 from .folders import Folders
 from .forms import readings
+from .journal import say
 from .rules import Parameters, Rules, allowed, is_print, is_text
 
 FIRST, LAST = -1_000_000, 1_000_000
@@ -91,7 +91,7 @@ class Guard(QgsServerFilter):  # type: ignore[misc]
                 return
             reason, status = self.refusal(handler), 403
         except Exception as error:
-            print(f"{error!r}: a request is refused", file=sys.stderr)
+            say(f"{error!r}: a request is refused")
             reason, status = "it can't be judged", 500
         if reason:
             handler.setServiceException(QgsServerException(f"Refused: {reason}.", status))
@@ -126,10 +126,10 @@ class Before(Guard):
             return ""
         for folder in known.listed:
             for stray in known.folders.strays(folder):
-                print(f"{stray}: leads out of the folders of projects", file=sys.stderr)
+                say(f"{stray}: leads out of the folders of projects")
                 return "a project of the landing page leads out of the folders of projects"
             for project, reason in known.archives.strays(folder):
-                print(f"{project}: {reason}", file=sys.stderr)
+                say(f"{project}: {reason}")
                 return f"a project of the landing page {reason}"
         return ""
 
@@ -143,7 +143,7 @@ class After(Guard):
         if project and not known.folders.has(project):
             return "the project is outside of the folders of projects (setting data_folders)"
         if project and (reason := known.archives.refusal(project)):
-            print(f"{project}: {reason}", file=sys.stderr)
+            say(f"{project}: {reason}")
             return f"the project {reason}"
         if project and is_print(handler.parameter("REQUEST")):
             settings = QgsServerSettings()

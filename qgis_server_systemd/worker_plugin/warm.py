@@ -3,7 +3,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -19,6 +19,7 @@ from qgis.server import (
 
 from .archives import Archives
 from .fresh import Fresh, of_file
+from .journal import say
 
 BUDGET = 60.0
 """Seconds after which no further project is begun."""
@@ -92,7 +93,6 @@ def warm(
     archives: Archives,
     projects: Iterable[str],
     tried: Path,
-    say: Callable[[str], None],
 ) -> None:
     """Load all projects; one that can't be loaded is reported, and one that ended the
     worker the last time, as `tried` tells, is left out until it has changed."""

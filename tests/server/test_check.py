@@ -5,13 +5,20 @@ seen, the remedy is applied as it is written, and the finding is gone."""
 from __future__ import annotations
 
 import json
+import os
+import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 import pytest
 from shared.pool import ctl, serving_bed, wait_for
 from testbed import Snapshot, Testbed
+
+from qgis_server_systemd.qgis_serverctl.checks import sandbox
 
 SETTINGS = "/etc/qgis-server/server.toml"
 AUTO = "/etc/qgis-server/server.auto.toml"
@@ -204,20 +211,6 @@ CASES = (
         says="where workers may not look",
     ),
     Case(
-        "sandbox-folder", "warning",
-        "cp /srv/maps/world_map.gpkg /opt; sed s,./world_map.gpkg,/opt/world_map.gpkg, "
-        f"/srv/maps/second.qgs >/srv/maps/away.qgs; curl --silent '{AWAY}'", SETTINGS,
-        mends=setting('data_folders = ["/srv", "/opt"]') + f"; curl --silent '{AWAY}'",
-        after=f"{RESTORED}; rm /srv/maps/away.qgs /opt/world_map.gpkg",
-        says="Cannot open /opt/world_map.gpkg",
-    ),
-    Case(
-        "sandbox-read-only", "warning",
-        f"cp -r /srv/maps /srv/edit; chown -R qgis-server /srv/edit; curl --silent '{EDIT}' "
-        f"--header 'Content-Type: text/xml' --data '{DELETE}'", SETTINGS,
-        mends=setting('writable_folders = ["/srv/edit"]'), after=f"{RESTORED}; rm -r /srv/edit",
-    ),
-    Case(
         "system-call-unknown", "error",
         f"""echo 'system_calls = ["@resources", "@resource", "frob"]' >>{SETTINGS}""", SETTINGS,
         mends=f"sed -i /^system_calls/d {SETTINGS}", says="@resource, frob ",
@@ -279,6 +272,115 @@ def test_what_is_broken_is_found_and_mended(server: Testbed, case: Case) -> None
             server.run("sh", "-c", finding["remedy"])
     wait_for(lambda: findings(server, case.id) == [], f"{case.id} is gone", 20)
     server.run("sh", "-c", case.after)
+
+
+def test_what_the_sandbox_may_have_blocked_is_quoted(server: Testbed) -> None:
+    """It is no finding: see below."""
+    server.run(
+        "sh", "-ec",
+        "cp /srv/maps/world_map.gpkg /opt; sed s,./world_map.gpkg,/opt/world_map.gpkg, "
+        f"/srv/maps/second.qgs >/srv/maps/away.qgs; curl --silent '{AWAY}';"
+        f"cp -r /srv/maps /srv/edit; chown -R qgis-server /srv/edit; curl --silent '{EDIT}' "
+        f"--header 'Content-Type: text/xml' --data '{DELETE}'",
+    )  # fmt: skip
+    wait_for(lambda: len(report(server)["log"]) > 1, "both are in the journal")
+    found = report(server)
+    assert found["findings"] == []
+    quoted = "\n".join(found["log"])
+    assert "Cannot open /opt/world_map.gpkg" in quoted
+    assert sandbox.READ_ONLY.search(quoted)
+    shown = ctl(server, "check")
+    assert shown.startswith("the sandbox may be the cause of these lines of the log")
+    assert "qgis-serverctl logs --level warning" in shown
+    server.run(
+        "sh", "-ec", setting('data_folders = ["/srv", "/opt"]\nwritable_folders = ["/srv/edit"]')
+    )
+    wait_for(lambda: report(server)["log"] == [], "new workers have not said it")
+    assert server.fetch(AWAY).status == 200
+    server.fetch(EDIT, "--header", "Content-Type: text/xml", "--data", DELETE)
+    assert report(server)["log"] == []
+    server.run("sh", "-ec", f"{RESTORED}; rm -r /srv/edit /srv/maps/away.qgs /opt/world_map.gpkg")
+
+
+# As a name of a layer or a file, written to a log or a terminal.
+FORGED = (
+    "/opt/x\n<0>forged\n07:33:20 CRITICAL Server[1]: forged\nERROR 4: /root/.ssh: no such file\n"
+    "attempt to write a readonly database\nOperation not permitted\x9b31m\u202e\u2066\u200b"
+)
+TERMINAL = "\r\x1b]0;forged\x07\x1b[2J\x7f"
+
+
+def is_text(shown: str) -> bool:
+    """Is there nothing in it that a terminal obeys, and no order but that of its characters?"""
+    return all(c == "\n" or c.isprintable() or unicodedata.category(c) == "Zs" for c in shown)
+
+
+def test_what_clients_and_authors_write_is_text_and_decides_nothing(server: Testbed) -> None:
+    before = report(server)
+    maps = server.root / "srv/maps"
+    odd = "/opt/x.gpkg|layername=" + FORGED
+    text = (maps / "second.qgs").read_text().replace("./world_map.gpkg", escape(odd))
+    (maps / "odd.qgs").write_text(text)
+    projects = server.root / "var/lib/qgis-server/projects"
+    for name in (FORGED.replace("/", ""), TERMINAL, "$(touch forged)"):
+        (projects / f"{name}.qgz").write_text("")
+    (projects / "folder.qgz").mkdir()
+    os.mkfifo(projects / "pipe.qgz")
+    query = "?MAP=/srv/maps/{}&SERVICE={}&VERSION=1.1.0&REQUEST=GetCapabilities"
+    assert server.fetch(SERVER + query.format("odd.qgs", "WMS")).status == 500
+    good, word = query.format("world.qgz", "WMS"), quote(FORGED + TERMINAL)
+    names = (
+        *("LAYERS", "STYLES", "QUERY_LAYERS", "CRS", "SRS", "BBOX", "FORMAT", "INFO_FORMAT"),
+        *("TYPENAME", "FILTER", "SERVICE", "REQUEST", "MAP", "TEMPLATE", "OTHER", FORGED),
+    )
+    for service, request in (("WMS", "GetMap"), ("WMS", "GetPrint"), ("WFS", "GetFeature")):
+        target = good.replace("WMS", service).replace("GetCapabilities", request)
+        for name in names:
+            # A second value of a parameter is the one that counts.
+            assert server.fetch(f"{SERVER}{target}&{quote(name)}={word}").status >= 200
+    server.fetch(
+        SERVER + query.format("world.qgz", "WFS"), "--header", "Content-Type: text/xml", "--data",
+        DELETE.replace("countries", escape(FORGED).replace("\n", "&#10;")),
+    )  # fmt: skip
+
+    def raw(*words: str) -> list[dict[str, Any]]:
+        ask = ("journalctl", "--output=json", "--all", "--unit=qgis-server@*.service", *words)
+        return [json.loads(line) for line in server.run(*ask).stdout.splitlines()]
+
+    wait_for(lambda: "forged" in str(raw()), "the journal has it")
+    # Nothing that began a line was taken for a priority.
+    assert {entry["PRIORITY"] for entry in raw("_COMM=qgis_mapserv.fc")} == {"6"}
+
+    for words in (("logs", "--lines", "9999"), ("logs", "--level", "warning"), ("status",)):
+        shown = ctl(server, *words)
+        assert is_text(shown), (words, shown)
+        if words[0] == "logs":
+            lines = shown.splitlines()
+            assert all(
+                re.match(r"[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d testbed ", one) for one in lines
+            )
+    assert "forged" in ctl(server, "logs", "--lines", "9999")
+
+    found = report(server)
+    assert (found["findings"], found["unchecked"]) == (before["findings"], before["unchecked"])
+    done = server.run("qgis-serverctl", "check")
+    assert is_text(done.stdout)
+    quoted = [line for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert len(quoted) <= sandbox.MOST + 1
+    assert max(map(len, quoted)) < 10 * sandbox.SHOWN
+    rest = [line for line in done.stdout.splitlines() if line not in quoted]
+    assert not [line for line in rest if "forged" in line or "/root" in line]
+
+    served = server.out("qgis-serverctl", "complete", "projects")
+    assert served == ""
+    assert is_text(ctl(server, "site", "enable"))
+    complete = (
+        "cd /root; . /usr/share/bash-completion/completions/qgis-serverctl;"
+        "_qgis_serverctl_projects ''; ls"
+    )
+    assert "forged" not in server.run("bash", "-c", complete, check=False).stdout
+    server.run("sh", "-c", "rm -r /srv/maps/odd.qgs; cd /var/lib/qgis-server/projects; rm -r *.qgz")
+    server.run("qgis-serverctl", "restart")
 
 
 def test_at_the_end_all_is_well_and_another_user_is_told_what_is_not_checked(

@@ -25,7 +25,7 @@ from ..reconcile.run import finish, reconcile
 from ..system import access, environment_file, unit_file
 from ..system.access import Question
 from ..system.files import read_or_none
-from ..system.output import Failure, die, note, warn
+from ..system.output import Failure, die, note, printable, tell, warn
 from ..units import sandbox
 from ..units.dropins import generated
 from . import changes, hand_made, trial
@@ -281,7 +281,8 @@ def command(host: Host, args: argparse.Namespace) -> int:
             if journal is None:
                 journal = prepare(host, found)
                 check(host, journal)
-            print("\n".join(steps(host, journal)))
+            for step in steps(host, journal):
+                tell(printable(step))
             return 0
         journal = journal or begin(host, found)
         carry_out(host, journal)

@@ -85,7 +85,7 @@ def check_projects(
                 "project-unreadable",
                 f"the workers' user can't {'read' if itself else 'enter'} {obstacle.path}",
                 project,
-                access.opening(obstacle, file=itself),
+                access.opening(project, obstacle),
             )
 
 
@@ -118,7 +118,7 @@ def check_folders(host: Host, found: dict[Question, Obstacle]) -> Iterator[Findi
                 folder,
                 f"chown -R {user}: {folder} && chmod u+rwx {folder}"
                 if itself
-                else access.opening(obstacle, file=False),
+                else access.opening(folder, obstacle),
             )
 
 

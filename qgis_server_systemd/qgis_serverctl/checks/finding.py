@@ -4,6 +4,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..system.output import printable
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -29,8 +31,8 @@ def warning(id: str, what: str, where: str, remedy: str) -> Finding:
 def blocks(findings: Iterable[Finding]) -> str:
     """Findings, each in three lines."""
     return "\n\n".join(
-        f"{found.severity}: {found.what} [{found.id}]\n"
-        f"  where: {found.where}\n"
-        f"  fix:   {found.remedy}"
+        f"{found.severity}: {printable(found.what)} [{found.id}]\n"
+        f"  where: {printable(found.where)}\n"
+        f"  fix:   {printable(found.remedy)}"
         for found in findings
     )

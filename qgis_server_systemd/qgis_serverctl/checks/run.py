@@ -4,19 +4,22 @@ sent to a worker."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..pool import cores, instances
 from ..pool.host import Host
 from ..system import processes
-from ..system.output import Failure, counted
+from ..system.output import Failure, counted, printable
 from ..view.look import Look
 from . import files, front, sandbox, secrets, units
 from .finding import Finding, warning
 
 PATIENCE = 3.0
 """Seconds between two looks at a worker that may be in a crash loop."""
+
+LAST_WORDS = 200
+"""Characters of a line that are quoted."""
 
 MEMORY_SHARE = 0.9
 """Of the machine's memory: the rest is for the system and for caches."""
@@ -39,16 +42,17 @@ def memory_limit(host: Host) -> float | None:
 
 
 def last_words(host: Host, instance: int) -> str:
-    """The last line that a worker wrote itself, else what systemd warns of."""
+    """The last line that a worker wrote itself, else what systemd warns of: to be quoted, and
+    never to be judged by."""
     package = host.package
     unit = package.service_unit(instance)
-    ask = ("journalctl", f"--unit={unit}", "--lines=30", "--output=cat", "--no-pager")
+    ask = ("journalctl", f"--unit={unit}", "--lines=30", "--output=cat", "--no-pager", "--quiet")
     own = host.command(*ask, f"--identifier={package.pool}").stdout.splitlines()
     # How long the next start waits is not why one is needed.
     lines = [line for line in own if line.strip() and not line.startswith("worker ")]
     if not lines:
-        lines = host.command(*ask, "--priority=warning").stdout.splitlines()
-    return lines[-1].strip() if lines else ""
+        lines = host.command(*ask, "--priority=warning", "_PID=1").stdout.splitlines()
+    return printable(lines[-1].strip(), LAST_WORDS) if lines else ""
 
 
 # ---- The checks that look at the machine twice, or at several parts of it
@@ -152,10 +156,12 @@ class Unchecked:
 
 @dataclass(frozen=True)
 class Report:
-    """`findings`: errors first, else in the order of the checks."""
+    """`findings`: errors first, else in the order of the checks. `log`: lines of workers that the
+    sandbox may be the cause of. Clients may have written them, so they are no finding."""
 
     findings: tuple[Finding, ...]
     unchecked: tuple[Unchecked, ...]
+    log: tuple[str, ...] = ()
 
 
 def _all(host: Host, look: Look, checks: Sequence[tuple[Check, Run]]) -> Report:
@@ -178,7 +184,8 @@ def _all(host: Host, look: Look, checks: Sequence[tuple[Check, Run]]) -> Report:
 
 def everything(host: Host, look: Look) -> Report:
     """All checks; takes some seconds where a worker may be in a crash loop."""
-    return _all(host, look, [(check, check.run) for check in CHECKS])
+    report = _all(host, look, [(check, check.run) for check in CHECKS])
+    return replace(report, log=sandbox.said(host, look))
 
 
 def at_once(host: Host, look: Look) -> Report:

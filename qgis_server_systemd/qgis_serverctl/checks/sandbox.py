@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Check of the sandbox: does it keep workers from what their projects need? It goes by what
-workers have written to the journal, and by paths in their environment."""
+"""Check of the sandbox: does it keep workers from what their projects need? It goes by settings
+and by paths in their environment. What workers have written to the journal is only quoted:
+clients and authors of projects choose words in it, so it is no ground for any advice."""
 
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,13 +13,22 @@ from ..config.settings import Settings
 from ..pool.host import Host
 from ..system import environment_file
 from ..system.files import read_or_none
+from ..system.output import printable
 from ..units import sandbox
-from ..units.sandbox import is_allowed, named, remedy
+from ..units.sandbox import is_allowed, is_in, named, remedy
 from ..view.look import Look
 from .finding import Finding, error, warning
 
-LINES = 5000
+LINES = 2000
 """So many of the journal's last lines are looked at."""
+
+
+LONGEST = 1000
+"""Characters of each of them."""
+
+
+MOST, SHOWN = 5, 200
+"""So many lines are quoted, and so many characters of each."""
 
 
 HOUR = 3600.0
@@ -53,32 +62,27 @@ LOST = re.compile(
 PATH = re.compile(r"(?<![\w.:/-])/(?:[^\s'\"<>|:;,()]+)")
 
 
-def check_journal(package: Package, settings: Settings, lines: Iterable[str]) -> Iterator[Finding]:
-    """One finding of a kind and folder: the last line counts."""
-    file = f"{package.etc}/server.toml"
-    found: dict[tuple[str, str], tuple[str, str]] = {}
-    for line in lines:
-        if READ_ONLY.search(line):
-            found["sandbox-read-only", ""] = line, "add the folder to writable_folders"
-        elif not settings.network and NO_NETWORK.search(line):
-            found["sandbox-network", ""] = line, "set network = true"
-        elif DENIED.search(line):
-            remedy = 'set system_calls, for instance to ["@resources"]'
-            found["sandbox-system-call", ""] = line, remedy
-        elif LOST.search(line):
-            for path in (word.rstrip(".") for word in PATH.findall(line)):
-                if os.path.exists(path) and not sandbox.sees(package, settings, path):
-                    folder = os.path.dirname(path)
-                    remedy = f'add "{folder}" to data_folders'
-                    found["sandbox-folder", folder] = line, remedy
-    for (id_, _), (line, remedy) in found.items():
-        said = line if len(line) <= 200 else f"{line[:200]}…"
-        yield warning(
-            id_,
-            f"the sandbox of the workers may be the cause of: {said}",
-            file,
-            f"{remedy} in {file}; {package.command} apply",
-        )
+TIME = re.compile(r"^\d\d:\d\d:\d\d ")
+"""Before a line of QGIS's, which it may write again and again."""
+
+
+def quoted(package: Package, settings: Settings, lines: Iterable[str]) -> tuple[str, ...]:
+    """The last lines of the journal that the sandbox may be the cause of, printable. They only
+    help somebody who reads them: nothing follows from what they say, and no path in them is
+    looked at."""
+    folders = sandbox.readable(package, settings)
+    found: dict[str, str] = {}
+    for line in (one[:LONGEST] for one in lines):
+        if (
+            READ_ONLY.search(line)
+            or DENIED.search(line)
+            or (not settings.network and NO_NETWORK.search(line))
+            or (LOST.search(line) and any(not is_in(path, folders) for path in PATH.findall(line)))
+        ):
+            text = TIME.sub("", line)
+            found.pop(text, None)
+            found[text] = printable(line, SHOWN)
+    return tuple(found.values())[-MOST:]
 
 
 def check_environment(
@@ -139,7 +143,14 @@ def check(host: Host, look: Look) -> Iterator[Finding]:
     yield from check_system_calls(host, settings)
     text = read_or_none(host.path(f"{package.etc}/env")) or ""
     yield from check_environment(package, settings, environment_file.read(text)[0])
+
+
+def said(host: Host, look: Look) -> tuple[str, ...]:
+    """What workers have written since the oldest of them started, as `quoted` has it."""
+    package, settings = host.package, look.settings
+    if settings is None or not look.root:
+        return ()
     ask = ("journalctl", f"--unit={package.pool}@*.service", f"--lines={LINES}", "--output=cat")
     start = f"--since=@{time.time() - since(package, look):.0f}"
     done = host.command(*ask, start, "--no-pager", "--quiet")
-    yield from check_journal(package, settings, done.stdout.splitlines())
+    return quoted(package, settings, done.stdout.splitlines())

@@ -8,6 +8,7 @@ from ..front import site
 from ..pool import instances
 from ..pool.host import Host
 from ..pool.settings import load_settings
+from ..system.output import tell
 
 KINDS = ("instances", "projects")
 
@@ -22,5 +23,5 @@ def words(host: Host, kind: str) -> Iterable[str]:
 def command(host: Host, args: argparse.Namespace) -> int:
     """Print them, a line each; returns the exit status."""
     for word in words(host, args.kind):
-        print(word)
+        tell(word)
     return 0

@@ -11,7 +11,7 @@ from ..pool.host import Host
 from ..pool.lock import locked
 from ..pool.settings import auto_file, is_overruled, load_settings
 from ..system.files import read_or_none, write
-from ..system.output import Failure, die, warn
+from ..system.output import Failure, die, tell, warn
 from . import apply
 
 DEFAULTS = {"instances": "auto", "site": "false"}
@@ -60,7 +60,7 @@ def proposal(host: Host, args: argparse.Namespace) -> int:
         newer = check(key, answer) != followed(host)[key]
     except Failure:
         newer = False
-    print(answer if newer else present(host, key))
+    tell(answer if newer else present(host, key))
     return 0
 
 

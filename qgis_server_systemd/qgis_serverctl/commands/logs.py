@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``logs``: what the journal has of the pool: workers, sockets, and the package's
-own units."""
+own units. What anybody wrote is printed as text, each entry in one line: journalctl itself
+leaves characters that change the order of others."""
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import time
@@ -15,11 +15,15 @@ from ..pool import instances
 from ..pool.host import Host
 from ..pool.state import State
 from ..system import qgis_log
-from ..system.output import Failure
+from ..system.output import Failure, note, printable, tell
 from ..system.qgis_log import Entry, Reader
 
 LINES = 200
 """Lines shown where the administrator says neither how many nor since when."""
+
+
+BEFORE = 10
+"""The same where new ones are waited for, as with journalctl."""
 
 
 SINCE = "-24h"
@@ -57,20 +61,25 @@ def query(host: Host, instance: int | None, since: str | None) -> list[str]:
 
 
 def short(entry: Entry) -> str:
-    """As `journalctl --output=short` shows it."""
+    """As `journalctl --output=short` shows it, in one line."""
     when = time.strftime("%b %d %H:%M:%S", time.localtime(entry.time / 1e6))
     pid = f"[{entry.pid}]" if entry.pid else ""
-    return f"{when} {entry.host} {entry.identifier}{pid}: {entry.message}"
+    return printable(f"{when} {entry.host} {entry.identifier}{pid}: {entry.message}")
 
 
 def read(command: list[str]) -> Iterator[tuple[Entry, str]]:
     """Entries with their cursors."""
     output = ["--output=json", f"--output-fields={FIELDS}", "--all"]
-    with subprocess.Popen([*command, *output], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *output], stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                fields = json.loads(line)
+                try:
+                    fields = json.loads(line)
+                except ValueError:
+                    continue  # such as a line that a full disk has cut off
                 yield Entry.parse(fields), fields["__CURSOR"]
         except BaseException:
             process.terminate()  # else it would be waited for, though it follows for ever
@@ -79,36 +88,38 @@ def read(command: list[str]) -> Iterator[tuple[Entry, str]]:
         raise Failure(f"journalctl ended with exit status {process.returncode}")
 
 
-def filtered(command: list[str], level: str, lines: int | None, *, follow: bool) -> None:
-    """Print the entries of a level, the last `lines` of them, and then new ones."""
+def show(command: list[str], level: str | None, lines: int | None, *, follow: bool) -> None:
+    """Print the entries, of a level if there is one: the last `lines` of them, and then new
+    ones."""
     reader, cursor = Reader(), ""
     found: deque[Entry] = deque(maxlen=lines)
-    for entry, place in read(command):
+    last = [f"--lines={lines}"] if level is None and lines is not None else []
+    for entry, place in read([*command, *last]):
         cursor = place
-        if reader.passes(entry, level):
+        if level is None or reader.passes(entry, level):
             found.append(entry)
     for entry in found:
-        print(short(entry), flush=True)
+        tell(short(entry))
+    if not found and not follow:
+        note("there is no such entry")
     if follow:
         start = [f"--after-cursor={cursor}"] if cursor else ["--lines=0"]
         plain = [word for word in command if not word.startswith("--since=")]
         for entry, _ in read([*plain, "--follow", *start]):
-            if reader.passes(entry, level):
-                print(short(entry), flush=True)
+            if level is None or reader.passes(entry, level):
+                tell(short(entry), flush=True)
 
 
 def command(host: Host, args: argparse.Namespace) -> int:
     """The subcommand; returns the exit status."""
-    if args.level is None:
-        words = query(host, args.instance, args.since)
-        if args.lines is not None or (args.since is None and not args.follow):
-            words.append(f"--lines={LINES if args.lines is None else args.lines}")
-        if args.follow:
-            words.append("--follow")
-        os.execvp(words[0], words)
-    words = query(host, args.instance, args.since or SINCE)
+    since, lines = args.since, args.lines
+    if args.level is None and since is None and lines is None:
+        lines = BEFORE if args.follow else LINES
+    if args.level is not None and since is None:
+        since = SINCE
+    words = query(host, args.instance, since)
     try:
-        filtered(words, args.level, args.lines, follow=args.follow)
+        show(words, args.level, lines, follow=args.follow)
     except KeyboardInterrupt:
         pass
     return 0
@@ -126,6 +137,14 @@ def joined(words: list[str]) -> list[str]:
     return found
 
 
+def number(text: str) -> int:
+    """For argparse: of lines."""
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
 def arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--instance", type=int, metavar="N", help="only of this instance")
     verb.add_argument(
@@ -135,4 +154,4 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--since", metavar="WHEN", help="a time as journalctl takes it, such as -1h")
     verb.add_argument("--follow", action="store_true", help="wait for more, until Ctrl-C")
-    verb.add_argument("--lines", type=int, metavar="N", help="only the last N lines")
+    verb.add_argument("--lines", type=number, metavar="N", help="only the last N lines")

@@ -34,8 +34,7 @@ def check_project(host: Host, project: str) -> str:
         )
     user = host.package.user
     for obstacle in access.as_user(user, [Question(path, "r")]).values():
-        fix = access.opening(obstacle, file=obstacle.path == os.path.realpath(path))
-        die(f"--project {path}: user {user} can't read it", hint=fix)
+        die(f"--project {path}: user {user} can't read it", hint=access.opening(path, obstacle))
     return path
 
 

@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,12 +15,9 @@ from ..front import site
 from ..pool import cores
 from ..pool.host import Host, Snapshot
 from ..system import processes
-from ..system.output import span, table
+from ..system.output import printable, span, table, tell, tell_json
 from ..view import reply_wait
 from ..view.look import look
-
-CLEAR = "\033[H\033[J"
-"""Cursor to the top, and erase what is below (console_codes(4))."""
 
 
 def collect(machine: Host) -> dict[str, Any]:
@@ -134,7 +130,7 @@ def show(status: Mapping[str, Any], *, every: bool) -> str:
     web = status["nginx"]
     state = "running" if web["running"] else "not running" if web["installed"] else "not installed"
     rest.append(f"NGINX: {state}, site {web['site'] or 'not enabled'}")
-    rest += [f"note: {text}" for text in status["notes"]]
+    rest += [f"note: {printable(text)}" for text in status["notes"]]
     return "\n\n".join([*parts, "\n".join(rest)])
 
 
@@ -144,12 +140,13 @@ def show(status: Mapping[str, Any], *, every: bool) -> str:
 def watch_pool(host: Host, every: float, *, as_json: bool) -> int:
     """Show the pool again and again: on a terminal in place, else one after the
     other, as JSON one line each. Ends with Ctrl-C."""
-    clear = CLEAR if sys.stdout.isatty() and not as_json else ""
     try:
         while True:
             status = collect(host)
-            text = json.dumps(status, ensure_ascii=False) if as_json else show_pool(status)
-            print(clear + text + ("" if clear or as_json else "\n"), flush=True)
+            if as_json:
+                tell_json(status, flush=True)
+            else:
+                tell(f"{show_pool(status)}\n", flush=True, clear=True)
             time.sleep(every)
     except KeyboardInterrupt:
         return 0
@@ -169,7 +166,7 @@ def command(host: Host, args: argparse.Namespace) -> int:
         return watch_pool(host, args.watch, as_json=args.json)
     status = collect(host)
     if args.json:
-        print(json.dumps(status, indent=2, ensure_ascii=False))
+        tell_json(status, indent=2)
     else:
-        print(show(status, every=args.all))
+        tell(show(status, every=args.all))
     return 0

@@ -14,7 +14,7 @@ from ..pool.host import Forbidden, Host
 from ..pool.lock import locked
 from ..pool.settings import load_settings
 from ..system.files import read_or_none, write
-from ..system.output import Failure, die, note, warn
+from ..system.output import Failure, die, note, tell, warn
 from . import nginx
 
 STOCK = ("/etc/nginx/sites-enabled/default", "/etc/nginx/conf.d/default.conf")
@@ -178,8 +178,9 @@ def names(host: Host, settings: Settings) -> list[str]:
         for end in ("qgs", "qgz")
         for file in host.path(folder).glob(f"*.{end}")
     )
-    found = {*settings.named, *(file.stem for file in files if re.fullmatch(NAME, file.stem))}
-    return sorted(found)
+    # As NGINX decides: by the name, and by what a link leads to.
+    served = (file.stem for file in files if re.fullmatch(NAME, file.stem) and os.path.isfile(file))
+    return sorted({*settings.named, *served})
 
 
 def project_of(host: Host, settings: Settings, name: str) -> str | None:
@@ -208,14 +209,14 @@ def announce(host: Host) -> None:
     package, settings = host.package, load_settings(host).settings
     server = address(host)
     query = "SERVICE=WMS&REQUEST=GetCapabilities"
-    print(f"landing page: {server}{package.url_prefix}/")
+    tell(f"landing page: {server}{package.url_prefix}/")
     if settings.project:
-        print(f"WMS:          {server}{package.url_prefix}?{query}")
+        tell(f"WMS:          {server}{package.url_prefix}?{query}")
     named = names(host, settings)
     for name in named[:SHOWN]:
-        print(f"WMS:          {server}{package.projects_prefix}/{name}?{query}")
+        tell(f"WMS:          {server}{package.projects_prefix}/{name}?{query}")
     if not named and not settings.project and settings.project_folders:
-        print(f"WMS:          {server}{package.projects_prefix}/NAME?{query}")
+        tell(f"WMS:          {server}{package.projects_prefix}/NAME?{query}")
         note(f"put a project into {settings.project_folders[0]} as NAME.qgz to serve it")
 
 

@@ -13,7 +13,7 @@ from ..pool.host import Forbidden, Host, Unanswered, complaint
 from ..pool.settings import load_settings
 from ..pool.state import State
 from ..system.files import sweep, write
-from ..system.output import Failure, note, warn
+from ..system.output import Failure, note, tell, warn
 from . import inputs, plan, roll
 
 
@@ -217,9 +217,9 @@ def reconcile(
     facts, steps = found.facts, found.steps
     if dry_run:
         for line in (*map(str, steps.actions), *steps.notes):
-            print(line)
+            tell(line)
         if not steps.actions:
-            print("nothing to do")
+            tell("nothing to do")
         return Result(good=True)
     sweep(host.root, host.package.leftovers)
     run = Run(host, found.wanted, facts.state)

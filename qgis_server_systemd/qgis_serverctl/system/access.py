@@ -34,10 +34,14 @@ class Obstacle:
     missing: bool
 
 
-def opening(obstacle: Obstacle, *, file: bool) -> str:
-    """The command that opens a path to everybody for reading. A link may lead to a name of any
-    kind."""
-    return f"chmod o+{'r' if file else 'x'} {shlex.quote(obstacle.path)}"
+def opening(path: str, obstacle: Obstacle) -> str:
+    """The command that opens what is in the way of a path to everybody: a file for reading, a
+    folder for entering. Whoever can write to a folder on the way can make a link there: what is
+    only reached by one is shown, and not opened."""
+    steps = (path, *map(str, Path(path).parents))
+    if obstacle.path not in steps or os.path.realpath(obstacle.path) != obstacle.path:
+        return f"namei -l {shlex.quote(path)}"
+    return f"chmod o+{'r' if obstacle.path == path else 'x'} {shlex.quote(obstacle.path)}"
 
 
 def blocked(question: Question) -> Obstacle | None:

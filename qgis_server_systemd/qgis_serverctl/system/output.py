@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Messages, one line each, to standard error; and tables."""
+"""All that is written for people: results to standard output, messages to standard error, one
+line each. What is quoted in them is text: clients choose names of layers, authors those of
+files."""
 
+import json
 import sys
+import unicodedata
 from typing import Any, NoReturn
 
 
@@ -12,14 +16,30 @@ class Failure(Exception):
         super().__init__(f"{message} ({hint})" if hint else message)
 
 
+def printable(text: str, most: int | None = None) -> str:
+    """The text as a part of one line that no terminal obeys or shows in another order: control
+    and format characters, ends of lines, and what is no character at all, as escapes such as
+    \\x1b. `most`: characters; the rest is cut off."""
+    if most is not None and len(text) > most:
+        text = f"{text[:most]}…"
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    # Spaces of all widths are no danger, and some languages write them before a colon.
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return character.encode("unicode_escape").decode()
+
+
 def die(message: str, *, hint: str = "") -> NoReturn:
     """Raise `Failure`: say what is wrong and where, and in `hint` what to do."""
     raise Failure(message, hint)
 
 
 def note(message: str) -> None:
-    """Report progress or a result."""
-    print(message, file=sys.stderr, flush=True)
+    """Report progress or a result, in one line."""
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
@@ -27,7 +47,26 @@ def warn(message: str) -> None:
     note(f"warning: {message}")
 
 
-# ---- For people
+# ---- Results
+
+
+CLEAR = "\033[H\033[J"
+"""Cursor to the top, and erase what is below (console_codes(4))."""
+
+
+def tell(text: str, *, flush: bool = False, clear: bool = False) -> None:
+    """Print a result: lines, in which all that was quoted is printable already where an end of a
+    line would matter. `clear`: a terminal, before it."""
+    text = "\n".join(map(printable, text.split("\n")))
+    # A terminal that does not know a character must not end the command.
+    encoding = sys.stdout.encoding
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
+    print(f"{CLEAR if clear and sys.stdout.isatty() else ''}{text}", flush=flush)
+
+
+def tell_json(value: object, *, indent: int | None = None, flush: bool = False) -> None:
+    """Print JSON, in which every character is as it was: as a code if it is not ASCII."""
+    print(json.dumps(value, indent=indent), flush=flush)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -35,7 +74,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     heads = list(rows[0])
     cells = [
         [head.upper() for head in heads],
-        *([str(row[head]) for head in heads] for row in rows),
+        *([printable(str(row[head])) for head in heads] for row in rows),
     ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     return "\n".join(

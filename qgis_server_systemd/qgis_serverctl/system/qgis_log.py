@@ -6,6 +6,9 @@ has the same priority. The level stands in the text ("07:33:20 WARNING Server[42
 QGIS 3.22 to 3.40), and only in the first line of a message: an exception's text is
 in the lines that follow. Libraries write lines without any level, GDAL such as
 "ERROR 4: …" (cpl_error.cpp).
+
+Clients choose a part of that text, ends of lines too, so they can write what looks like a level.
+That is good enough to choose lines for somebody who reads them, and for nothing else.
 """
 
 import re
@@ -34,9 +37,20 @@ PATIENCE = 1_000_000
 """Microseconds after which a line no longer belongs to the message before it."""
 
 
+def as_text(value: object) -> str:
+    """A field as `journalctl --output=json` prints it: bytes that are no text come as a list of
+    numbers, and a field that an entry has several times as a list of both."""
+    if isinstance(value, list):
+        if value and all(isinstance(one, int) and 0 <= one < 256 for one in value):
+            return bytes(value).decode(errors="replace")
+        return " ".join(map(as_text, value))
+    return value if isinstance(value, str) else ""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """`time`: microseconds since the epoch. `manager`: systemd says it, of a unit."""
+    """`time`: microseconds since the epoch. `manager`: systemd says it, of a unit. What has no
+    underscore in front (systemd.journal-fields(7)) is what the sender made it, whoever it was."""
 
     time: int
     host: str
@@ -48,21 +62,16 @@ class Entry:
 
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> "Entry":
-        """From what `journalctl --output=json` prints (systemd.journal-fields(7)):
-        bytes that are no text come as a list of numbers."""
-        message = fields.get("MESSAGE") or ""
-        if isinstance(message, list):
-            numbers = [number for number in message if isinstance(number, int)]
-            message = bytes(numbers).decode(errors="replace")
-        pid = str(fields.get("_PID") or fields.get("SYSLOG_PID") or "")
+        """From what `journalctl --output=json` prints."""
+        priority = as_text(fields.get("PRIORITY"))
         return cls(
             time=int(fields.get("__REALTIME_TIMESTAMP") or 0),
-            host=str(fields.get("_HOSTNAME") or ""),
-            identifier=str(fields.get("SYSLOG_IDENTIFIER") or fields.get("_COMM") or ""),
-            pid=pid,
-            priority=int(fields.get("PRIORITY") or 6),
-            manager=pid == "1",
-            message=message,
+            host=as_text(fields.get("_HOSTNAME")),
+            identifier=as_text(fields.get("SYSLOG_IDENTIFIER") or fields.get("_COMM")),
+            pid=as_text(fields.get("_PID") or fields.get("SYSLOG_PID")),
+            priority=int(priority) if priority in tuple("01234567") else 6,
+            manager=fields.get("_PID") == "1",
+            message=as_text(fields.get("MESSAGE")),
         )
 
 
