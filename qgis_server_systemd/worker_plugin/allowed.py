@@ -46,7 +46,7 @@ class Form:
 
 FORMS = {
     "number": Form(
-        "numbers",
+        "a number",
         "`256`, `-1.5e3`, `12;14`",
         rf" *(?:{NUMBER} *(?:[,;] *|$))*+",
         "WIDTH HEIGHT SRCWIDTH SRCHEIGHT DPI MAP_RESOLUTION I J X Y SCALE ROTATION OPACITIES"
@@ -58,7 +58,7 @@ FORMS = {
         "MAXFEATURES COUNT STARTINDEX LIMIT OFFSET TILEROW TILECOL RESX RESY",
     ),
     "word": Form(
-        "words",
+        "a word",
         "`WMS`, `1.3.0`, `TRUE`",
         rf"{WORD}*(?:[ ,;]{WORD}*)*+",
         "SERVICE REQUEST VERSION WMTVER SLD_VERSION TRANSPARENT TILED ADDLAYERGROUPS"
@@ -85,7 +85,7 @@ FORMS = {
         flags=re.IGNORECASE,
     ),
     "time": Form(
-        "moments, numbers or words, and ranges of them",
+        "a moment, number or word, or a range of them",
         "`2020-03-01/2020-04-01`, `current`",
         r"[\w .,:/*+-]*",
         "TIME ELEVATION DIM_*",
@@ -99,40 +99,40 @@ FORMS = {
         "INFOFORMAT OUTPUTFORMAT ACCEPTFORMATS",
     ),
     "colour": Form(
-        "colours",
+        "a colour",
         "`#ff0000`, `0xff0000`, `red`",
         r"[\w#(),.; ]*",
         "BGCOLOR ITEMFONTCOLOR LAYERFONTCOLOR HIGHLIGHT_LABELCOLOR HIGHLIGHT_LABELBUFFERCOLOR",
     ),
     "geometry": Form(
-        "geometries as WKT",
+        "a geometry as WKT",
         "`POLYGON((0 0,0 9,9 9,0 0))`",
         r"[\w(),.;:=+ -]*",
         "HIGHLIGHT_GEOM FILTER_GEOM",
         "SUBSET",
     ),
     "keys": Form(
-        "keys of features",
+        "the key of a feature",
         "`countries.1,countries.2`, `{8c5b…}`",
         rf"{KEY}*(?:,{KEY}*)*+",
         "ATLAS_PK",
         "FEATUREID RESOURCEID",
     ),
     "selection": Form(
-        "keys of features for each layer",
+        "the keys of features of a layer",
         "`countries:1,2;rivers:5`",
         rf"(?:[^:;'\"\\<>\x00-\x1f\x7f]*:{KEY}*(?:,{KEY}*)*+(?:;|$))*+",
         "SELECTION",
     ),
     "layers": Form(
-        "names of layers of the project; of those of another server (`EXTERNAL_WMS:`) with"
+        "the name of a layer of the project, or of one of another server (`EXTERNAL_WMS:`) with"
         " `remote_references` alone",
         "`countries,rivers`",
         rf"(?!.*(?i:external_wms:)){PRINTABLE}*+",
         "LAYERS LAYER QUERY_LAYERS",
     ),
     "names": Form(
-        "names, in one line",
+        "a name, in one line",
         "`default`, `Straßen (alt)`",
         rf"{PRINTABLE}*+",
         "STYLES STYLE RULE TEMPLATE ITEMFONTFAMILY LAYERFONTFAMILY HIGHLIGHT_LABELFONT"

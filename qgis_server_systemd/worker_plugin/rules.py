@@ -204,16 +204,14 @@ class Rules:
         if form == "layers" and self.remote:
             form = "names"
         if form in PATTERNS:
-            return "" if has_form(form, value) else self.is_not(form)
+            if has_form(form, value):
+                return ""
+            is_remote = form == "layers" and has_form("names", value)
+            return forms.REMOTE if is_remote else f"is not {FORMS[form].what}"
         if form == "place":
             return "" if self.remote else forms.REMOTE
         reasons = (self.of_parsed(form, text) for text in self.coded(form, value))
         return next(filter(None, reasons), "")
-
-    def is_not(self, form: str) -> str:
-        if form == "layers":
-            return forms.REMOTE
-        return f"is not {FORMS[form].what}"
 
     def coded(self, form: str, value: str) -> Iterable[str]:
         """The readings of a value that is parsed. Those of XML are looked at piece by piece."""

@@ -94,7 +94,7 @@ def test_a_body_and_a_header_have_a_length(bed: Testbed) -> None:
         reply = ask(bed, capabilities, *body, client="192.0.2.203")
         assert (reply.status == 413) is (status == 413), reply.body[:300]
     for length, status in ((3000, 200), (5000, 414)):
-        url = f"{WORLD}&SERVICE=WMS&REQUEST=GetCapabilities&X={'x' * length}"
+        url = f"{WORLD}&SERVICE=WMS&REQUEST=GetCapabilities&PADDING={'x' * length}"
         assert ask(bed, url, client="192.0.2.204").status == status
     assert ask(bed, BASE, "--header", f"X: {'x' * 5000}", client="192.0.2.205").status == 400
 

@@ -777,14 +777,14 @@ GARBAGE: tuple[Case, ...] = (
     Case(
         "a broken XML body",
         "SERVICE=WFS",
-        refused(501, by="OperationNotSupported"),
+        refused(403, by="is not well-formed XML"),
         body=FILTER[: len(FILTER) // 2],
         content_type="text/xml",
     ),
     Case(
         "a body of odd bytes",
         wfs("GetFeature"),
-        refused(400, by="RequestNotWellFormed"),
+        refused(403, by="control character"),
         body=bytes(range(256)) * 16,
         content_type="text/xml",
     ),
@@ -818,7 +818,7 @@ GARBAGE: tuple[Case, ...] = (
     ),
     Case("a negative size", get_map(WIDTH=-600, HEIGHT=-400), refused(400, by="too large")),
     Case("a size of zero", get_map(WIDTH=0, HEIGHT=0), refused(400, by="too large")),
-    Case("a size that's no number", get_map(WIDTH="wide"), refused(400, by="WIDTH")),
+    Case("a size that's no number", get_map(WIDTH="wide"), refused(403, by="WIDTH")),
     Case(
         "a coverage too wide",
         wcs(
@@ -832,7 +832,7 @@ GARBAGE: tuple[Case, ...] = (
         ),
         refused(403, by="is more than 8192"),
     ),
-    Case("a box that's none", get_map(BBOX="a,b,c,d"), refused(400, by="BBOX")),
+    Case("a box that's none", get_map(BBOX="a,b,c,d"), refused(403, by="BBOX")),
     Case("an unknown SERVICE", "SERVICE=WXS&REQUEST=GetMap", refused(200, by="unknown")),
     Case("an unknown REQUEST", wms("GetNothing"), refused(501, by="GetNothing")),
     Case("no SERVICE", "REQUEST=GetMap", refused(501, by="OperationNotSupported")),
@@ -855,11 +855,16 @@ GARBAGE: tuple[Case, ...] = (
         ),
         refused(400),
     ),
-    Case("a NUL in a layer", get_map("count\0ries"), refused(400, by="LayerNotDefined")),
+    Case("a NUL in a layer", get_map("count\0ries"), refused(403, by="LAYERS")),
     Case(
         "bytes that aren't UTF-8 in a layer",
-        get_map().replace("LAYERS=countries", "LAYERS=%ff%fe%01%7f%c3%28"),
+        get_map().replace("LAYERS=countries", "LAYERS=%ff%fe%c3%28"),
         refused(400, by="LayerNotDefined"),
+    ),
+    Case(
+        "control characters in a layer",
+        get_map().replace("LAYERS=countries", "LAYERS=count%01%7fries"),
+        refused(403, by="LAYERS"),
     ),
     Case("a broken percent code", get_map() + "&LAYERS=%zz%", refused(400)),
     Case("an unknown collection", "", refused(404), path="/wfs3/collections/unknown/items"),
