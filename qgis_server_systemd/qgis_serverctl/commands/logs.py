@@ -99,7 +99,7 @@ def show(command: list[str], level: str | None, lines: int | None, *, follow: bo
         if level is None or reader.passes(entry, level):
             found.append(entry)
     for entry in found:
-        tell(short(entry))
+        tell(short(entry), flush=follow)
     if not found and not follow:
         note("there is no such entry")
     if follow:
