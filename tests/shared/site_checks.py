@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import crossplane
+from shared.paths import TOP
 
 from qgis_server_systemd.identity import Identity
 from qgis_server_systemd.qgis_serverctl.front import nginx_config
@@ -185,6 +186,7 @@ def build_quickly(site: Site, folder: Path, suite: Suite = ANY) -> Path:
     (source / "debian").mkdir(parents=True)
     lay_over(source / "debian", site, suite)
     (source / "debian/source/format").write_text("3.0 (native)\n")
+    shutil.copytree(TOP / "docs", source / "docs")
     done = subprocess.run(
         ["dpkg-buildpackage", "--build=binary", "-us", "-uc"],
         cwd=source, capture_output=True, text=True,
