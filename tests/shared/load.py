@@ -132,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kept", type=int, default=0)
     parser.add_argument("--same", action="store_true")
-    parser.add_argument("--pause", type=float, default=0.05, metavar="SECONDS")
+    parser.add_argument("--pause", type=float, default=0.15, metavar="SECONDS")
     parser.add_argument("clients", type=int)
     parser.add_argument("stop", type=Path)
     parser.add_argument("urls", nargs="+")

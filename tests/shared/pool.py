@@ -224,7 +224,7 @@ def is_served(bed: Testbed, url: str = MAP) -> None:
 
 @contextmanager
 def load(
-    bed: Testbed, *urls: str, clients: int = 4, options: tuple[str, ...] = ()
+    bed: Testbed, *urls: str, clients: int = 2, options: tuple[str, ...] = ()
 ) -> Iterator[dict[str, Any]]:
     """Send requests while the context lasts; the result is filled in at its end. The
     options are those of load.py."""
