@@ -1117,7 +1117,7 @@ VARIABLES: tuple[Variable, ...] = (
         default="OFF",
         since="3.0",
         help="ON: fetch missing grids for datum shifts from cdn.proj.org while a request\n"
-        "waits. Better: put the grids into the folder proj of the profile.",
+        "waits. Better: put the grids into /usr/share/proj.",
         group="PROJ",
         example="ON",
         per_request=True,

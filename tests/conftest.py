@@ -12,22 +12,35 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
+import hypothesis
 import pytest
 from shared.newer import build_newer
-from shared.pool import binary, installed_server, put_package, serving_bed
-from shared.schedule import LongestFirst, mark_units
+from shared.pool import (
+    binary,
+    installed_server,
+    nginx_server,
+    put_package,
+    quick_workers,
+    serving_bed,
+)
+from shared.schedule import LongestFirst, tell_units, units_file
 from testbed import SUITES, Snapshot, Testbed
 from testbed.locks import locked
 from testbed.processes import children, unwind_on_termination
 from xdist.remote import Producer
+from xdist.workermanage import WorkerController
 
 from qgis_server_systemd.build import build
+
+# How long an example takes tells how busy the machine is.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --suite and --all."""
+    """Add --suite, --all and --fuzz-seconds."""
     parser.addoption(
         "--suite",
         action="append",
@@ -36,6 +49,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--all", action="store_true", help="also what takes too long to be run for each change"
+    )
+    parser.addoption(
+        "--fuzz-seconds",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long generated requests are sent on each release (default: 10)",
     )
 
 
@@ -49,35 +69,53 @@ def suites(config: pytest.Config) -> list[str]:
     return list(dict.fromkeys(config.getoption("--suite") or SUITES))
 
 
+def is_on_one(item: pytest.Item, config: pytest.Config) -> bool:
+    """Is it marked `either`, and not `each`?"""
+    marked = item.get_closest_marker("either") and not item.get_closest_marker("each")
+    return bool(marked) and not config.getoption("all")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for a suite, or for a fixture that does, once per chosen suite; what is
     marked `either`, since it is about the package alone, on one of them."""
     own = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "suite" in metafunc.fixturenames and "suite" not in own:
         chosen = suites(metafunc.config)
-        if metafunc.definition.get_closest_marker("either"):
+        if is_on_one(metafunc.definition, metafunc.config):
             chosen = [one_of(chosen, metafunc.function.__name__)]
         metafunc.parametrize("suite", chosen, scope="session")
 
 
-def belongs(item: pytest.Item, chosen: list[str]) -> bool:
+def belongs(item: pytest.Item, config: pytest.Config) -> bool:
     """Is the item for its suite? What is marked `spread` is on one for each of its parameters, and
     what is marked `only` on those that the mark names."""
+    if item.get_closest_marker("long") and not config.getoption("all"):
+        return False
     if not isinstance(item, pytest.Function) or "suite" not in item.fixturenames:
         return True
     suite = item.callspec.params["suite"]
     if only := item.get_closest_marker("only"):
         return suite in only.args
-    if item.get_closest_marker("spread"):
-        return bool(suite == one_of(chosen, item.callspec.id.replace(str(suite), "")))
+    if item.get_closest_marker("spread") and not config.getoption("all"):
+        return bool(suite == one_of(suites(config), item.callspec.id.replace(str(suite), "")))
     return True
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before pytest-xdist looks at the groups."""
-    items[:] = [item for item in items if belongs(item, suites(config))]
-    mark_units(items)
+    """Leave out what is not for its suite, or too long."""
+    items[:] = [item for item in items if belongs(item, config)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before pytest-xdist is told that all are collected."""
+    if told := getattr(session.config, "workerinput", {}).get("units_file"):
+        tell_units(session.items, Path(told))
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell one of pytest-xdist's processes where it is to write about units."""
+    node.workerinput["units_file"] = str(units_file())
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -163,6 +201,21 @@ def ready(bed: Testbed, package: Path) -> Testbed:
 
 
 @pytest.fixture(scope="session")
+def with_nginx(suite: str) -> Iterator[Snapshot]:
+    """A server with NGINX alone, at rest."""
+    with nginx_server(suite) as snapshot:
+        yield snapshot
+
+
+@pytest.fixture
+def web(suite: str, with_nginx: Snapshot, package: Path) -> Iterator[Testbed]:
+    """A testbed that is not booted yet, with NGINX and the package's file in it."""
+    with Testbed(suite, like=with_nginx) as testbed:
+        put_package(testbed, package)
+        yield testbed
+
+
+@pytest.fixture(scope="session")
 def installed(suite: str, package: Path) -> Iterator[Snapshot]:
     """A server with the package and NGINX, at rest: what others begin with."""
     with installed_server(suite, package) as snapshot:
@@ -178,7 +231,23 @@ def server(suite: str, installed: Snapshot) -> Iterator[Testbed]:
 
 
 @pytest.fixture(scope="session")
+def without_qgis(suite: str, installed: Snapshot) -> Iterator[Snapshot]:
+    """The same, but its workers render nothing: for tests of what is around them."""
+    with Testbed(suite, like=installed) as testbed:
+        quick_workers(testbed)
+        yield testbed.snapshot()
+
+
+@pytest.fixture
+def quick(suite: str, without_qgis: Snapshot) -> Iterator[Testbed]:
+    """A booted server of one's own whose workers render nothing."""
+    with Testbed(suite, like=without_qgis) as testbed:
+        testbed.boot()
+        yield testbed
+
+
+@pytest.fixture(scope="module")
 def pool(installed: Snapshot) -> Iterator[Testbed]:
-    """A booted server with the site enabled, shared by tests that only send requests."""
+    """A booted server with the site enabled, shared by the tests of a file."""
     with serving_bed(installed) as testbed:
         yield testbed

@@ -8,6 +8,7 @@ on the machine finds it; without the variable that the pool's unit sets it does 
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from .journal import say
 
 if TYPE_CHECKING:
     from qgis.server import QgsServerInterface
+
+    from .archives import Archives
 
 FILE = f"{__name__.upper()}_WORKER"
 """Names the file that the pool's helper makes of its settings."""
@@ -26,7 +29,7 @@ READY = "ready"
 """In the worker's runtime folder: this worker has come up; see ``backoff``."""
 
 
-def start(iface: "QgsServerInterface", file: Path, runtime: Path) -> None:
+def start(iface: "QgsServerInterface", file: Path, runtime: Path, archives: "Archives") -> None:
     """Load the listed projects, then look after changes."""
     from .filter import Filter
     from .fresh import LISTED, Fresh
@@ -34,23 +37,31 @@ def start(iface: "QgsServerInterface", file: Path, runtime: Path) -> None:
 
     given = json.loads(file.read_text(encoding="utf-8"))
     fresh = Fresh(Path(given["reload"]), listed=runtime / LISTED)
-    iface.registerFilter(Filter(iface, fresh), 0)
-    warm(iface, fresh, given["warm"], runtime / "warming.json")
+    iface.registerFilter(Filter(iface, fresh, archives), 0)
+    warm(iface, fresh, archives, given["warm"], runtime / "warming.json")
+
+
+def forget_writable_folders() -> None:
+    """Import nothing from where this worker could have written, such as QGIS's profile: QGIS puts
+    it before Python's own modules. Folders of plugins that the administrator names stay."""
+    kept = os.environ.get("QGIS_PLUGINPATH", "").split(os.pathsep)
+    sys.path[:] = [path for path in sys.path if path in kept or not os.access(path, os.W_OK)]
 
 
 def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
     """Called by QGIS Server once it has started, before the first request."""
     file, runtime = os.environ.get(FILE), os.environ.get("RUNTIME_DIRECTORY")
     if file and runtime:
+        forget_writable_folders()
         try:
             from . import guard
 
-            guard.install(iface, Path(file))
+            archives = guard.install(iface, Path(file))
         except Exception as error:
             say(f"{file}: {error!r}: requests can't be judged, so this worker serves none")
             os._exit(1)
         try:
-            start(iface, Path(file), Path(runtime))
+            start(iface, Path(file), Path(runtime), archives)
         except Exception as error:
             say(f"{file}: {error!r}: no project is loaded in advance")
         try:

@@ -4,6 +4,7 @@
 from qgis.core import QgsApplication, QgsProjectStorage
 from qgis.server import QgsServerFilter, QgsServerInterface
 
+from .archives import Archives
 from .fresh import Fresh, Signature
 from .journal import say
 
@@ -22,10 +23,11 @@ def sign(project: str) -> Signature | None:
 class Filter(QgsServerFilter):  # type: ignore[misc]
     """QGIS Server has parsed the request, but not yet looked for its project."""
 
-    def __init__(self, iface: QgsServerInterface, fresh: Fresh) -> None:
+    def __init__(self, iface: QgsServerInterface, fresh: Fresh, archives: Archives) -> None:
         super().__init__(iface)
         self.iface = iface
         self.fresh = fresh
+        self.archives = archives
         fresh.sign = sign
 
     def requestReady(self) -> None:  # noqa: N802
@@ -36,6 +38,7 @@ class Filter(QgsServerFilter):  # type: ignore[misc]
             project = iface.configFilePath()
             if project and self.fresh.is_stale(project):
                 iface.removeConfigCacheEntry(project)
+                self.archives.look_again(project)
         except Exception as error:
             # Whatever it is, the request goes on as it would without this plugin.
             say(f"{error!r}: not known whether the project has changed")

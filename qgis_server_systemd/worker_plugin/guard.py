@@ -17,7 +17,9 @@ from qgis.core import (
     QgsExpression,
     QgsLayoutItemHtml,
     QgsLayoutItemLabel,
+    QgsLayoutItemMap,
     QgsPrintLayout,
+    QgsProject,
 )
 from qgis.server import (
     QgsConfigCache,
@@ -25,12 +27,15 @@ from qgis.server import (
     QgsServerException,
     QgsServerFilter,
     QgsServerInterface,
+    QgsServerProjectUtils,
     QgsServerSettings,
 )
 
+from .archives import Archives
 from .folders import Folders
+from .forms import readings
 from .journal import say
-from .rules import Parameters, Rules, is_print, is_text, readings, unsafe
+from .rules import Parameters, Rules, allowed, is_print, is_text
 
 FIRST, LAST = -1_000_000, 1_000_000
 """Priorities of filters; those of others are about 0."""
@@ -50,10 +55,13 @@ class Knowledge:
         self.landing = os.environ.get("QGIS_SERVER_LANDING_PAGE_PREFIX", "").rstrip("/")
         folders = os.environ.get("QGIS_SERVER_LANDING_PAGE_PROJECTS_DIRECTORIES", "")
         self.listed = tuple(filter(None, folders.split("||")))
-        self.functions = unsafe(
+        self.functions = allowed(
             (function.name(), function.aliases(), function.groups())
             for function in QgsExpression.Functions()
         )
+        words = os.environ.get("QGIS_SERVER_ALLOWED_EXTRA_SQL_TOKENS", "")
+        self.words = tuple(word.strip() for word in words.split(",") if word.strip())
+        self.archives = Archives()
         self.look()
 
     def look(self) -> None:
@@ -62,7 +70,9 @@ class Knowledge:
             given = json.loads(Path(self.file).read_text(encoding="utf-8"))["guard"]
             self.mode: str = given["mode"]
             self.folders = Folders((*given["folders"], *self.listed), given["projects"])
-            self.rules = Rules(self.functions, given["remote"], given["side"], given["dpi"])
+            self.rules = Rules(
+                self.functions, given["remote"], given["side"], given["dpi"], self.words
+            )
             self.time = changed
 
 
@@ -100,10 +110,10 @@ class Before(Guard):
         if "MAP" in parameters:
             # Without the variable it is a file of NGINX's that knows nothing of it.
             if self.iface.getEnv(known.mode) == "refuse":
-                return "MAP may not name a project here"
+                return "MAP may not name a project here (setting map_parameter)"
             project = parameters["MAP"]
             if project and not known.folders.has(project):
-                return "MAP leads out of the folders of projects"
+                return "MAP leads out of the folders of projects (setting data_folders)"
         path = handler.path()
         body = bytes(handler.data())
         return known.rules.refusal(parameters, body, path) or self.of_landing_page(path, parameters)
@@ -118,6 +128,9 @@ class Before(Guard):
             for stray in known.folders.strays(folder):
                 say(f"{stray}: leads out of the folders of projects")
                 return "a project of the landing page leads out of the folders of projects"
+            for project, reason in known.archives.strays(folder):
+                say(f"{project}: {reason}")
+                return f"a project of the landing page {reason}"
         return ""
 
 
@@ -128,42 +141,90 @@ class After(Guard):
         known = self.knowledge
         project = handler.parameter("MAP") or self.iface.getEnv("QGIS_PROJECT_FILE")
         if project and not known.folders.has(project):
-            return "the project is outside of the folders of projects"
-        if project and is_print(handler.parameter("REQUEST")) and not known.rules.remote:
-            texts = {
-                name.upper(): text
-                for name, text in handler.parameterMap().items()
-                if text and is_text("GetPrint", name)
-            }
-            return self.of_print(project, texts)
+            return "the project is outside of the folders of projects (setting data_folders)"
+        if project and (reason := known.archives.refusal(project)):
+            say(f"{project}: {reason}")
+            return f"the project {reason}"
+        if project and is_print(handler.parameter("REQUEST")):
+            settings = QgsServerSettings()
+            settings.load()
+            if found := QgsConfigCache.instance().project(project, settings):
+                layouts = found.layoutManager().layouts()
+                prints = [one for one in layouts if isinstance(one, QgsPrintLayout)]
+                parameters = {n.upper(): t for n, t in handler.parameterMap().items() if t}
+                return self.of_hidden_layers(found, prints, parameters) or (
+                    "" if known.rules.remote else self.of_print(prints, parameters)
+                )
         return ""
 
-    def of_print(self, project: str, texts: dict[str, str]) -> str:
+    def of_hidden_layers(
+        self, project: QgsProject, prints: list[QgsPrintLayout], parameters: Parameters
+    ) -> str:
+        """A map of a print for which no layer is asked that WMS has shows those of the project,
+        also those that WMS hides."""
+        names = set(QgsServerProjectUtils.wmsRestrictedLayers(project))
+        if not names:
+            return ""
+        root = project.layerTreeRoot()
+        hidden = {one for one in root.findLayers() if one.name() in names}
+        for name in names:
+            if group := root.findGroup(name):
+                hidden.update(group.findLayers())
+        ids = {one.layerId() for one in hidden}
+        asked = nicknames(project, ids)
+        for name in parameters:
+            number = name.partition(":EXTENT")[0]
+            layers = parameters.get(f"{number}:LAYERS") or parameters.get("LAYERS", "")
+            if number == name or asked.intersection(unquoted(layers).split(",")):
+                continue
+            for item in (item for layout in prints for item in layout.items()):
+                if not isinstance(item, QgsLayoutItemMap):
+                    continue
+                if item.keepLayerSet() or item.followVisibilityPreset():
+                    continue
+                if ids.intersection(layer.id() for layer in item.layers()):
+                    return "a print without LAYERS would show layers that WMS hides"
+        return ""
+
+    def of_print(self, prints: list[QgsPrintLayout], parameters: Parameters) -> str:
         """A page of HTML in a layout is at the URL that a request gives it; a label may be
         HTML, too."""
-        settings = QgsServerSettings()
-        settings.load()
-        found = QgsConfigCache.instance().project(project, settings)
-        layouts = found.layoutManager().layouts() if found else []
-        for layout in layouts:
-            if not isinstance(layout, QgsPrintLayout):
-                continue
+        texts = {name: text for name, text in parameters.items() if is_text(name)}
+        for layout in prints:
             for page in layout.multiFrames():
                 if isinstance(page, QgsLayoutItemHtml) and any(
                     frame.id().upper() in texts for frame in page.frames()
                 ):
-                    return "a page in a print is at another place"
+                    return "a page in a print is at another place (setting remote_references)"
             for item in layout.items():
                 if not isinstance(item, QgsLayoutItemLabel) or item.mode() != item.ModeHtml:
                     continue
                 text = texts.get(item.id().upper(), "")
                 if any("<" in one for one in readings(text)):
-                    return "a label in a print has HTML"
+                    return "a label in a print has HTML (setting remote_references)"
         return ""
 
 
-def install(iface: QgsServerInterface, file: Path) -> None:
-    """Register both filters; whatever goes wrong is for the caller, who must not serve."""
+def unquoted(text: str) -> str:
+    return [*readings(text)][-1]
+
+
+def nicknames(project: QgsProject, hidden: set[str]) -> set[str]:
+    """What a request may call the layers that WMS has, and their groups."""
+    found = set()
+    for layer in project.mapLayers().values():
+        if layer.id() not in hidden:
+            found |= {layer.id(), layer.name(), layer.shortName()}
+    for group in project.layerTreeRoot().findGroups(True):
+        if any(one.layerId() not in hidden for one in group.findLayers()):
+            found |= {group.name(), group.customProperty("wmsShortName") or group.name()}
+    return found - {""}
+
+
+def install(iface: QgsServerInterface, file: Path) -> Archives:
+    """Register both filters; whatever goes wrong is for the caller, who must not serve. What it
+    returns must be told of projects that QGIS is about to open."""
     knowledge = Knowledge(file)
     for kind, priority in ((Before, FIRST), (After, LAST)):
         iface.registerFilter(kind(iface, knowledge), priority)
+    return knowledge.archives

@@ -1,249 +1,254 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a request may not ask of QGIS Server, whoever sends it. Knows nothing of QGIS.
+"""What a request may ask of QGIS Server, whoever sends it. Knows nothing of QGIS.
 
-QGIS Server evaluates expressions, fetches styles and graphics, and draws pages that a request
-names, with the rights of the worker. What it does to its parameters is not to be guessed: it
-decodes them a second time before WMS and WFS see them (QgsServerParameters::urlQuery), ends a
-name at a NUL, and resolves the entities of XML. So each value is looked at in every reading.
+QGIS Server evaluates expressions, fetches styles and graphics, sends databases what a filter
+says, and draws pages that a request names, with the rights of the worker. So each parameter that
+it knows must have the form that ``allowed`` tells. What it does to its parameters is not to be
+guessed: it decodes them a second time before WMS and WFS see them
+(QgsServerParameters::urlQuery), ends a name at a NUL, and resolves the entities of XML. So a
+value must have its form in the end, however it is coded.
 """
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from urllib.parse import unquote
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from . import forms
+from .allowed import (
+    API,
+    FORMS,
+    SAFE_FUNCTIONS,
+    SAFE_GROUPS,
+    UNSAFE_FUNCTIONS,
+    Form,
+)
+from .forms import readings
 
 Parameters = Mapping[str, str]
 """By their names, as QGIS Server has them: in capitals, decoded."""
 
-DECODED = 3
-"""How often a value is decoded at most; QGIS Server does so twice."""
-
-UNSAFE_GROUPS = frozenset(
-    {"Files and Paths", "Map Layers", "Rasters", "General", "Layout", "Processing", "Sensors"}
-)
-"""Groups of functions of QGIS's expressions: they look at files, the environment, variables
-and other layers, or evaluate a text. Their names are in the user's manual of QGIS."""
-
-UNSAFE_FUNCTIONS = frozenset(
-    {
-        *("aggregate", "relation_aggregate", "get_feature", "get_feature_by_id"),
-        *("represent_value", "represent_attributes", "sqlite_fetch_and_increment"),
-        *("maptip", "display_expression", "exif_geotag"),
-        *("env", "eval", "eval_template", "var", "exif", "layer_property", "load_layer"),
-        *("overlay_contains", "overlay_crosses", "overlay_disjoint", "overlay_equals"),
-        *("overlay_intersects", "overlay_touches", "overlay_within", "overlay_nearest"),
-    }
-)
-"""The same in other groups, and those that must not be missed whatever QGIS says of them."""
-
-SAFE_FUNCTIONS = frozenset({"mime_type", "with_variable"})
-"""Of unsafe groups: they see nothing but their arguments."""
-
-OWN_VARIABLES = "geometry|feature|id|element|counter|value"
-"""A regular expression: variables that say nothing but of the feature at hand."""
-
-WMS = frozenset(
-    {
-        *("BBOX", "BGCOLOR", "CRS", "SRS", "WIDTH", "HEIGHT", "EXTENT", "FORMAT", "INFO_FORMAT"),
-        *("LAYERS", "LAYER", "QUERY_LAYERS", "STYLES", "STYLE", "SLD", "SLD_BODY", "RULE"),
-        *("FILTER", "FILTER_GEOM", "SELECTION", "TEMPLATE", "ATLAS_PK", "FORMAT_OPTIONS"),
-        *("HIGHLIGHT_GEOM", "HIGHLIGHT_SYMBOL", "HIGHLIGHT_LABELSTRING", "HIGHLIGHT_LABELFONT"),
-    }
-)
-"""Parameters of WMS in which a print is no different from a map."""
-
 PRINTS = frozenset({"getprint", "getprintatlas"})
 
-SIDES = frozenset({"WIDTH", "HEIGHT"})
+SIDES = frozenset({"WIDTH", "HEIGHT", "SRCWIDTH", "SRCHEIGHT"})
 RESOLUTIONS = frozenset({"DPI", "MAP_RESOLUTION"})
-SIZED = SIDES | RESOLUTIONS | {"FORMAT_OPTIONS"}
 OPTION = re.compile(r"dpi\s*:\s*([0-9]+)", re.IGNORECASE)
 """In FORMAT_OPTIONS."""
 NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?")
 
-NAMES = re.compile("[A-Z0-9_]*")
-"""Of parameters, one after the other, that are about no single map of a print."""
-HARMLESS = re.compile(r"(?:[A-Za-z0-9 ,./:;_]|-(?!-))*")
-"""A text that has one reading, and in which a rule can find but numbers, dots and REFERENCE."""
-REFERENCE = "external_wms:"
-"""In small letters: begins the name of a layer that is on another server."""
-
 ENCODED = re.compile("%[0-9A-Fa-f]{2}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 PART = re.compile(r"MAP\d+:")
-DOCTYPE = re.compile(r"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)
-ENTITY = re.compile("&(?:#([0-9]+)|#[xX]([0-9A-Fa-f]+)|(amp|lt|gt|quot|apos));")
-ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
-MARKUP = (("<!--", "-->", False), ("<?", "?>", False), ("<![CDATA[", "]]>", True))
-"""What may stand in the middle of a word of XML: its ends, and whether it is text itself."""
-GRAPHIC = re.compile(
-    r"<\s*(?:[^\s<>:]*:)?(?:ExternalGraphic|OnlineResource|InlineContent)\b", re.IGNORECASE
-)
-WORDS = "and|or|not|is|in|i?like|between|case|when|then|else"
-VARIABLE = re.compile(
-    rf"(?<![\w.])(?:[\d.][\w.]*|{WORDS})?@(?!(?:{OWN_VARIABLES})\b)[^\W\d]", re.IGNORECASE
-)
-"""A variable, which may come right after a number or one of these words; not the end of a mail
-address."""
-GRID = re.compile(r"\b\w*grids\s*=|\binit\s*=\s*/", re.IGNORECASE)
-"""A file that PROJ reads when an expression transforms to a system that the request defines."""
-CALL = re.compile(r"(?<![\w$])([^\W\d]\w*)\s*(?:\(|/\*|--)")
-"""The name of a function, its arguments, or a comment before them (qgsexpressionlexer.ll)."""
-FUNCTION = re.compile(r"\bname\s*=\s*[\"']\s*(\w+)")
-"""<ogc:Function name="env">"""
+"""Before the name of a parameter for one map of a print."""
+DIMENSION = "DIM_"
+
+# At a glance: values in which no reading has anything but what is allowed. All rules would take
+# ten times as long, and while a map is drawn, what is done here falls out of the processor's
+# caches: the less, the better.
+PLAIN = re.compile(r"[^\x00-\x1f\x7f-\x9f%]*+")
+PLAIN_LAYERS = re.compile(r"[^\x00-\x1f\x7f-\x9f%:]*+")
+PLAIN_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f%\\\[]*+")
+"""Of a parameter that QGIS does not know."""
+PLAIN_NAME = re.compile("[A-Z0-9_:.-]*+")
+PLAIN_PATH = re.compile(r"[^\x00-\x1f\x7f-\x9f%]*+")
+GLANCES = {"names": PLAIN, "text": PLAIN, "layers": PLAIN_LAYERS}
 
 
-def unsafe(functions: Iterable[tuple[str, Iterable[str], Iterable[str]]]) -> frozenset[str]:
-    """The functions that a request may not use, of all those of QGIS: name, aliases, groups."""
-    found = set(UNSAFE_FUNCTIONS)
+def _by_name(names: Callable[[Form], str]) -> dict[str, str]:
+    return {name: form for form, about in FORMS.items() for name in names(about).split()}
+
+
+EVERYWHERE = _by_name(lambda form: f"{form.wms} {form.others}")
+"""The form of each parameter."""
+IN_PRINTS = _by_name(lambda form: form.wms)
+"""Others are what a layout shall show in a print, such as a title."""
+PATTERNS = {
+    form: re.compile(about.pattern, about.flags) for form, about in FORMS.items() if about.pattern
+}
+
+
+def allowed(functions: Iterable[tuple[str, Iterable[str], Iterable[str]]]) -> frozenset[str]:
+    """The functions that a request may use, of all those of QGIS: name, aliases, groups."""
+    found: set[str] = set()
     for name, aliases, groups in functions:
-        if UNSAFE_GROUPS.intersection(groups) and name not in SAFE_FUNCTIONS:
-            found.update((name, *aliases))
-    return frozenset(name.casefold() for name in found)
-
-
-def _character(found: re.Match[str]) -> str:
-    decimal, hexadecimal, name = found.groups()
-    if name:
-        return ENTITIES[name]
-    number = int(decimal) if decimal else int(hexadecimal, 16)
-    return chr(number) if number <= sys.maxunicode else ""
-
-
-def plain(text: str) -> str:
-    """XML with its tags, but as it is understood: without comments, entities resolved. Takes
-    time in proportion to its length, whatever a client sends."""
-    parts, at = [], 0
-    while (begin := text.find("<", at)) >= 0:
-        parts.append(text[at:begin])
-        opening, closing, is_content = next(
-            (markup for markup in MARKUP if text.startswith(markup[0], begin)), ("<", "", True)
-        )
-        inside = begin + len(opening)
-        end = text.find(closing, inside) if closing else inside
-        if end < 0:  # which is no XML
-            at = begin
-            break
-        parts.append(text[inside:end] if closing and is_content else "" if closing else "<")
-        at = end + len(closing)
-    parts.append(text[at:])
-    return ENTITY.sub(_character, "".join(parts))
-
-
-def readings(value: str) -> Iterator[str]:
-    """The text, and all that QGIS Server may make of it."""
-    for _ in range(DECODED):
-        yield value
-        if "<" in value and (text := plain(value)) != value:
-            yield text
-        decoded = unquote(value)
-        if decoded == value:
-            return
-        value = decoded
-
-
-def is_harmless(parameters: Parameters, path: str) -> bool:
-    """Can no rule but that of the sizes find anything? So it is with most requests. All rules
-    would take ten times as long, and while a map is drawn, what is done here falls out of the
-    processor's caches: the less, the better."""
-    text = ";".join((path, *parameters.values()))
-    if not (NAMES.fullmatch("".join(parameters)) and HARMLESS.fullmatch(text)):
-        return False
-    return ".." not in text and REFERENCE not in text.lower() and "SLD" not in parameters
+        names = {one.casefold() for one in (name, *aliases)}
+        known = set(groups)
+        is_safe = bool(known) and known <= SAFE_GROUPS
+        if (is_safe or name in SAFE_FUNCTIONS) and not names & UNSAFE_FUNCTIONS:
+            found |= names
+    return frozenset(found)
 
 
 def is_print(request: str) -> bool:
     return any(text.lower() in PRINTS for text in readings(request))
 
 
-def is_text(request: str, name: str) -> bool:
-    """Is it what a layout shall show in a print, such as a title? In it QGIS Server looks for
-    [% expressions %] alone."""
-    return request.lower() in PRINTS and PART.sub("", name) not in WMS
+def is_text(name: str) -> bool:
+    """Is it what a layout shall show in a print? In it QGIS Server looks for [% expressions %]
+    alone."""
+    return PART.sub("", name) not in IN_PRINTS
 
 
-@dataclass(frozen=True)
+def is_unknown(name: str) -> bool:
+    """Does QGIS surely know nothing of a parameter of this name?"""
+    bare = PART.sub("", name)
+    is_known = bare in EVERYWHERE or bare.startswith(DIMENSION)
+    return not is_known and bool(PLAIN_NAME.fullmatch(name))
+
+
+def surely_up_to(limit: int) -> re.Pattern[str]:
+    """Numbers that are no more than the limit, as their length and first digit tell."""
+    first, rest = int(str(limit)[0]), len(str(limit)) - 1
+    same = f"|[1-{first - 1}][0-9]{{{rest}}}" if first > 1 else ""
+    return re.compile(f"[0-9]{{0,{rest}}}{same}|{limit}")
+
+
+def has_form(form: str, value: str) -> bool:
+    """Of one with a pattern: does the value have it in the end?"""
+    pattern = PATTERNS[form]
+    if pattern.fullmatch(value):
+        # People may write 52%05 in a text.
+        return (
+            "%" not in value
+            or form == "text"
+            or all(pattern.fullmatch(text) for text in readings(value))
+        )
+    return "%" in value and bool(pattern.fullmatch([*readings(value)][-1]))
+
+
 class Rules:
-    """`functions`: those of expressions that a request may not use. `remote`: may it refer to
-    what QGIS Server then fetches or reads? `side`: pixels that an image may be wide or high.
-    `dpi`: dots per inch that it may have."""
+    """`functions`: those of expressions that a request may use. `remote`: may it refer to what
+    QGIS Server then fetches or reads? `side`: pixels that an image may be wide or high. `dpi`:
+    dots per inch that it may have. `words`: those that FILTER may have besides."""
 
-    functions: frozenset[str] = UNSAFE_FUNCTIONS
-    remote: bool = False
-    side: int = sys.maxsize
-    dpi: int = sys.maxsize
+    def __init__(
+        self,
+        functions: Collection[str] = frozenset(),
+        remote: bool = False,
+        side: int = sys.maxsize,
+        dpi: int = sys.maxsize,
+        words: Iterable[str] = (),
+    ) -> None:
+        self.functions = functions
+        self.remote = remote
+        self.side = side
+        self.dpi = dpi
+        self.filters = forms.filter_pattern(tuple(words))
+        self.glances = {
+            name: GLANCES.get(form, PATTERNS[form]).fullmatch
+            for name, form in EVERYWHERE.items()
+            if form in PATTERNS
+        }
+        for names, limit in ((SIDES, side), (RESOLUTIONS, dpi)):
+            self.glances |= dict.fromkeys(names, surely_up_to(limit).fullmatch)
+        for name in ("FILE_NAME", "FORMAT_OPTIONS", "SELECTION"):
+            del self.glances[name]
 
     def refusal(self, parameters: Parameters, body: bytes, path: str) -> str:
         """Why the request is refused; empty if it is not."""
-        if not body and is_harmless(parameters, path):
-            sized = (name for name in parameters if name in SIZED)
-            found = (self.of_size(name, parameters[name]) for name in sized)
-            return next(filter(None, found), "")
-        if any(".." in text.split("/") for text in readings(path)):
-            return "the path has dots"
-        request = parameters.get("REQUEST", "")
-        api = any("/collections/" in text for text in readings(path))
+        if not PLAIN_PATH.fullmatch(path) or ".." in path or "/collections/" in path:
+            return self.of_all(parameters, body, path)
+        glances = self.glances
         for name, value in parameters.items():
-            if "\0" in name or ENCODED.search(name):
-                return "the name of a parameter is coded twice"
-            if value and (reason := self.of_value(name.upper(), value, request, api=api)):
-                return reason
-        return self.of_body(body, parameters)
+            glance = glances.get(name)
+            if glance is None:
+                if PLAIN_TEXT.fullmatch(value) and is_unknown(name):
+                    continue
+            elif glance(value):
+                continue
+            return self.of_all(parameters, body, path)
+        return self.of_body(body, parameters, api=False) if body else ""
 
-    def of_value(self, name: str, value: str, request: str, *, api: bool) -> str:
-        bare = PART.sub("", name)
-        if bare == "SLD" and not self.remote:
-            return "SLD refers to another place"
-        for text in readings(value):
-            if reason := self.of_size(bare, text):
-                return reason
-            if bare == "FILE_NAME" and re.search(r'[\x00-\x1f\x7f"]', text):
-                return "FILE_NAME is no name of a file"
-            if api and "\\" in text:
+    def of_all(self, parameters: Parameters, body: bytes, path: str) -> str:
+        """The same, one after the other, whatever the values are."""
+        for text in readings(path):
+            if ".." in text.split("/"):
+                return "the path has dots"
+            if CONTROL.search(text):
+                return "the path has a control character"
+        in_collection = any("/collections/" in text for text in readings(path))
+        # As QgsServer decides, which takes a request with a service for none of the API.
+        api = in_collection and not parameters.get("SERVICE") and not parameters.get("REQUEST")
+        in_print = is_print(parameters.get("REQUEST", ""))
+        for name, value in parameters.items():
+            if CONTROL.search(name) or ENCODED.search(name):
+                return "the name of a parameter is coded twice or has a control character"
+            if in_collection and any("\\" in text for text in readings(value)):
                 # QGIS Server puts these into expressions, and forgets that \ quotes a quote.
-                return f"{bare} has a backslash"
-            if is_text(request, name):
-                if "[%" in text:
-                    return f"{bare} has an expression"
-            elif reason := self.of_text(bare, text, request):
+                return f"{name} has a backslash"
+            if not value or (name == "REQUEST_BODY" and self.is_body(value, body)):
+                continue
+            if reason := self.of_value(name.upper(), value, in_print=in_print, api=api):
                 return reason
-        return ""
+        return self.of_body(body, parameters, api=in_collection) if body else ""
+
+    def of_value(self, name: str, value: str, *, in_print: bool, api: bool) -> str:
+        bare = PART.sub("", name)
+        form = (IN_PRINTS if in_print else EVERYWHERE).get(bare)
+        if bare.startswith(DIMENSION):
+            form = "time"
+        if api and bare not in API:
+            form = None
+        if form is None:
+            return self.of_unknown(bare, value, in_print=in_print)
+        reason = self.of_form(form, value) or self.of_size(bare, value)
+        return f"{name} {reason}" if reason else ""
+
+    def of_unknown(self, name: str, value: str, *, in_print: bool) -> str:
+        """A parameter that is for a plugin, for nobody, or for a text of a print."""
+        if in_print and any("[%" in text for text in readings(value)):
+            return f"{name} has an expression"
+        form = "text" if in_print or name.startswith("XMLNS") else "names"
+        return "" if has_form(form, value) else f"{name} has a control character"
+
+    def of_form(self, form: str, value: str) -> str:
+        if form == "layers" and self.remote:
+            form = "names"
+        if form in PATTERNS:
+            return "" if has_form(form, value) else self.is_not(form)
+        if form == "place":
+            return "" if self.remote else forms.REMOTE
+        reasons = (self.of_parsed(form, text) for text in self.coded(form, value))
+        return next(filter(None, reasons), "")
+
+    def is_not(self, form: str) -> str:
+        if form == "layers":
+            return forms.REMOTE
+        return f"is not {FORMS[form].what}"
+
+    def coded(self, form: str, value: str) -> Iterable[str]:
+        """The readings of a value that is parsed. Those of XML are looked at piece by piece."""
+        return [value] if form in ("style", "request") or "<" in value else readings(value)
+
+    def of_parsed(self, form: str, text: str) -> str:
+        if form == "filter":
+            return forms.filters(text, self.filters, self.functions)
+        if form == "expression":
+            return forms.expression(text, self.functions)
+        if form == "order":
+            return forms.order(text)
+        if form == "style":
+            return forms.style(text, self.functions, remote=self.remote)
+        return forms.xml(text, form, self.functions, remote=self.remote)
 
     def of_size(self, name: str, value: str) -> str:
         """WMS_MAX_WIDTH and its like are for maps and legends alone."""
+        texts = [value, *readings(value)][1:]
         if name in SIDES:
-            limit, found = self.side, NUMBER.findall(value)
+            limit, setting, pattern = self.side, "image_size_max", NUMBER
         elif name in RESOLUTIONS:
-            limit, found = self.dpi, NUMBER.findall(value)
+            limit, setting, pattern = self.dpi, "dpi_max", NUMBER
+        elif name == "FORMAT_OPTIONS":
+            limit, setting, pattern = self.dpi, "dpi_max", OPTION
         else:
-            limit, found = self.dpi, OPTION.findall(value) if name == "FORMAT_OPTIONS" else []
-        return f"{name} is more than {limit}" if any(float(n) > limit for n in found) else ""
-
-    def of_text(self, name: str, text: str, request: str) -> str:
-        if DOCTYPE.search(text):
-            return f"{name} has a document type"
-        if not self.remote and (REFERENCE in text.lower() or GRAPHIC.search(text)):
-            return f"{name} refers to another place"
-        named = self.uses(FUNCTION, text)
-        if name == "REQUEST_BODY" and request.lower().endswith("transaction"):
-            # Its values may be any text; there are no expressions but filters.
-            found = named
-        else:
-            seen = VARIABLE.search(text) or GRID.search(text)
-            found = named or self.uses(CALL, text) or bool(seen)
-        return f"{name} has an expression that is not for requests" if found else ""
-
-    def uses(self, pattern: re.Pattern[str], text: str) -> bool:
-        """Is one of the names that the pattern finds a function that requests may not use?"""
-        return any(found[1].casefold() in self.functions for found in pattern.finditer(text))
-
-    def of_body(self, body: bytes, parameters: Parameters) -> str:
-        """A body that QGIS Server has not made parameters of, but a service may read."""
-        if not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             return ""
-        text = body.decode("utf-8", "replace")
-        if text.replace("+", "%2B") == parameters.get("REQUEST_BODY"):
-            return ""
-        request = parameters.get("REQUEST", "")
-        reasons = (self.of_text("REQUEST_BODY", one, request) for one in readings(text))
-        return next(filter(None, reasons), "")
+        found = (number for text in texts for number in pattern.findall(text))
+        is_more = any(float(number) > limit for number in found)
+        return f"is more than {limit} (setting {setting})" if is_more else ""
+
+    def is_body(self, value: str, body: bytes) -> bool:
+        """Is it what QGIS Server has made of the body, which is looked at as it is?"""
+        return bool(body) and body.decode("utf-8", "replace").replace("+", "%2B") == value
+
+    def of_body(self, body: bytes, parameters: Parameters, *, api: bool) -> str:
+        reason = forms.body(body, self.functions, remote=self.remote, api=api)
+        return f"the body {reason}" if reason else ""

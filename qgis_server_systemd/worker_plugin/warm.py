@@ -17,6 +17,7 @@ from qgis.server import (
     QgsServerSettings,
 )
 
+from .archives import Archives
 from .fresh import Fresh, of_file
 from .journal import say
 
@@ -89,6 +90,7 @@ def load(iface: QgsServerInterface, path: str, settings: QgsServerSettings) -> N
 def warm(
     iface: QgsServerInterface,
     fresh: Fresh,
+    archives: Archives,
     projects: Iterable[str],
     tried: Path,
 ) -> None:
@@ -113,6 +115,8 @@ def warm(
         begun = time.monotonic()
         try:
             fresh.is_stale(path)
+            if reason := archives.refusal(path):
+                raise RuntimeError(f"it {reason}")
             load(iface, path, settings)
             say(f"{path}: loaded in advance in {time.monotonic() - begun:.1f} s")
         except Exception as error:

@@ -15,6 +15,7 @@ from bench.report import text, without_nan
 WITHOUT = ("this package", "... without its sandbox", "... without QGIS's profile folder")
 
 
+@pytest.mark.either
 def test_a_short_benchmark(server: Testbed) -> None:
     options = Options(2, 1, 2.0, contestants=("ours-per-worker",), workloads=("light", "boot"))
     found = compare(server, options)

@@ -41,6 +41,8 @@ NAMES = (
     "COVERAGE", "IDENTIFIER", "TILEMATRIXSET", "TILEMATRIX", "TILEROW", "TILECOL", "FILE_NAME",
     "limit", "offset", "bbox", "crs", "datetime", "resultType", "properties", "sortby", "REMOTE:url",
     "REMOTE:format", "TRANSPARENT", "BGCOLOR", "TILED", "RULE", "SHOWFEATURECOUNT", "title", "url",
+    "INFOFORMAT", "RESPONSE_CRS", "SUBSETTINGCRS", "bbox-crs", "EXCEPTIONS", "TIME", "DIM_LEVEL",
+    "SRCWIDTH", "RESOURCEID", "REQUEST_BODY", "sortdesc",
 )  # fmt: skip
 VALUES = (
     "countries", "states", "borders", "relief", "countries,states", "EPSG:4326", "EPSG:3857",
@@ -55,6 +57,9 @@ HOSTILE = (
     "/proc/self/environ", "/dev/zero", "..", f"../../../..{SECRET_FILE}", f"{PROJECT}/../../../../..{OTHER}",
     "env('SECRET_WORD')", "file_exists('/opt/outside/secret.txt')", "@project_path", "eval('1')",
     "load_layer('/opt/outside/world_map.gpkg', 'ogr')", "raster_value('x', 1, make_point(0, 0))",
+    "countries:'x'||(select group_concat(name) from sqlite_master)||'y' LIKE '%a%'",
+    "text/html\r\nX-Split: 1\r\n\r\n", f"PROJ:+proj=tinshift +file={SECRET_FILE}", "/vsicurl/" + REMOTE,
+    "transform(@geometry, 'EPSG:4326', 'PROJ:+init=/opt/outside/secret.txt:a')",
     "\"name\" = env('SECRET_WORD')", "[% env('SECRET_WORD') %]", "'; DROP TABLE x; --", "\0",
     f"<!DOCTYPE a [<!ENTITY x SYSTEM \"file://{SECRET_FILE}\">]><a>&x;</a>", "\r\nX-Accel-Redirect: /x",
     f"<StyledLayerDescriptor><NamedLayer><Name>countries</Name><UserStyle><FeatureTypeStyle><Rule>"

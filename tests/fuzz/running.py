@@ -20,7 +20,7 @@ from .making import OTHER, OUTSIDE, SECRET_FILE, Made, make
 CANARY = b"canary-7d1f"
 """In all that must not be told."""
 
-TOLD = (CANARY, b"root:x:0:0:", b"evil.example")
+TOLD = (CANARY, b"root:x:0:0:", b"evil.example", b"\r\nX-Split:")
 PROJECTS = "/var/lib/qgis-server/projects"
 TIMEOUT = 60.0
 CLIENTS = 4

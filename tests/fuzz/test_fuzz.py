@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import pytest
 from testbed import Snapshot
 
 from fuzz.running import describe, run, target_bed
 
 SEED = 1
-SECONDS = 30.0
-"""On each release."""
 
 
-def test_nothing_is_told_and_the_pool_stays_up(installed: Snapshot) -> None:
+def test_nothing_is_told_and_the_pool_stays_up(
+    installed: Snapshot, pytestconfig: pytest.Config
+) -> None:
     with target_bed(installed) as bed:
-        outcome = run(bed, SEED, SECONDS, print)
+        outcome = run(bed, SEED, pytestconfig.getoption("fuzz_seconds"), print)
     assert [describe(made) for made in outcome.told] == []
     # Else it would show nothing: some are served, and some refused.
     assert outcome.sent["200"] > 0

@@ -292,6 +292,7 @@ maintainer = "ACME GIS team <gis@acme.example>"
 """
 
 
+@pytest.mark.either
 def test_a_user_can_do_all_the_rest(workshop: Testbed, suite: str) -> None:
     assert as_user(workshop, "qgis-server-systemd", "--version").strip() == __version__
     as_user(workshop, "qgis-server-systemd", "init")
@@ -314,6 +315,7 @@ qgis-server-systemd publish --repo repo --sign me@acme.example --suite "$0" \
 """  # noqa: E501
 
 
+@pytest.mark.either
 def test_it_publishes_itself(workshop: Testbed, suite: str) -> None:
     said = as_user(workshop, "sh", "-ec", PUBLISH, suite)
     assert "https://apt.acme.example" in said
@@ -321,6 +323,7 @@ def test_it_publishes_itself(workshop: Testbed, suite: str) -> None:
     assert f"Package: {NAME}\n" in index.read_text()
 
 
+@pytest.mark.either
 def test_manual_page_and_completion(workshop: Testbed) -> None:
     page = workshop.chroot("man", "--pager=cat", "qgis-server-systemd", env={"MANWIDTH": "80"})
     assert "build the package that runs QGIS Server" in " ".join(page.stdout.split())
@@ -332,6 +335,7 @@ def test_manual_page_and_completion(workshop: Testbed) -> None:
     workshop.chroot("zsh", "-n", f"/{zsh.relative_to(workshop.root)}")
 
 
+@pytest.mark.either
 def test_purge_leaves_nothing(suite: str, distribution: list[Path]) -> None:
     with Testbed(suite, tools=True) as bed:
         bed.put(one(distribution, ".deb"), "/offered/")

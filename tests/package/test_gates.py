@@ -101,6 +101,7 @@ def test_lintian_of_a_site(workshop: Testbed, suite: str, tmp_path: Path) -> Non
         assert_lintian_finds_nothing(workshop, f"{folder}/*.changes", made_for)
 
 
+@pytest.mark.either
 def test_maintainer_scripts_with_the_parts_of_debhelper(workshop: Testbed) -> None:
     scripts = "/build/source/debian/qgis-server-systemd/DEBIAN/p*"
     # debhelper calls functions of debconf with and without arguments.
@@ -109,6 +110,7 @@ def test_maintainer_scripts_with_the_parts_of_debhelper(workshop: Testbed) -> No
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.either
 def test_another_build_gives_the_same_bytes(workshop: Testbed) -> None:
     """Another time, path, locale, time zone, umask, user name and order of files."""
     first = hashlib.sha256(binary(workshop).read_bytes()).hexdigest()
@@ -152,6 +154,7 @@ def test_autopkgtest(workshop: Testbed, suite: str, sources: list[Path]) -> None
         assert re.search(r"^pool +PASS$", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.either
 def test_completion_is_installed_and_loads(workshop: Testbed) -> None:
     workshop.chroot("sh", "-ec", "dpkg-deb -x /build/*_all.deb /unpacked")
     share = workshop.root / "unpacked/usr/share"

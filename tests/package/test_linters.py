@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from shared.paths import TOP
-from shared.pool import put_package
+from shared.pool import put_package, quick_workers
 from testbed import Testbed
 
 from qgis_server_systemd.render import render_debian
@@ -95,6 +95,7 @@ def test_every_lintian_override_has_a_reason(of: Suite, tmp_path: Path) -> None:
 
 
 def test_units_by_the_systemd_of_each_release(ready: Testbed, package: Path) -> None:
+    quick_workers(ready)
     put_package(ready, package)
     ready.boot()
     ready.run("apt-get", "--yes", "install", "--no-install-recommends", "/root/package.deb")

@@ -58,8 +58,7 @@ def text(bed: Testbed, file: str) -> str:
 
 
 def by_hand(bed: Testbed, count: int = COUNT, *, service: str = SERVICE, where: str = SITE) -> None:
-    """Follow the recipe, step by step."""
-    install(bed, "nginx", package=False)
+    """Follow the recipe, step by step, beside NGINX."""
     put(bed, f"{UNITS}/qgis-server@.socket", SOCKET)
     put(bed, f"{UNITS}/qgis-server@.service", service)
     put(bed, "/etc/qgis-server/env", ENV)
@@ -107,9 +106,9 @@ def socket_inodes(bed: Testbed) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def at_rest(suite: str, package: Path) -> Iterator[Snapshot]:
+def at_rest(with_nginx: Snapshot, package: Path) -> Iterator[Snapshot]:
     """The recipe, with the package's file in it, not booted: what others begin with."""
-    with Testbed(suite) as bed:
+    with Testbed(with_nginx.suite, like=with_nginx) as bed:
         put_package(bed, package)
         bed.boot()
         by_hand(bed)
@@ -177,107 +176,107 @@ def test_a_package_that_goes_again_leaves_it_as_it_was(handmade: Testbed) -> Non
 @pytest.mark.parametrize(
     "where", ["/etc/nginx/sites-available/qgis-server", "/etc/nginx/conf.d/qgis-server.conf"]
 )
-def test_nginx_files_of_the_same_name_stay(ready: Testbed, where: str) -> None:
-    ready.boot()
-    by_hand(ready, where=where)
-    with load(ready, MAP, clients=2) as result:
-        said = install(ready)
-        ctl(ready, "adopt")
+def test_nginx_files_of_the_same_name_stay(web: Testbed, where: str) -> None:
+    web.boot()
+    by_hand(web, where=where)
+    with load(web, MAP, clients=2) as result:
+        said = install(web)
+        ctl(web, "adopt")
     assert result["failed"] == []
-    assert text(ready, where) == site(COUNT)
-    is_served(ready)
-    apt(ready, "purge", "qgis-server-systemd")
-    assert text(ready, where) == site(COUNT)
+    assert text(web, where) == site(COUNT)
+    is_served(web)
+    apt(web, "purge", "qgis-server-systemd")
+    assert text(web, where) == site(COUNT)
     assert ("is left alone: give it another name" in said) == ("conf.d" in where)
-    assert (ready.root / "etc/nginx/sites-enabled/qgis-server").is_symlink() == ("sites" in where)
-    nginx_is_content(ready)
+    assert (web.root / "etc/nginx/sites-enabled/qgis-server").is_symlink() == ("sites" in where)
+    nginx_is_content(web)
 
 
 # ---- adopt
 
 
 @pytest.mark.parametrize("count", [COUNT, 1])
-def test_adopting_loses_no_request(ready: Testbed, count: int) -> None:
-    ready.boot()
-    by_hand(ready, count)
-    install(ready)
-    inodes = socket_inodes(ready)
-    with load(ready, MAP) as result:
-        planned = ctl(ready, "adopt", "--dry-run")
-        assert owners(ready, count) == ["www-data"] * count
-        assert not (ready.root / "var/backups/qgis-server-systemd").exists()
-        said = ctl(ready, "adopt")
+def test_adopting_loses_no_request(web: Testbed, count: int) -> None:
+    web.boot()
+    by_hand(web, count)
+    install(web)
+    inodes = socket_inodes(web)
+    with load(web, MAP) as result:
+        planned = ctl(web, "adopt", "--dry-run")
+        assert owners(web, count) == ["www-data"] * count
+        assert not (web.root / "var/backups/qgis-server-systemd").exists()
+        said = ctl(web, "adopt")
     assert result["failed"] == []
     assert result["sent"] > 0
     for n in numbers(count):
         assert f"restart the worker of instance {n}; its socket stays" in planned
-    assert owners(ready, count) == ["qgis-server"] * count
-    assert socket_inodes(ready) == inodes, "the sockets were open all the time"
-    assert sockets(ready) == [path(n) for n in numbers(count)] == upstream(ready)
-    assert ready.out("stat", "--format=%U:%G %a", path(1)) == "www-data:root 600"
-    assert links(ready) == links_of_the_package(count)
-    assert enabled(ready) == numbers(count)
-    assert not list((ready.root / UNITS.lstrip("/")).glob("qgis-server@.s*t"))
-    assert text(ready, SITE) == site(count)
+    assert owners(web, count) == ["qgis-server"] * count
+    assert socket_inodes(web) == inodes, "the sockets were open all the time"
+    assert sockets(web) == [path(n) for n in numbers(count)] == upstream(web)
+    assert web.out("stat", "--format=%U:%G %a", path(1)) == "www-data:root 600"
+    assert links(web) == links_of_the_package(count)
+    assert enabled(web) == numbers(count)
+    assert not list((web.root / UNITS.lstrip("/")).glob("qgis-server@.s*t"))
+    assert text(web, SITE) == site(count)
     line = site(count).splitlines().index("        fastcgi_pass qgis-server_backend;") + 1
     assert f"/etc/nginx/sites-enabled/maps:{line}: goes on as it is" in said
     assert "include snippets/qgis-server.conf;" in said
-    assert text(ready, "/etc/qgis-server/env") == ENV
+    assert text(web, "/etc/qgis-server/env") == ENV
     # The backup, and nothing left over of the trial.
-    (backup,) = (ready.root / "var/backups/qgis-server-systemd").iterdir()
+    (backup,) = (web.root / "var/backups/qgis-server-systemd").iterdir()
     assert (backup / f"{UNITS[1:]}/qgis-server@.service").read_text() == SERVICE
     assert (backup / f"{UNITS[1:]}/multi-user.target.wants/qgis-server@1.service").is_symlink()
-    assert not (ready.root / "var/cache/qgis-server/adopt").exists()
-    assert ready.out("systemctl", "list-units", "--all", "--plain", "qgis-server@adopt*") == (
-        ready.out("systemctl", "list-units", "--all", "--plain", "qgis-server@none*")
+    assert not (web.root / "var/cache/qgis-server/adopt").exists()
+    assert web.out("systemctl", "list-units", "--all", "--plain", "qgis-server@adopt*") == (
+        web.out("systemctl", "list-units", "--all", "--plain", "qgis-server@none*")
     )
-    found = status(ready)
+    found = status(web)
     assert found["settings"]["instances"]["value"] == count
     assert (found["pending"], found["notes"]) == ([], [])
     # From now on it is a pool like any other.
-    assert "nothing to adopt" in ctl(ready, "adopt")
-    assert "nothing to do" in ctl(ready, "apply")
-    is_served(ready)
-    ready.reboot()
-    assert sockets(ready) == [path(n) for n in numbers(count)]
-    assert owners(ready, count) == ["qgis-server"] * count
-    is_served(ready)
-    assert status(ready)["pending"] == []
-    ctl(ready, "apply", "--instances", "auto")
-    nginx_is_content(ready)
+    assert "nothing to adopt" in ctl(web, "adopt")
+    assert "nothing to do" in ctl(web, "apply")
+    is_served(web)
+    web.reboot()
+    assert sockets(web) == [path(n) for n in numbers(count)]
+    assert owners(web, count) == ["qgis-server"] * count
+    is_served(web)
+    assert status(web)["pending"] == []
+    ctl(web, "apply", "--instances", "auto")
+    nginx_is_content(web)
 
 
-def test_more_of_the_environment_is_kept_and_the_rest_is_told(ready: Testbed) -> None:
-    ready.boot()
+def test_more_of_the_environment_is_kept_and_the_rest_is_told(web: Testbed) -> None:
+    web.boot()
     more = (
         'Environment="QGIS_SERVER_SHOW_GROUP_SEPARATOR=1" LC_ALL=C.UTF-8\n'
         "EnvironmentFile=-/etc/qgis/more\nNice=5\n"
     )
-    by_hand(ready, 2, service=SERVICE.replace("[Service]\n", f"[Service]\n{more}"))
+    by_hand(web, 2, service=SERVICE.replace("[Service]\n", f"[Service]\n{more}"))
     # Where the sandbox shows nothing unless it is told to.
-    ready.run("mkdir", "--mode=755", "/home/gis")
-    ready.run("cp", "-r", "/srv/maps", "/home/gis/maps")
+    web.run("mkdir", "--mode=755", "/home/gis")
+    web.run("cp", "-r", "/srv/maps", "/home/gis/maps")
     project = "/home/gis/maps/world.qgz"
     more = f"QGIS_SERVER_WMS_MAX_WIDTH=1234\nQGIS_PROJECT_FILE={project}\n"
-    put(ready, "/etc/qgis/more", more)
-    install(ready)
-    ready.run("systemctl", "disable", "qgis-server@1.socket")
-    said = ctl(ready, "adopt")
+    put(web, "/etc/qgis/more", more)
+    install(web)
+    web.run("systemctl", "disable", "qgis-server@1.socket")
+    said = ctl(web, "adopt")
     assert "qgis-server@.service: Nice=5 (to keep it: systemctl edit" in said
     for n in numbers(2):
-        variables = ready.out("cat", f"/proc/{main_pid(ready, n)}/environ").split("\0")
+        variables = web.out("cat", f"/proc/{main_pid(web, n)}/environ").split("\0")
         assert {"QGIS_SERVER_WMS_MAX_WIDTH=1234", "LC_ALL=C.UTF-8"} < {*variables}
         assert "QGIS_SERVER_SHOW_GROUP_SEPARATOR=1" in variables
         assert f"QGIS_PROJECT_FILE={project}" in variables
     assert 'data_folders = ["/srv", "/home/gis/maps"]' in text(
-        ready, "/etc/qgis-server/server.auto.toml"
+        web, "/etc/qgis-server/server.auto.toml"
     )
-    is_served(ready)
+    is_served(web)
     # What was disabled stays so.
-    assert enabled(ready) == [2]
-    assert "disabled by hand: instance 1" in ctl(ready, "apply")
-    apt(ready, "purge", "qgis-server-systemd")
-    assert not (ready.root / UNITS[1:] / "qgis-server@.service.d").exists()
+    assert enabled(web) == [2]
+    assert "disabled by hand: instance 1" in ctl(web, "apply")
+    apt(web, "purge", "qgis-server-systemd")
+    assert not (web.root / UNITS[1:] / "qgis-server@.service.d").exists()
 
 
 def unreadable(bed: Testbed) -> None:

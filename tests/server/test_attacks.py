@@ -43,6 +43,8 @@ SECRET = TITLE = CANARY.decode()
 PORT = 8999
 REMOTE = f"http://127.0.0.1:{PORT}"
 HEARD = "/run/heard"
+PRINTED = "countries,disputed_borders"
+"""What get_print asks for."""
 TOML = "/etc/qgis-server/server.toml"
 
 LISTENER = f"""
@@ -57,7 +59,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", {PORT}), Handler).serve_forever()
 """
 
-# A print whose layout has a page of HTML, and a label that is HTML.
+# An archive with a project, and members that QGIS 3.22 would write elsewhere.
+LEAVING = """
+import sys, zipfile
+good, bad, *names = sys.argv[1:]
+with zipfile.ZipFile(good) as old, zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as new:
+    for member in old.infolist():
+        new.writestr(member.filename, old.read(member))
+    for name in names:
+        new.writestr(name, "import os")
+"""
+LEFT = "/var/lib/qgis-server/home/left.py"
+
+# A print whose layout has a page of HTML, and a label that is HTML; the same project with a layer
+# that WMS hides.
 PAGES = """
 import os, sys
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
@@ -80,6 +95,8 @@ label.setId("note")
 label.setMode(QgsLayoutItemLabel.ModeHtml)
 layout.addLayoutItem(label)
 assert project.write(sys.argv[2])
+project.writeEntry("WMSRestrictedLayers", "/", ["Relief"])
+assert project.write(sys.argv[3])
 """
 
 
@@ -94,7 +111,8 @@ def bed(installed: Snapshot) -> Iterator[Testbed]:
         body_of(testbed, "/root/listener.py", LISTENER)
         testbed.run("systemd-run", "--unit=listener", "python3", "/root/listener.py")
         body_of(testbed, "/etc/qgis-server/fastcgi_params", f"fastcgi_param SECRET_WORD {SECRET};")
-        testbed.run("python3", "-c", PAGES, f"{PROJECTS}/world.qgz", f"{PROJECTS}/pages.qgs")
+        files = (f"{PROJECTS}/{name}" for name in ("world.qgz", "pages.qgs", "hiding.qgs"))
+        testbed.run("python3", "-c", PAGES, *files)
         testbed.run("chmod", "-R", "a+rX", PROJECTS)
         testbed.run("systemctl", "reload", "nginx")
         wait_for(lambda: listens(testbed, PORT), "the listener is up")
@@ -109,6 +127,26 @@ def stray(bed: Testbed) -> Iterator[None]:
         yield
     finally:
         bed.run("rm", f"{PROJECTS}/leak.qgs")
+
+
+@contextlib.contextmanager
+def leaving(bed: Testbed) -> Iterator[None]:
+    """Projects in the folder whose archives lead out of the folder they are unpacked to."""
+    names = (LEFT, f"../..{LEFT}", f"../../..{LEFT}")
+    world, files = f"{PROJECTS}/world.qgz", ("archive.qgz", "beside_attachments.zip")
+    for file in files:
+        bed.run("python3", "-c", LEAVING, world, f"{PROJECTS}/{file}", *names)
+    bed.run("cp", f"{PROJECTS}/second.qgs", f"{PROJECTS}/beside.qgs")
+    bed.run("chmod", "-R", "a+rX", PROJECTS)
+    try:
+        yield
+    finally:
+        bed.run("rm", *(f"{PROJECTS}/{file}" for file in (*files, "beside.qgs")))
+
+
+def has_left(bed: Testbed) -> bool:
+    """Has an archive been unpacked to where it wanted?"""
+    return bed.run("test", "-e", LEFT, check=False).returncode == 0
 
 
 @contextlib.contextmanager
@@ -280,6 +318,100 @@ def references() -> Iterator[Attack]:
         yield Attack(f"label {text}", f"{map}&SLD_BODY={label(text)}")
 
 
+def sql() -> Iterator[Attack]:
+    """All that ends in a database, or in an expression."""
+    hidden = "(select group_concat(name) from sqlite_master)"
+    for text in (
+        f"countries:'x'||{hidden}||'y' LIKE '%a%'",
+        f"countries:\"NAME\" = 'x' OR {hidden} LIKE '%a%'",
+        f"countries:'x' = 'y;countries:'x'||{hidden}||'y'",
+        "countries:\"NAME\" = 'x' ) OR ( 1 = 1 -- ",
+    ):
+        for name in ("FILTER", "MAP0:FILTER"):
+            yield Attack(f"{name} {text}", f"{NAMED}?{get_map()}&{name}={quote(text)}")
+        coded = quote(quote(text))
+        yield Attack(f"FILTER twice {text}", f"{NAMED}?{get_map()}&FILTER={coded}")
+        info = get_map().replace("GetMap", "GetFeatureInfo")
+        yield Attack(
+            f"info {text}",
+            f"{NAMED}?{info}&QUERY_LAYERS=countries&I=1&J=1&FILTER={quote(text)}",
+        )
+    inside = f"<Filter><Literal>a;countries:'x'||{hidden}||'y'</Literal></Filter>"
+    yield Attack("FILTER in XML", f"{NAMED}?{get_map()}&FILTER={quote(inside)}")
+    features = f"{NAMED}?{wfs('GetFeature', TYPENAME='countries', OUTPUTFORMAT='GeoJSON')}"
+    yield Attack("FEATUREID", f"{features}&FEATUREID={quote(chr(39) + ' or 1=1 --')}")
+    yield Attack("SORTBY", f"{features}&SORTBY={quote('NAME || env(1)')}")
+    yield Attack("SELECTION", f"{NAMED}?{get_map()}&SELECTION={quote('countries:1) or (1=1')}")
+    yield Attack("TIME", f"{NAMED}?{get_map()}&TIME={quote(chr(39) + ' or 1=1 --')}")
+    atlas = quote("1) or env('SECRET_WORD') is not null or (1=1")
+    yield Attack("ATLAS_PK", f"{NAMED}?{get_print('pdf')}&ATLAS_PK={atlas}")
+
+
+def systems() -> Iterator[Attack]:
+    """Reference systems that QGIS would fetch, read or run."""
+    features = f"{NAMED}?{wfs('GetFeature', TYPENAME='countries', OUTPUTFORMAT='GeoJSON')}"
+    coverage = f"{NAMED}?SERVICE=WCS&VERSION=1.0.0&REQUEST=GetCoverage&COVERAGE=relief&FORMAT=GTiff"
+    for text in (
+        f"{REMOTE}/crs",
+        f"/vsicurl/{REMOTE}/crs",
+        f"{OUTSIDE}/secret.txt",
+        f"PROJ:+proj=tinshift +file={OUTSIDE}/secret.txt",
+        f"+proj=pipeline +step +proj=defmodel +model={OUTSIDE}/secret.txt",
+        f'WKT:GEOGCS["a",EXTENSION["PROJ4_GRIDS","{OUTSIDE}/secret.txt"]]',
+    ):
+        system = quote(text)
+        yield Attack(f"SRSNAME {text}", f"{features}&SRSNAME={system}")
+        yield Attack(f"SRSNAME twice {text}", f"{features}&SRSNAME={quote(system)}")
+        yield Attack(f"BBOX {text}", f"{features}&BBOX=0,0,1,1,{system}")
+        yield Attack(f"CRS {text}", f"{NAMED}?{get_map()}&CRS={system}")
+        yield Attack(f"RESPONSE_CRS {text}", f"{coverage}&BBOX=0,0,1,1&RESPONSE_CRS={system}")
+        items = f"{NAMED}/wfs3/collections/countries/items.json?bbox=0,0,1,1"
+        for name in ("crs", "bbox-crs"):
+            yield Attack(f"{name} {text}", f"{items}&{name}={system}")
+        escaped = text.replace('"', "&quot;")
+        body = FILTER.replace(b'srsName="EPSG:4326"', f'srsName="{escaped}"'.encode())
+        assert body != FILTER
+        yield Attack(f"body {text}", NAMED, 403, body, "text/xml")
+    link = '{"type": "Feature", "crs": {"type": "link", "properties": {"href": "%s/crs"}}}'
+    yield Attack("item", items, 403, (link % REMOTE).encode(), "application/geo+json")
+
+
+def header_makers() -> Iterator[Attack]:
+    """Lines that a reply would have as its headers."""
+    lines = quote("text/html\r\nSet-Cookie: split=1\r\n\r\n<script>")
+    info = f"{NAMED}?{get_map().replace('GetMap', 'GetFeatureInfo')}&QUERY_LAYERS=countries&I=1&J=1"
+    tile = (
+        f"{NAMED}?SERVICE=WMTS&VERSION=1.0.0&REQUEST=GetFeatureInfo&LAYER=countries&STYLE=default"
+        "&TILEMATRIXSET=EPSG:3857&TILEMATRIX=0&TILEROW=0&TILECOL=0&FORMAT=image/png&I=1&J=1"
+    )
+    for value in (lines, quote(lines)):
+        for name in ("INFO_FORMAT", "FORMAT", "EXCEPTIONS", "VERSION", "FILE_NAME", "X"):
+            yield Attack(f"{name} {value}", f"{info}&{name}={value}")
+        yield Attack(f"INFOFORMAT {value}", f"{tile}&INFOFORMAT={value}")
+        features = wfs("GetFeature", TYPENAME="countries")
+        yield Attack(f"OUTPUTFORMAT {value}", f"{NAMED}?{features}&OUTPUTFORMAT={value}")
+
+
+def encodings() -> Iterator[Attack]:
+    """Bodies that a service reads in another encoding than the guard would."""
+    features = f"{NAMED}?{wfs('GetFeature', OUTPUTFORMAT='GeoJSON')}"
+    call = b'<Function name="env"><Literal>SECRET_WORD</Literal></Function>'
+    body = FILTER.replace(b"<ogc:PropertyName>NAME</ogc:PropertyName>", call).decode()
+    text = body.partition("?>")[2] or body
+    for encoding in ("utf-16", "utf-16-be", "utf-32"):
+        yield Attack(encoding, features, 403, text.strip().encode(encoding), "text/xml")
+    coded = "<?xml version='1.0' encoding='UTF-7'?>" + text.strip().replace("env", "+AGUAbgB2-")
+    yield Attack("utf-7", features, 403, coded.encode(), "text/xml")
+
+
+def hidden_layers() -> Iterator[Attack]:
+    """Without a layer that WMS has, a print shows those of the project."""
+    hiding = f"/qgis/hiding?{get_print('pdf')}"
+    for layers in ("", "relief", "unknown"):
+        yield Attack(f"print of {layers}", hiding.replace(PRINTED, layers))
+        yield Attack(f"map of {layers}", f"{hiding}&LAYERS=&map0:LAYERS={layers}")
+
+
 def bodies() -> Iterator[Attack]:
     entity = f"<!DOCTYPE a [<!ENTITY b SYSTEM 'file://{OUTSIDE}/secret.txt'>]>"
     get = "<GetFeature service='WFS' version='1.0.0'><Query typeName='countries'>&b;</Query>"
@@ -301,6 +433,9 @@ def paths() -> Iterator[Attack]:
         ("/qgis/x/..%2f..%2fopt/outside/other", 404),
         ("/qgis/outside%00", 400),
         ("/qgis/leak", 403),
+        ("/qgis/archive", 403),
+        ("/qgis/beside", 403),
+        ("/qgis/beside/wfs3/collections.json", 403),
         ("/qgis/leak/wfs3/collections.json", 403),
         ("/qgis/other/../world", 403),
         ("/qgis-server/project/x/../../../qgis/world", 403),
@@ -324,6 +459,11 @@ ATTACKS = (
     *maps("/qgis/world/wfs3/collections"),
     *expressions(),
     *references(),
+    *sql(),
+    *systems(),
+    *header_makers(),
+    *encodings(),
+    *hidden_layers(),
     *bodies(),
     *paths(),
 )
@@ -333,19 +473,21 @@ def test_every_attack_is_refused_and_harms_nobody(bed: Testbed) -> None:
     """In one test, since each takes but a moment."""
     before = workers(bed)
     wrong = []
-    with stray(bed):
+    with stray(bed), leaving(bed):
         for attack in ATTACKS:
             reply = send(bed, attack)
             told = reply.body.decode(errors="replace") + str(reply.headers)
             if reply.status != attack.status or SECRET in told or TITLE in told:
                 wrong.append(f"{attack.name}: {shown(reply)}")
-            if "x-accel" in told.lower():
+            if "x-accel" in told.lower() or "set-cookie" in str(reply.headers).lower():
                 wrong.append(f"{attack.name}: a header")
     assert wrong == []
+    assert not has_left(bed), "an archive was unpacked to where it wanted"
     assert heard(bed) == "", "something was fetched"
     assert workers(bed) == before, "a worker ended"
     for case in SERVED:
         case.check(ask(bed, case))
+    assert fetch(bed, f"http://127.0.0.1/qgis/hiding?{get_print('pdf')}").status == 200
 
 
 @pytest.mark.parametrize("case", SERVED, ids=lambda case: case.name)
@@ -449,6 +591,12 @@ def test_a_folder_that_is_taken_back_is_gone_from_running_workers(bed: Testbed) 
     assert not set(before) & set(workers(bed))
 
 
+def test_with_an_archive_that_leads_out_there_is_no_landing_page(bed: Testbed) -> None:
+    with leaving(bed):
+        assert fetch(bed, f"http://127.0.0.1{PLAIN}/index.json").status == 403
+    assert not has_left(bed)
+
+
 def test_without_a_stray_link_the_landing_page_is_there(bed: Testbed) -> None:
     assert fetch(bed, f"http://127.0.0.1{PLAIN}/index.json").status == 200
 
@@ -492,7 +640,9 @@ def test_replies_of_a_named_project_are_kept(bed: Testbed) -> None:
     body_of(bed, site, "add_header X-Cache $upstream_cache_status always;\n")
     tile = get_map(WIDTH=256, HEIGHT=256)
     try:
-        with settings(bed, 'reply_cache = "50M"', "heavy_workers = 1", f'warm = ["{world}"]'):
+        # One that leads out is not loaded in advance either.
+        warm = f'warm = ["{PROJECTS}/archive.qgz", "{world}"]'
+        with leaving(bed), settings(bed, 'reply_cache = "50M"', "heavy_workers = 1", warm):
             named(bed, "world")
             wait_for(lambda: bed.run("test", "-L", link, check=False).returncode == 0, "it is kept")
             kept = [named(bed, "world", tile).headers["x-cache"] for _ in range(2)]
@@ -501,6 +651,11 @@ def test_replies_of_a_named_project_are_kept(bed: Testbed) -> None:
             assert other.headers.get("x-cache") != "HIT"
             # A heavy one goes by another upstream.
             assert named(bed, "world", get_print("pdf")).status == 200
+            bed.run("systemctl", "restart", "qgis-server@2.service")
+            unit = ("journalctl", "--unit=qgis-server@2", "--no-pager", "--lines=200")
+            said = "archive.qgz: can't be loaded in advance: it has a member"
+            wait_for(lambda: said in bed.out(*unit), "the worker says so")
+            assert not has_left(bed)
     finally:
         bed.run("rm", site)
         bed.run("systemctl", "reload", "nginx")

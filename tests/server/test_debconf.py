@@ -8,7 +8,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from shared.pool import DEB, OFFLINE, apt, enabled, install, nginx_is_content, path, sockets, status
+from shared.pool import (
+    DEB,
+    OFFLINE,
+    apt,
+    enabled,
+    install,
+    nginx_is_content,
+    path,
+    quick_workers,
+    sockets,
+    status,
+)
 from testbed import Testbed
 
 from qgis_server_systemd.qgis_serverctl.config.names import Package
@@ -84,6 +95,7 @@ def test_the_control_archive_has_them(package: Path, tmp_path: Path) -> None:
 
 
 def test_unasked_everything_is_as_the_defaults_say(ready: Testbed) -> None:
+    quick_workers(ready)
     ready.boot()
     said = install(ready, "nginx", maps=False)
     assert HINT in said
@@ -147,22 +159,22 @@ def test_an_image_gets_the_site_too(ready: Testbed) -> None:
     assert is_served(ready)
 
 
-def test_the_site_stays_wanted_while_another_is_in_its_place(ready: Testbed) -> None:
-    ready.boot()
-    install(ready, "nginx", package=False)
-    own = ready.root / "etc/nginx/conf.d/own.conf"
+def test_the_site_stays_wanted_while_another_is_in_its_place(web: Testbed) -> None:
+    web.boot()
+    own = web.root / "etc/nginx/conf.d/own.conf"
     own.write_text("server { listen 80 default_server; }\n")
-    ready.run("rm", "/etc/nginx/sites-enabled/default")
-    preseed(ready, "site", "true")
-    said = install(ready)
+    web.run("rm", "/etc/nginx/sites-enabled/default")
+    preseed(web, "site", "true")
+    said = install(web)
     assert re.search("warning: NGINX site: nginx -t: .* a duplicate default server", said)
-    assert status(ready)["nginx"]["site"] is None
+    assert status(web)["nginx"]["site"] is None
     own.unlink()
-    ctl(ready, "apply")
-    assert is_served(ready)
+    ctl(web, "apply")
+    assert is_served(web)
 
 
 def test_an_invalid_number_is_told_and_not_used(ready: Testbed) -> None:
+    quick_workers(ready)
     ready.boot()
     for answer in ("lots", "0", "513", "-1", "99999999999999999999"):
         preseed(ready, "instances", answer)
@@ -177,46 +189,46 @@ def test_an_invalid_number_is_told_and_not_used(ready: Testbed) -> None:
 # ---- Answers and what the administrator did since
 
 
-def test_an_answer_is_followed_once(server: Testbed, newer_package: Path) -> None:
-    preseed(server, "instances", "3")
-    apt(server, "install", "--reinstall", DEB)
-    assert count(server) == (3, "server.auto.toml")
-    ctl(server, "apply", "--instances", "2")
-    apt(server, "install", "--reinstall", DEB)
-    assert count(server) == (2, "server.auto.toml")
+def test_an_answer_is_followed_once(quick: Testbed, newer_package: Path) -> None:
+    preseed(quick, "instances", "3")
+    apt(quick, "install", "--reinstall", DEB)
+    assert count(quick) == (3, "server.auto.toml")
+    ctl(quick, "apply", "--instances", "2")
+    apt(quick, "install", "--reinstall", DEB)
+    assert count(quick) == (2, "server.auto.toml")
     # The same answer given again, as by a tool that does so every day, is no news.
-    preseed(server, "instances", "3")
-    server.put(newer_package, "/root/newer.deb")
-    apt(server, "install", "/root/newer.deb")
-    assert count(server) == (2, "server.auto.toml")
+    preseed(quick, "instances", "3")
+    quick.put(newer_package, "/root/newer.deb")
+    apt(quick, "install", "/root/newer.deb")
+    assert count(quick) == (2, "server.auto.toml")
     # dpkg-reconfigure starts from what there is; a new answer counts.
-    reconfigure(server)
-    assert known(server)["instances"] == "2"
-    assert count(server) == (2, "server.auto.toml")
-    preseed(server, "instances", "1")
-    reconfigure(server)
-    assert count(server) == (1, "server.auto.toml")
-    assert sockets(server) == [path(1)]
-    preseed(server, "instances", "many")
-    assert "Invalid number" in reconfigure(server)
-    assert count(server) == (1, "server.auto.toml")
-    assert known(server)["instances"] == "1"
+    reconfigure(quick)
+    assert known(quick)["instances"] == "2"
+    assert count(quick) == (2, "server.auto.toml")
+    preseed(quick, "instances", "1")
+    reconfigure(quick)
+    assert count(quick) == (1, "server.auto.toml")
+    assert sockets(quick) == [path(1)]
+    preseed(quick, "instances", "many")
+    assert "Invalid number" in reconfigure(quick)
+    assert count(quick) == (1, "server.auto.toml")
+    assert known(quick)["instances"] == "1"
 
 
-def test_the_settings_file_wins_over_any_answer(server: Testbed) -> None:
-    settings = server.root / "etc/qgis-server/server.toml"
+def test_the_settings_file_wins_over_any_answer(quick: Testbed) -> None:
+    settings = quick.root / "etc/qgis-server/server.toml"
     text = settings.read_text() + "instances = 1\n"
     settings.write_text(text)
-    ctl(server, "apply")
-    apt(server, "install", "--reinstall", DEB)
-    assert count(server) == (1, "server.toml")
-    reconfigure(server)
-    assert known(server)["instances"] == "1"
-    assert "instances" not in (server.root / "etc/qgis-server/server.auto.toml").read_text()
-    preseed(server, "instances", "3")
-    assert "/server.toml sets instances too and wins: change it there" in reconfigure(server)
-    assert count(server) == (1, "server.toml")
-    assert enabled(server) == [1]
+    ctl(quick, "apply")
+    apt(quick, "install", "--reinstall", DEB)
+    assert count(quick) == (1, "server.toml")
+    reconfigure(quick)
+    assert known(quick)["instances"] == "1"
+    assert "instances" not in (quick.root / "etc/qgis-server/server.auto.toml").read_text()
+    preseed(quick, "instances", "3")
+    assert "/server.toml sets instances too and wins: change it there" in reconfigure(quick)
+    assert count(quick) == (1, "server.toml")
+    assert enabled(quick) == [1]
     assert settings.read_text() == text
 
 
@@ -244,15 +256,15 @@ def test_a_site_of_the_administrator_is_left_alone(server: Testbed) -> None:
     nginx_is_content(server)
 
 
-def test_settings_with_a_mistake_stop_no_question(server: Testbed) -> None:
-    server.run("sh", "-c", "echo 'instanzes = 1' >>/etc/qgis-server/server.toml")
-    preseed(server, "instances", "3")
-    said = reconfigure(server)
+def test_settings_with_a_mistake_stop_no_question(quick: Testbed) -> None:
+    quick.run("sh", "-c", "echo 'instanzes = 1' >>/etc/qgis-server/server.toml")
+    preseed(quick, "instances", "3")
+    said = reconfigure(quick)
     assert "unknown key instanzes" in said
     assert "the pool is not complete" in said
-    server.run("sed", "-i", "/instanzes/d", "/etc/qgis-server/server.toml")
-    reconfigure(server)
-    assert count(server) == (3, "server.auto.toml")
+    quick.run("sed", "-i", "/instanzes/d", "/etc/qgis-server/server.toml")
+    reconfigure(quick)
+    assert count(quick) == (3, "server.auto.toml")
 
 
 # ---- Somebody answers
@@ -271,18 +283,18 @@ def test_questions_in_french_on_a_terminal(server: Testbed) -> None:
     assert is_served(server)
 
 
-def test_an_old_answer_given_anew_counts(server: Testbed) -> None:
-    preseed(server, "instances", "3")
-    reconfigure(server)
-    ctl(server, "apply", "--instances", "2")
-    said = reconfigure(server, "3", "no")
+def test_an_old_answer_given_anew_counts(quick: Testbed) -> None:
+    preseed(quick, "instances", "3")
+    reconfigure(quick)
+    ctl(quick, "apply", "--instances", "2")
+    said = reconfigure(quick, "3", "no")
     assert "Number of QGIS Server instances" in said
-    assert count(server) == (3, "server.auto.toml")
+    assert count(quick) == (3, "server.auto.toml")
     # Back to the cores, which a plain upgrade would not do to a larger pool.
-    cores = status(server)["cores"]["count"]
-    reconfigure(server, "auto", "no")
-    assert count(server) == ("auto", "server.auto.toml")
-    assert sockets(server) == [path(n) for n in range(1, cores + 1)]
+    cores = status(quick)["cores"]["count"]
+    reconfigure(quick, "auto", "no")
+    assert count(quick) == ("auto", "server.auto.toml")
+    assert sockets(quick) == [path(n) for n in range(1, cores + 1)]
 
 
 def test_questions_while_installing(ready: Testbed) -> None:

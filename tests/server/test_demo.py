@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from shared.demos import bed_of, get, said_until_served
 from shared.paths import TESTS
 
 DEMO = TESTS / "demo.py"
 
 
+@pytest.mark.either
 def test_demo_serves_until_ctrl_c_and_leaves_only_the_picture(suite: str, tmp_path: Path) -> None:
     command = [sys.executable, str(DEMO), "--suite", suite, "--picture", str(tmp_path / "demo.png")]
     with subprocess.Popen(

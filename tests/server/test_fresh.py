@@ -84,16 +84,16 @@ def test_a_change_is_served_by_every_worker(
     pool: Testbed, template: str, change: Callable[[Testbed, bytes], None]
 ) -> None:
     write(pool, titled(template, "Old"))
-    wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project", timeout=10)
+    wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project")
     with asked(pool) as answers:
         change(pool, titled(template, "New"))
-        wait_for(lambda: titles(pool) == {"New"}, "every worker has the change", timeout=10)
+        wait_for(lambda: titles(pool) == {"New"}, "every worker has the change")
     assert set(answers) <= {"Old", "New"}
 
 
 def test_a_rare_request_gets_a_change_at_once(pool: Testbed, template: str) -> None:
     write(pool, titled(template, "Old"))
-    wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project", timeout=10)
+    wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project")
     write(pool, titled(template, "Rare"))
     pool.run("touch", "--date=10 seconds ago", PROJECT)
     # Nobody has asked since; the plugin looks once a second at most.
@@ -105,7 +105,7 @@ def test_a_rare_request_gets_a_change_at_once(pool: Testbed, template: str) -> N
 def test_half_of_a_project_is_never_served(pool: Testbed, template: str) -> None:
     old, new = titled(template, "Old"), titled(template, "Whole")
     write(pool, old)
-    wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project", timeout=10)
+    wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project")
     half = len(new) // 2
     with asked(pool) as answers:
         write(pool, new[:half])
@@ -116,13 +116,13 @@ def test_half_of_a_project_is_never_served(pool: Testbed, template: str) -> None
         assert len(answers) > stalled
         assert set(answers) == {"Old"}
         pool.run_bytes("sh", "-c", "cat >>$0", PROJECT, input=new[half:])
-        wait_for(lambda: titles(pool) == {"Whole"}, "every worker has the rest", timeout=10)
+        wait_for(lambda: titles(pool) == {"Whole"}, "every worker has the rest")
     assert set(answers) == {"Old", "Whole"}
 
 
 def test_reload_is_at_once(pool: Testbed, template: str) -> None:
     write(pool, titled(template, "Old"))
-    wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project", timeout=10)
+    wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project")
     # As NFS may do: nothing about the file tells that it has changed.
     before = pool.out("stat", "--format=%y", PROJECT)
     write(pool, titled(template, "Odd"))
@@ -164,7 +164,7 @@ def is_served_from_a_store(bed: Testbed, uri: str, user: str) -> None:
         save("Old")
         assert titles(bed, uri) == {"Old"}
         save("Stored")
-        wait_for(lambda: titles(bed, uri) == {"Stored"}, "every worker has the change", timeout=10)
+        wait_for(lambda: titles(bed, uri) == {"Stored"}, "every worker has the change")
         save("Ordered")
         ctl(bed, "reload", uri)
         assert titles(bed, uri) == {"Ordered"}

@@ -22,6 +22,7 @@ from shared.pool import (
     nginx_is_content,
     path,
     put_package,
+    quick_workers,
     settled,
     sockets,
     status,
@@ -31,12 +32,15 @@ from shared.pool import (
 )
 from testbed import Testbed
 
+pytestmark = pytest.mark.either
+
 HINT = "run: qgis-serverctl site enable [--project FILE]"
 
 
 # ---- Install
 
 
+@pytest.mark.each
 def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
     ready.boot()
     said = install(ready, "nginx", maps=False)
@@ -80,8 +84,10 @@ def test_affinity_of_the_service_manager_counts(suite: str, package: Path) -> No
         is_served(bed)
 
 
+@pytest.mark.each
 def test_an_image_follows_the_cores_of_the_machine_that_boots_it(ready: Testbed) -> None:
     """Installed in a chroot, with no systemd to talk to; then booted on another count."""
+    quick_workers(ready)
     done = ready.chroot("apt-get", "--yes", "install", DEB, "nginx", env=OFFLINE)
     here = status_cores(ready)
     assert HINT in done.stdout + done.stderr
@@ -106,32 +112,30 @@ def status_cores(bed: Testbed) -> int:
     return count
 
 
-@pytest.mark.either
-def test_an_upgrade_alone_never_shrinks_the_pool(server: Testbed) -> None:
-    before = sockets(server)
+def test_an_upgrade_alone_never_shrinks_the_pool(quick: Testbed) -> None:
+    before = sockets(quick)
     assert len(before) > 1
-    server.run("taskset", "--cpu-list", "--pid", "0", "1")
-    apt(server, "install", "--reinstall", DEB)
-    assert sockets(server) == before
-    assert f"stop and disable instance {len(before)}" in ctl(server, "apply", "--dry-run")
-    assert sockets(server) == before
-    ctl(server, "apply")
-    assert sockets(server) == [path(1)] == upstream(server)
+    quick.run("taskset", "--cpu-list", "--pid", "0", "1")
+    apt(quick, "install", "--reinstall", DEB)
+    assert sockets(quick) == before
+    assert f"stop and disable instance {len(before)}" in ctl(quick, "apply", "--dry-run")
+    assert sockets(quick) == before
+    ctl(quick, "apply")
+    assert sockets(quick) == [path(1)] == upstream(quick)
 
 
-@pytest.mark.either
-def test_settings_can_be_tried_before_they_are_written(server: Testbed) -> None:
-    file = server.root / "root/new.toml"
+def test_settings_can_be_tried_before_they_are_written(quick: Testbed) -> None:
+    file = quick.root / "root/new.toml"
     file.write_text("instances = 1\nbacklog = 7\n")
-    before = (server.root / "etc/qgis-server/server.toml").read_text()
+    before = (quick.root / "etc/qgis-server/server.toml").read_text()
     trial = ("apply", "--dry-run", "--settings", "/root/new.toml")
-    planned = ctl(server, *trial)
+    planned = ctl(quick, *trial)
     assert "stop and disable instance 2" in planned
     assert "10-settings.conf" in planned
-    assert (server.root / "etc/qgis-server/server.toml").read_text() == before
-    assert "nothing to do" in ctl(server, "apply")
+    assert (quick.root / "etc/qgis-server/server.toml").read_text() == before
+    assert "nothing to do" in ctl(quick, "apply")
     # As a program gives them that has no file of them.
-    piped = server.run(*("qgis-serverctl", *trial[:-1]), "/dev/stdin", input=file.read_text())
+    piped = quick.run(*("qgis-serverctl", *trial[:-1]), "/dev/stdin", input=file.read_text())
     assert piped.stdout in planned
     file.write_text("backlog = 0\n")
     for words, said in (
@@ -139,7 +143,7 @@ def test_settings_can_be_tried_before_they_are_written(server: Testbed) -> None:
         (("apply", "--settings", "/root/new.toml"), "--settings is for --dry-run alone"),
         ((*trial[:-1], "/root/none"), "there is no such file"),
     ):
-        done = server.run("qgis-serverctl", *words, check=False)
+        done = quick.run("qgis-serverctl", *words, check=False)
         assert (done.returncode, said in done.stderr) == (1, True), done.stderr
 
 
@@ -162,13 +166,11 @@ def test_nginx_may_come_later(ready: Testbed) -> None:
     is_served(ready)
 
 
-@pytest.mark.either
-def test_nginx_org_layout(ready: Testbed) -> None:
+def test_nginx_org_layout(web: Testbed) -> None:
     """User nginx, conf.d alone, no sites-available read: as nginx.org's package has it."""
-    ready.boot()
-    install(ready, "nginx", package=False)
-    ready.run("useradd", "--system", "nginx")
-    nginx = ready.root / "etc/nginx"
+    web.boot()
+    web.run("useradd", "--system", "nginx")
+    nginx = web.root / "etc/nginx"
     (nginx / "nginx.conf").write_text(
         "user  nginx;\nworker_processes  auto;\npid /run/nginx.pid;\n"
         "events { worker_connections 1024; }\n"
@@ -178,101 +180,96 @@ def test_nginx_org_layout(ready: Testbed) -> None:
     (nginx / "conf.d/default.conf").write_text(
         "server { listen 8080; server_name localhost; location / { return 204; } }\n"
     )
-    ready.run("systemctl", "restart", "nginx")
-    install(ready)
-    owner = ready.out("stat", "--format=%U %a", path(1))
+    web.run("systemctl", "restart", "nginx")
+    install(web)
+    owner = web.out("stat", "--format=%U %a", path(1))
     assert owner == "nginx 600"
-    ctl(ready, "site", "enable")
+    ctl(web, "site", "enable")
     assert (nginx / "conf.d/qgis-server-site.conf").is_symlink()
-    is_served(ready)
+    is_served(web)
     # Back to Debian's user: the sockets follow without a restart of the workers.
-    pid = main_pid(ready, 1)
+    pid = main_pid(web, 1)
     main = nginx / "nginx.conf"
     main.write_text(main.read_text().replace("user  nginx;", "user www-data;"))
-    ready.run("systemctl", "restart", "nginx")
-    ctl(ready, "apply")
-    assert ready.out("stat", "--format=%U %a", path(1)) == "www-data 600"
-    assert main_pid(ready, 1) == pid
-    is_served(ready)
-    ctl(ready, "site", "disable")
+    web.run("systemctl", "restart", "nginx")
+    ctl(web, "apply")
+    assert web.out("stat", "--format=%U %a", path(1)) == "www-data 600"
+    assert main_pid(web, 1) == pid
+    is_served(web)
+    ctl(web, "site", "disable")
     assert not (nginx / "conf.d/qgis-server-site.conf").exists()
-    nginx_is_content(ready)
+    nginx_is_content(web)
 
 
-@pytest.mark.either
-def test_site_disable_puts_the_welcome_page_back(server: Testbed) -> None:
-    before = server.fetch("http://127.0.0.1/").body
-    ctl(server, "site", "enable")
-    assert server.fetch("http://127.0.0.1/").status == 302
-    assert "nothing to do" in ctl(server, "site", "enable")
-    ctl(server, "site", "disable")
-    assert server.fetch("http://127.0.0.1/").body == before
-    assert "not enabled" in ctl(server, "site", "disable")
+def test_site_disable_puts_the_welcome_page_back(quick: Testbed) -> None:
+    before = quick.fetch("http://127.0.0.1/").body
+    ctl(quick, "site", "enable")
+    assert quick.fetch("http://127.0.0.1/").status == 302
+    assert "nothing to do" in ctl(quick, "site", "enable")
+    ctl(quick, "site", "disable")
+    assert quick.fetch("http://127.0.0.1/").body == before
+    assert "not enabled" in ctl(quick, "site", "disable")
 
 
-@pytest.mark.either
-def test_a_site_that_clashes_is_not_enabled(server: Testbed) -> None:
-    own = server.root / "etc/nginx/conf.d/own.conf"
+def test_a_site_that_clashes_is_not_enabled(quick: Testbed) -> None:
+    own = quick.root / "etc/nginx/conf.d/own.conf"
     own.write_text("server { listen 80 default_server; location / { return 204; } }\n")
-    server.run("rm", "/etc/nginx/sites-enabled/default")
-    server.run("systemctl", "reload", "nginx")
-    said = ctl(server, "site", "enable", check=False)
+    quick.run("rm", "/etc/nginx/sites-enabled/default")
+    quick.run("systemctl", "reload", "nginx")
+    said = ctl(quick, "site", "enable", check=False)
     assert "duplicate default server" in said
     assert "Traceback" not in said
-    nginx_is_content(server)
-    assert not (server.root / "etc/nginx/sites-enabled/qgis-server").is_symlink()
-    assert server.fetch("http://127.0.0.1/").status == 204
+    nginx_is_content(quick)
+    assert not (quick.root / "etc/nginx/sites-enabled/qgis-server").is_symlink()
+    assert quick.fetch("http://127.0.0.1/").status == 204
 
 
-@pytest.mark.either
-def test_a_project_that_workers_cannot_read_is_refused(server: Testbed) -> None:
-    server.run("install", "-m", "600", "/srv/maps/world.qgz", "/srv/secret.qgz")
-    said = ctl(server, "site", "enable", "--project", "/srv/secret.qgz", check=False)
+def test_a_project_that_workers_cannot_read_is_refused(quick: Testbed) -> None:
+    quick.run("install", "-m", "600", "/srv/maps/world.qgz", "/srv/secret.qgz")
+    said = ctl(quick, "site", "enable", "--project", "/srv/secret.qgz", check=False)
     assert said.startswith("qgis-serverctl: --project /srv/secret.qgz: user qgis-server can't")
-    assert "no such file" in ctl(server, "site", "enable", "--project", "/srv/x", check=False)
-    assert status(server)["nginx"]["site"] is None
-    assert status(server)["settings"]["project"]["value"] == ""
+    assert "no such file" in ctl(quick, "site", "enable", "--project", "/srv/x", check=False)
+    assert status(quick)["nginx"]["site"] is None
+    assert status(quick)["settings"]["project"]["value"] == ""
 
 
 # ---- Remove, purge
 
 
-def test_remove_reinstall_and_purge(ready: Testbed) -> None:
-    server = ready
-    server.boot()
-    install(server, "nginx", package=False)
-    before = tree(server)
-    install(server)
-    ctl(server, "site", "enable")
-    is_served(server)
-    apt(server, "remove", "qgis-server-systemd")
-    assert sockets(server) == []
-    assert server.run("pgrep", "qgis_mapserv", check=False).stdout == ""
-    nginx_is_content(server)
-    assert server.fetch(MAP).status == 503
-    assert (server.root / "etc/qgis-server/env").exists()
-    said = install(server)
+@pytest.mark.each
+def test_remove_reinstall_and_purge(web: Testbed) -> None:
+    web.boot()
+    before = tree(web)
+    install(web)
+    ctl(web, "site", "enable")
+    is_served(web)
+    apt(web, "remove", "qgis-server-systemd")
+    assert sockets(web) == []
+    assert web.run("pgrep", "qgis_mapserv", check=False).stdout == ""
+    nginx_is_content(web)
+    assert web.fetch(MAP).status == 503
+    assert (web.root / "etc/qgis-server/env").exists()
+    said = install(web)
     assert HINT not in said, "the site is enabled already"
-    is_served(server)
-    apt(server, "purge", "qgis-server-systemd")
-    nginx_is_content(server)
-    assert server.fetch("http://127.0.0.1/").status == 200, "NGINX's welcome page is back"
-    assert {name for name in tree(server) - before if "qgis" in name} == set()
-    assert sockets(server) == []
-    listed = server.out("systemctl", "list-units", "--all", "--no-legend", "qgis*")
+    is_served(web)
+    apt(web, "purge", "qgis-server-systemd")
+    nginx_is_content(web)
+    assert web.fetch("http://127.0.0.1/").status == 200, "NGINX's welcome page is back"
+    assert {name for name in tree(web) - before if "qgis" in name} == set()
+    assert sockets(web) == []
+    listed = web.out("systemctl", "list-units", "--all", "--no-legend", "qgis*")
     assert "qgis-server@" not in listed
 
 
-@pytest.mark.either
-def test_purge_keeps_projects_of_the_administrator(server: Testbed) -> None:
-    server.run("cp", "/srv/maps/second.qgs", "/var/lib/qgis-server/projects/")
-    said = apt(server, "purge", "qgis-server-systemd")
+def test_purge_keeps_projects_of_the_administrator(quick: Testbed) -> None:
+    quick.run("cp", "/srv/maps/second.qgs", "/var/lib/qgis-server/projects/")
+    said = apt(quick, "purge", "qgis-server-systemd")
     assert "kept your projects in /var/lib/qgis-server/projects" in said
-    assert (server.root / "var/lib/qgis-server/projects/second.qgs").exists()
+    assert (quick.root / "var/lib/qgis-server/projects/second.qgs").exists()
 
 
 def tree(bed: Testbed) -> set[str]:
-    """All files of the server, but for those that live with a boot or with dpkg."""
+    """All files of the web, but for those that live with a boot or with dpkg."""
     listed = bed.out(
         "find", "/", "-xdev", "(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path",
         "/var/lib/dpkg/info", "-o", "-path", "/var/log", "-o", "-path", "/root", ")", "-prune",
@@ -285,27 +282,28 @@ def tree(bed: Testbed) -> set[str]:
 # ---- What an administrator decided
 
 
-def test_disabled_and_masked_instances_are_left_alone(server: Testbed) -> None:
-    ctl(server, "apply", "--instances", "4")
-    server.run("systemctl", "disable", "--now", "qgis-server@2.socket")
-    server.run("systemctl", "stop", "qgis-server@3.socket", "qgis-server@3.service")
-    server.run("systemctl", "mask", "qgis-server@3.service")
-    server.run("systemctl", "enable", "--now", "qgis-server@7.socket")
-    apt(server, "install", "--reinstall", DEB)
-    said = ctl(server, "apply", "--instances", "4")
+def test_disabled_and_masked_instances_are_left_alone(quick: Testbed) -> None:
+    ctl(quick, "apply", "--instances", "4")
+    quick.run("systemctl", "disable", "--now", "qgis-server@2.socket")
+    quick.run("systemctl", "stop", "qgis-server@3.socket", "qgis-server@3.service")
+    quick.run("systemctl", "mask", "qgis-server@3.service")
+    quick.run("systemctl", "enable", "--now", "qgis-server@7.socket")
+    apt(quick, "install", "--reinstall", DEB)
+    said = ctl(quick, "apply", "--instances", "4")
     assert "left alone, disabled by hand: instance 2" in said
     assert "left alone, masked: instance 3" in said
     assert "left alone, enabled by hand beyond 4: instance 7" in said
-    assert enabled(server) == [1, 3, 4, 7]
-    assert upstream(server) == [path(1), path(4), path(7)]
-    ctl(server, "apply", "--instances", "1")
-    assert upstream(server) == [path(1), path(7)]
-    server.run("systemctl", "unmask", "qgis-server@3.service")
-    ctl(server, "apply", "--instances", "3")
-    assert enabled(server) == [1, 3, 7]
+    assert enabled(quick) == [1, 3, 4, 7]
+    assert upstream(quick) == [path(1), path(4), path(7)]
+    ctl(quick, "apply", "--instances", "1")
+    assert upstream(quick) == [path(1), path(7)]
+    quick.run("systemctl", "unmask", "qgis-server@3.service")
+    ctl(quick, "apply", "--instances", "3")
+    assert enabled(quick) == [1, 3, 7]
 
 
 def test_presets_are_respected_and_an_explicit_number_beats_them(ready: Testbed) -> None:
+    quick_workers(ready)
     ready.boot()
     presets = ready.root / "etc/systemd/system-preset/00-site.preset"
     presets.parent.mkdir(parents=True, exist_ok=True)
@@ -321,44 +319,42 @@ def test_presets_are_respected_and_an_explicit_number_beats_them(ready: Testbed)
     assert sockets(ready) == [path(1), path(2)] == upstream(ready)
 
 
-@pytest.mark.either
-def test_the_settings_file_wins_over_what_a_command_set(server: Testbed) -> None:
-    ctl(server, "apply", "--instances", "3")
-    assert len(sockets(server)) == 3
-    shipped = (server.root / "etc/qgis-server/server.toml").read_text()
-    server.run("sh", "-c", "echo 'instances = 1' >>/etc/qgis-server/server.toml")
-    ctl(server, "apply")
-    assert sockets(server) == [path(1)]
-    said = ctl(server, "apply", "--instances", "2")
+def test_the_settings_file_wins_over_what_a_command_set(quick: Testbed) -> None:
+    ctl(quick, "apply", "--instances", "3")
+    assert len(sockets(quick)) == 3
+    shipped = (quick.root / "etc/qgis-server/server.toml").read_text()
+    quick.run("sh", "-c", "echo 'instances = 1' >>/etc/qgis-server/server.toml")
+    ctl(quick, "apply")
+    assert sockets(quick) == [path(1)]
+    said = ctl(quick, "apply", "--instances", "2")
     assert "sets instances too and wins" in said
-    assert len(sockets(server)) == 2
-    assert status(server)["settings"]["instances"]["from"] == "/etc/qgis-server/server.toml"
-    assert (server.root / "etc/qgis-server/server.toml").read_text() == shipped + "instances = 1\n"
+    assert len(sockets(quick)) == 2
+    assert status(quick)["settings"]["instances"]["from"] == "/etc/qgis-server/server.toml"
+    assert (quick.root / "etc/qgis-server/server.toml").read_text() == shipped + "instances = 1\n"
 
 
-@pytest.mark.either
-def test_a_mistake_in_the_settings_stops_nothing(server: Testbed) -> None:
-    before = sockets(server)
-    server.run("sh", "-c", "echo 'instanzes = 1' >>/etc/qgis-server/server.toml")
+def test_a_mistake_in_the_settings_stops_nothing(quick: Testbed) -> None:
+    before = sockets(quick)
+    quick.run("sh", "-c", "echo 'instanzes = 1' >>/etc/qgis-server/server.toml")
     for command in ("apply", "status"):
-        done = server.run("qgis-serverctl", command, check=False)
+        done = quick.run("qgis-serverctl", command, check=False)
         assert done.returncode == 1
         assert done.stderr == (
             "qgis-serverctl: /etc/qgis-server/server.toml: unknown key instanzes "
             "(did you mean instances?)\n"
         )
-    said = apt(server, "install", "--reinstall", DEB)
+    said = apt(quick, "install", "--reinstall", DEB)
     assert "the pool is not complete" in said
-    assert sockets(server) == before
+    assert sockets(quick) == before
 
 
-def test_env_overrides_the_defaults_of_the_unit(server: Testbed) -> None:
-    server.run("sh", "-c", "echo QGIS_SERVER_CACHE_DIRECTORY=/tmp/x >>/etc/qgis-server/env")
-    server.run("systemctl", "restart", "qgis-server@1.service")
-    variables = (server.root / "etc/qgis-server/env").read_text()
+def test_env_overrides_the_defaults_of_the_unit(quick: Testbed) -> None:
+    quick.run("sh", "-c", "echo QGIS_SERVER_CACHE_DIRECTORY=/tmp/x >>/etc/qgis-server/env")
+    quick.run("systemctl", "restart", "qgis-server@1.service")
+    variables = (quick.root / "etc/qgis-server/env").read_text()
     set_ones = [line for line in variables.splitlines() if line and not line.startswith("#")]
     assert set_ones[:2] == ["QGIS_SERVER_LOG_STDERR=1", "QGIS_SERVER_LOG_LEVEL=1"]
-    environment = server.out("cat", f"/proc/{main_pid(server, 1)}/environ").split("\0")
+    environment = quick.out("cat", f"/proc/{main_pid(quick, 1)}/environ").split("\0")
     assert "QGIS_SERVER_CACHE_DIRECTORY=/tmp/x" in environment
     assert "QT_QPA_PLATFORM=offscreen" in environment
 
@@ -366,87 +362,85 @@ def test_env_overrides_the_defaults_of_the_unit(server: Testbed) -> None:
 # ---- Requests while things change
 
 
-def test_growing_shrinking_and_restarting_drop_no_request(server: Testbed) -> None:
-    ctl(server, "site", "enable")
-    with load(server) as result:
-        ctl(server, "apply", "--instances", "4")
-        ctl(server, "apply", "--instances", "1")
-        server.run("systemctl", "restart", "qgis-server.target")
-        ctl(server, "apply", "--instances", "auto")
-        apt(server, "install", "--reinstall", DEB)
-        server.run("systemctl", "reload", "nginx")
-        server.run("systemctl", "restart", "qgis-server@1.service")
+def test_growing_shrinking_and_restarting_drop_no_request(web: Testbed) -> None:
+    ctl(web, "site", "enable")
+    with load(web) as result:
+        ctl(web, "apply", "--instances", "4")
+        ctl(web, "apply", "--instances", "1")
+        web.run("systemctl", "restart", "qgis-server.target")
+        ctl(web, "apply", "--instances", "auto")
+        apt(web, "install", "--reinstall", DEB)
+        web.run("systemctl", "reload", "nginx")
+        web.run("systemctl", "restart", "qgis-server@1.service")
     assert result["failed"] == []
     assert result["sent"] > 0
 
 
-@pytest.mark.either
-def test_nothing_is_stopped_while_nginx_may_still_name_it(server: Testbed) -> None:
-    ctl(server, "apply", "--instances", "3")
-    broken = server.root / "etc/nginx/conf.d/broken.conf"
+def test_nothing_is_stopped_while_nginx_may_still_name_it(quick: Testbed) -> None:
+    ctl(quick, "apply", "--instances", "3")
+    broken = quick.root / "etc/nginx/conf.d/broken.conf"
     broken.write_text("nonsense;\n")
-    done = server.run("qgis-serverctl", "apply", "--instances", "1", check=False)
+    done = quick.run("qgis-serverctl", "apply", "--instances", "1", check=False)
     assert done.returncode == 1
     assert "nonsense" in done.stderr
     assert "Traceback" not in done.stderr
-    assert sockets(server) == [path(1), path(2), path(3)]
+    assert sockets(quick) == [path(1), path(2), path(3)]
     broken.unlink()
-    ctl(server, "apply")
-    assert sockets(server) == [path(1)]
+    ctl(quick, "apply")
+    assert sockets(quick) == [path(1)]
 
 
-def test_a_crashed_worker_costs_no_get_and_never_its_socket(server: Testbed) -> None:
-    ctl(server, "site", "enable")
-    ctl(server, "apply", "--instances", "3")
-    is_served(server)
-    with load(server, clients=2) as result:
+def test_a_crashed_worker_costs_no_get_and_never_its_socket(web: Testbed) -> None:
+    ctl(web, "site", "enable")
+    ctl(web, "apply", "--instances", "3")
+    is_served(web)
+    with load(web, clients=2) as result:
         for turn in range(18):
             victim = turn % 3 + 1
-            wait_for(lambda n=victim: main_pid(server, n) > 0, "the worker is back")  # type: ignore[misc]
-            server.run("systemctl", "kill", "--signal=KILL", f"qgis-server@{victim}.service")
+            wait_for(lambda n=victim: main_pid(web, n) > 0, "the worker is back")  # type: ignore[misc]
+            web.run("systemctl", "kill", "--signal=KILL", f"qgis-server@{victim}.service")
     assert result["failed"] == []
-    assert sockets(server) == [path(1), path(2), path(3)]
-    wait_for(lambda: all(main_pid(server, n) for n in (1, 2, 3)), "all workers are back")
+    assert sockets(web) == [path(1), path(2), path(3)]
+    wait_for(lambda: all(main_pid(web, n) for n in (1, 2, 3)), "all workers are back")
 
 
-@pytest.mark.either
-def test_a_worker_that_cannot_start_keeps_its_socket_and_mends_itself(server: Testbed) -> None:
-    ctl(server, "site", "enable")
-    before = sockets(server)
-    server.run("mv", "/etc/qgis-server/env", "/etc/qgis-server/away")
-    server.run("systemctl", "restart", "qgis-server.target")
+def test_a_worker_that_cannot_start_keeps_its_socket_and_mends_itself(web: Testbed) -> None:
+    ctl(web, "site", "enable")
+    before = sockets(web)
+    web.run("mv", "/etc/qgis-server/env", "/etc/qgis-server/away")
+    web.run("systemctl", "restart", "qgis-server.target")
     restarts = ["systemctl", "show", "--property=NRestarts", "--value", "qgis-server@1.service"]
-    wait_for(lambda: int(server.out(*restarts)) >= 6, "six failed starts")
-    assert sockets(server) == before
-    server.run("mv", "/etc/qgis-server/away", "/etc/qgis-server/env")
-    is_served(server)
+    wait_for(lambda: int(web.out(*restarts)) >= 6, "six failed starts")
+    assert sockets(web) == before
+    web.run("mv", "/etc/qgis-server/away", "/etc/qgis-server/env")
+    is_served(web)
 
 
-def test_only_nginx_may_talk_to_the_workers(server: Testbed) -> None:
+def test_only_nginx_may_talk_to_the_workers(quick: Testbed) -> None:
     connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1]); print('in')"
     for user in ("nobody", "qgis-server"):
-        done = server.run("python3", "-c", connect, path(1), user=user, check=False)
+        done = quick.run("python3", "-c", connect, path(1), user=user, check=False)
         assert "PermissionError" in done.stderr
-    assert server.out("python3", "-c", connect, path(1), user="www-data") == "in"
+    assert quick.out("python3", "-c", connect, path(1), user="www-data") == "in"
 
 
-def test_stop_and_start_of_the_whole_pool(server: Testbed) -> None:
-    before = sockets(server)
-    server.run("systemctl", "stop", "qgis-server.slice")
-    wait_for(lambda: sockets(server) == [] and main_pid(server, 1) == 0, "the pool has stopped")
-    server.run("systemctl", "start", "qgis-server.target")
-    wait_for(lambda: sockets(server) == before, "the pool is back")
+@pytest.mark.each
+def test_stop_and_start_of_the_whole_pool(quick: Testbed) -> None:
+    before = sockets(quick)
+    quick.run("systemctl", "stop", "qgis-server.slice")
+    wait_for(lambda: sockets(quick) == [] and main_pid(quick, 1) == 0, "the pool has stopped")
+    quick.run("systemctl", "start", "qgis-server.target")
+    wait_for(lambda: sockets(quick) == before, "the pool is back")
 
 
-@pytest.mark.either
-def test_two_callers_wait_for_each_other(server: Testbed) -> None:
+def test_two_callers_wait_for_each_other(quick: Testbed) -> None:
     both = "qgis-serverctl apply --instances 4 & qgis-serverctl apply --instances 2; wait"
-    server.run("sh", "-c", both)
-    found = status(server)
+    quick.run("sh", "-c", both)
+    found = status(quick)
     count = found["settings"]["instances"]["value"]
     assert count in (2, 4)
-    ctl(server, "apply")
-    assert sockets(server) == [path(n) for n in range(1, count + 1)] == upstream(server)
+    ctl(quick, "apply")
+    assert sockets(quick) == [path(n) for n in range(1, count + 1)] == upstream(quick)
 
 
 def test_an_upgraded_qgis_server_restarts_the_workers(server: Testbed) -> None:
@@ -463,7 +457,6 @@ def test_an_upgraded_qgis_server_restarts_the_workers(server: Testbed) -> None:
     assert result["failed"] == []
 
 
-@pytest.mark.either
 def test_status_tells_busy_from_idle(server: Testbed) -> None:
     ctl(server, "site", "enable")
     is_served(server)
@@ -476,12 +469,11 @@ def test_status_tells_busy_from_idle(server: Testbed) -> None:
     assert "cores: " in table
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("count", [512])
-def test_the_largest_pool_fits_into_nginx(server: Testbed, count: int) -> None:
+def test_the_largest_pool_fits_into_nginx(quick: Testbed, count: int) -> None:
     """The upstream's shared memory has room; the workers need not run for that."""
     lines = "".join(f"    server unix:{path(n)} max_fails=0;\n" for n in range(1, count + 1))
-    file = server.root / "etc/nginx/conf.d/qgis-server.conf"
+    file = quick.root / "etc/nginx/conf.d/qgis-server.conf"
     head, _, tail = file.read_text().partition("    server ")
     file.write_text(head + lines + tail[tail.index("}") :])
-    nginx_is_content(server)
+    nginx_is_content(quick)

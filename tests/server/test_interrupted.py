@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from shared.pool import (
     DEB,
     cpus_of_init,
     enabled,
-    install,
     nginx_is_content,
     path,
     put_package,
@@ -26,13 +26,14 @@ from shared.pool import (
     upstream,
     wait_for,
 )
-from shared.steps import kill_at, prepare
-from testbed import SUITES, Testbed
+from shared.steps import kill_at, log, prepare, that_differ
+from testbed import Snapshot, Testbed
 
-pytestmark = pytest.mark.either
+pytestmark = [pytest.mark.either, pytest.mark.apart]
 
 NAME = "qgis-server-systemd"
 NEWER = "/root/newer.deb"
+NEVER = 10**9
 STATE = "var/lib/qgis-server-systemd/state.json"
 
 OWN_SITE = "etc/nginx/sites-enabled/own"
@@ -51,17 +52,17 @@ systemctl reload nginx
 
 
 @pytest.fixture(scope="module")
-def booted(suite: str, package: Path, newer_package: Path) -> Iterator[Testbed]:
+def booted(with_nginx: Snapshot, package: Path, newer_package: Path) -> Iterator[Testbed]:
     """With NGINX, quick workers and both versions' files. Its one core makes one instance,
     which has the most steps: a spare stands in for it while it is exchanged."""
     cores = sorted(os.sched_getaffinity(0))
-    # Another suite's may be under test at the same time.
-    with Testbed(suite, cpus=str(cores[SUITES.index(suite) % len(cores)])) as bed:
+    # Another process may have one as well.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    with Testbed(with_nginx.suite, cpus=str(cores[number % len(cores)]), like=with_nginx) as bed:
         put_package(bed, package)
         bed.put(newer_package, NEWER)
-        bed.boot()
-        install(bed, "nginx", package=False)
         quick_workers(bed)
+        bed.boot()
         prepare(bed)
         yield bed
 
@@ -156,38 +157,52 @@ def heal(bed: Testbed, deb: str, wanted: str) -> None:
     assert version(bed) == wanted
 
 
-def each_kill(
+Kills = Callable[..., Iterator[int]]
+
+
+@pytest.fixture
+def each_kill(pytestconfig: pytest.Config) -> Kills:
+    return partial(kill_each, every_step=pytestconfig.getoption("all"))
+
+
+def kill_each(
     bed: Testbed,
     *commands: Sequence[str],
+    every_step: bool,
     in_turn: bool = False,
     fine: bool = False,
-    every: int = 1,
 ) -> Iterator[int]:
-    """Kill the commands at their first step, then at their second, and so on until
-    none has that many; with `in_turn` one of them at each step, if they are alike.
-    `every`: the distance between these steps.
+    """Let the commands run once, to see their steps; then kill them at the first one that
+    differs, then at the second, and so on; with `every_step` at each one; with `in_turn` one of
+    the commands at a time, if they are alike.
 
-    Yields the index of the command; the caller mends what it finds. A command that
-    has no such step runs, too: it leads to the state that the next one starts from.
+    Yields the index of the command; the caller mends what it finds.
     """
-    step, turn, killed = 1 - every, -1, True
-    while killed:
-        step, turn, killed = step + every, turn + 1, False
+    chosen = []
+    for index, command in enumerate(commands):
+        assert kill_at(bed, NEVER, *command, fine=fine) is None
+        steps = log(bed)
+        # A harness that sees no steps would prove nothing.
+        assert len(steps) > 4
+        chosen.append([*range(1, len(steps) + 1)] if every_step else that_differ(steps))
+        print(f"{len(chosen[-1])} of {len(steps)} steps of", *command[:2], flush=True)
+        yield index
+    for turn in range(max(map(len, chosen))):
         for index, command in enumerate(commands):
-            if in_turn and index != turn % len(commands):
+            if turn < len(chosen[index]) and not (in_turn and turn % len(commands) != index):
+                found = kill_at(bed, chosen[index][turn], *command, fine=fine)
+                print(" ".join(command[:2]), found or "ended before", flush=True)
+            elif not in_turn:
+                bed.run(*command)
+            else:
                 continue
-            found = kill_at(bed, step, *command, fine=fine)
-            print(" ".join(command[:2]), found or f"has no step {step}", flush=True)
-            killed |= found is not None
             yield index
-    # A harness that sees no steps would prove nothing.
-    assert step > 4
 
 
 # ---- Killed
 
 
-def test_install_and_purge_killed_at_each_step(bare: Testbed) -> None:
+def test_install_and_purge_killed_at_each_step(bare: Testbed, each_kill: Kills) -> None:
     cores = cpus_of_init(bare)
     before = files(bare)
     purge = ("dpkg", "--purge", NAME)
@@ -203,7 +218,7 @@ def test_install_and_purge_killed_at_each_step(bare: Testbed) -> None:
             assert sockets(bare) == []
 
 
-def test_upgrade_killed_at_each_step(quick: Testbed) -> None:
+def test_upgrade_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
     """Up and down again: to the scripts, both are upgrades."""
     cores = cpus_of_init(quick)
     quick.run("sh", "-c", "echo QGIS_SERVER_MAX_THREADS=2 >>/etc/qgis-server/env")
@@ -222,7 +237,7 @@ def test_upgrade_killed_at_each_step(quick: Testbed) -> None:
         assert "MAX_THREADS=2" in (quick.root / "etc/qgis-server/env").read_text()
 
 
-def test_remove_killed_at_each_step(quick: Testbed) -> None:
+def test_remove_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
     """Thought better of it: the package is installed again."""
     cores = cpus_of_init(quick)
     for _ in each_kill(quick, ("dpkg", "--remove", NAME)):
@@ -231,7 +246,7 @@ def test_remove_killed_at_each_step(quick: Testbed) -> None:
         is_whole(quick, cores)
 
 
-def test_apply_killed_at_each_step(quick: Testbed) -> None:
+def test_apply_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
     """Growing and shrinking; then apply alone mends, as it does at the next boot."""
     cores = cpus_of_init(quick)
     counts = (cores + 1, cores)
@@ -246,9 +261,8 @@ def test_apply_killed_at_each_step(quick: Testbed) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["spare", "sibling"])
-def test_a_roll_killed_at_each_step(quick: Testbed, count: int) -> None:
-    """New definitions of sockets and workers; apply brings them up one after another. With
-    a sibling it is the same work twice: there every other step does."""
+def test_a_roll_killed_at_each_step(quick: Testbed, each_kill: Kills, count: int) -> None:
+    """New definitions of sockets and workers; apply brings them up one after another."""
     script = (
         f"printf '[Socket]\\nBacklog=%s\\n' $1 >{DROPINS}/own.conf;"
         "systemctl daemon-reload; exec qgis-serverctl apply"
@@ -257,22 +271,21 @@ def test_a_roll_killed_at_each_step(quick: Testbed, count: int) -> None:
     quick.run("sh", "-c", f"mkdir {DROPINS} && systemctl daemon-reload")
     quick.run("qgis-serverctl", "apply", "--instances", str(count))
     commands = [("sh", "-c", script, "sh", backlog) for backlog in ("100", "200")]
-    for _ in each_kill(quick, *commands, in_turn=True, every=count):
+    for _ in each_kill(quick, *commands, in_turn=True):
         nothing_is_half_written(quick)
         quick.run("qgis-serverctl", "apply")
         is_whole(quick, count)
 
 
-def test_a_change_of_the_queue_killed_at_every_fifth_step(quick: Testbed) -> None:
-    """There and back; apply alone completes it, whichever queue was asked for last. It has many
-    steps, and workers that really move."""
+def test_a_change_of_the_queue_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
+    """There and back; apply alone completes it, whichever queue was asked for last."""
     count, shared = 2, "/run/qgis-server.sock"
     own = [path(n) for n in range(1, count + 1)]
     wants = quick.root / "etc/systemd/system/qgis-server.target.wants"
     dropin = quick.root / "etc/systemd/system/qgis-server@.service.d/10-queue.conf"
     quick.run("qgis-serverctl", "apply", "--instances", str(count))
     commands = [("qgis-serverctl", "queue", layout) for layout in ("shared", "per-worker")]
-    for index in each_kill(quick, *commands, in_turn=True, every=5):
+    for index in each_kill(quick, *commands, in_turn=True):
         nothing_is_half_written(quick)
         quick.run("qgis-serverctl", "apply")
         is_shared = status(quick)["settings"]["queue"]["value"] == "shared"
@@ -289,7 +302,7 @@ def test_a_change_of_the_queue_killed_at_every_fifth_step(quick: Testbed) -> Non
     is_whole(quick, count)
 
 
-def test_the_site_killed_at_each_step(quick: Testbed) -> None:
+def test_the_site_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
     verbs = ("enable", "disable")
     welcome = quick.root / "etc/nginx/sites-enabled/default"
     site = quick.root / "etc/nginx/sites-enabled/qgis-server"

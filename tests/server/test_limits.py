@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from shared.harm import in_background, let_go_wrong, sleeping, timed
-from shared.pool import ctl, serving_bed
+from shared.harm import connections, in_background, let_go_wrong, sleeping, timed
+from shared.pool import ctl, path, serving_bed, wait_for
 from testbed import Reply, Snapshot, Testbed
 
 SETTINGS = """
@@ -116,6 +116,15 @@ def test_a_client_has_so_many_requests_in_the_making(bed: Testbed) -> None:
     client = ("--header", "X-Forwarded-For: 192.0.2.209")
     calls = [lambda: timed(bed, slow, *client)[0].status for _ in range(3)]
     assert sorted(in_background(*calls)()) == [200, 200, 429]
+
+
+def test_requests_of_a_client_that_hangs_up_count_until_they_are_done(bed: Testbed) -> None:
+    slow, client = sleeping(5), ("--header", "X-Forwarded-For: 192.0.2.210")
+    for _ in range(2):
+        bed.run("curl", "--silent", "--max-time", "0.5", *client, slow, check=False)
+    assert timed(bed, slow, *client)[0].status == 429
+    wait_for(lambda: not any(connections(bed, path(n)).accepted for n in (1, 2)), "all is done")
+    assert ask(bed, f"{WMS}&WIDTH=64&HEIGHT=64", client="192.0.2.210").status == 200
 
 
 def test_the_defaults_limit_no_client(bed: Testbed) -> None:

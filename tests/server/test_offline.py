@@ -18,6 +18,7 @@ from shared.pool import (
     main_pid,
     nginx_is_content,
     path,
+    quick_workers,
     sockets,
     status,
     upstream,
@@ -25,6 +26,8 @@ from shared.pool import (
     works,
 )
 from testbed import Testbed
+
+pytestmark = pytest.mark.either
 
 NEWER = "/root/newer.deb"
 
@@ -38,30 +41,30 @@ def forbid(bed: Testbed) -> None:
     policy.chmod(0o755)
 
 
-def test_policy_forbids_to_start(ready: Testbed) -> None:
-    ready.boot()
-    install(ready, "nginx", package=False)
+def test_policy_forbids_to_start(web: Testbed) -> None:
+    quick_workers(web)
+    web.boot()
     # The pattern, since the snippet is not there yet.
-    (ready.root / "etc/nginx/sites-enabled/own").write_text(
+    (web.root / "etc/nginx/sites-enabled/own").write_text(
         "server { listen 8080; include snippets/qgis-server*.conf; }\n"
     )
-    ready.run("systemctl", "restart", "nginx")
-    workers = ready.out("pgrep", "--parent", nginx_pid(ready))
-    forbid(ready)
-    said = install(ready)
-    everyone = list(range(1, cpus_of_init(ready) + 1))
+    web.run("systemctl", "restart", "nginx")
+    workers = web.out("pgrep", "--parent", nginx_pid(web))
+    forbid(web)
+    said = install(web)
+    everyone = list(range(1, cpus_of_init(web) + 1))
     lines = [line for line in said.splitlines() if "instances are enabled, but not started" in line]
     assert len(lines) == 1
     assert "warning" not in said
-    assert enabled(ready) == everyone
-    assert sockets(ready) == []
-    assert upstream(ready) == [path(n) for n in everyone]
-    assert ready.out("pgrep", "--parent", nginx_pid(ready)) == workers, "NGINX was left alone"
+    assert enabled(web) == everyone
+    assert sockets(web) == []
+    assert upstream(web) == [path(n) for n in everyone]
+    assert web.out("pgrep", "--parent", nginx_pid(web)) == workers, "NGINX was left alone"
     # An administrator is not bound by it.
-    ready.run("qgis-serverctl", "apply")
-    assert sockets(ready) == upstream(ready)
-    assert ready.out("pgrep", "--parent", nginx_pid(ready)) != workers
-    assert status(ready)["pending"] == []
+    web.run("qgis-serverctl", "apply")
+    assert sockets(web) == upstream(web)
+    assert web.out("pgrep", "--parent", nginx_pid(web)) != workers
+    assert status(web)["pending"] == []
 
 
 def test_policy_forbids_to_stop(server: Testbed) -> None:
@@ -142,6 +145,7 @@ def untouched(bed: Testbed) -> bool:
 
 def test_nginx_stays_content_with_an_own_vhost(ready: Testbed, newer_package: Path) -> None:
     """A server block of the administrator's includes the snippet."""
+    quick_workers(ready)
     ready.boot()
     ready.put(newer_package, NEWER)
     install(ready, "nginx")

@@ -160,7 +160,7 @@ def test_a_worker_that_does_not_come_up_stays_out_until_it_does(three: Testbed) 
     broken.unlink()
     three.run("systemctl", "daemon-reload")
     # No command: systemd tries on, and the monitor sees that it is back.
-    wait_for(lambda: upstream(three) == [path(1), path(2), path(3)], "it is put back", timeout=90)
+    wait_for(lambda: upstream(three) == [path(1), path(2), path(3)], "it is put back")
     assert three.run("test", "-e", ROLLING, check=False).returncode == 1
     wait_for(lambda: status(three)["pending"] == [], "all is well again")
 
@@ -302,7 +302,7 @@ def test_the_monitor_starts_anew_after_an_upgrade(three: Testbed) -> None:
     before = three.out(*unit)
     assert before != "0"
     three.run("sh", "-c", f"cp -p {file} {file}.new && mv {file}.new {file}")
-    wait_for(lambda: three.out(*unit) not in ("0", before), "a new monitor", timeout=20)
+    wait_for(lambda: three.out(*unit) not in ("0", before), "a new monitor")
     said = journal(three, "qgis-server-monitor.service")
     assert "the program was replaced: starting again" in said
 

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -28,6 +29,21 @@ SECRETS = (
     "/var/log/secret", "/run/secret", "/etc/nginx/secret", "/etc/ssl/private/secret", "/secret",
 )  # fmt: skip
 """Files that permissions alone leave open to everybody."""
+
+
+HOME = "/var/lib/qgis-server/home"
+PROFILE = "profile/profiles/default/python"
+PYTHON = (
+    f"{HOME}/.local/lib/python%s/site-packages/usercustomize.py",
+    f"{HOME}/.local/share/QGIS/QGIS3/startup.py",
+    "/tmp/share/QGIS/QGIS3/startup.py",
+    *(
+        f"{top}/{PROFILE}/{name}"
+        for top in ("/tmp", "/var/cache/qgis-server/1")
+        for name in ("json/__init__.py", "plugins/qgis_server_systemd/__init__.py")
+    ),
+)
+"""What Python or QGIS would run at the start of a worker, in folders that it can write."""
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +81,11 @@ def probe(bed: Testbed, what: str, argument: str = "", *, instance: int = 1) -> 
     return found[1]
 
 
-def at_request(bed: Testbed, variable: str) -> str:
+def at_request(bed: Testbed, variable: str, *curl_args: str, port: int = 80) -> str:
     """What NGINX tells a worker with a request."""
-    url = f"{MAP.partition('?')[0]}?SERVICE=WMS&PROBE=at%20request&WITH={variable}"
-    return bed.fetch(url).headers["x-probed"].removeprefix("ok").strip()
+    path = MAP.partition("?")[0].removeprefix("http://127.0.0.1")
+    url = f"http://127.0.0.1:{port}{path}?SERVICE=WMS&PROBE=at%20request&WITH={variable}"
+    return bed.fetch(url, *curl_args).headers["x-probed"].removeprefix("ok").strip()
 
 
 def exposure(bed: Testbed, unit: str) -> float:
@@ -133,6 +150,18 @@ def test_its_own_folders_are_its_to_write(bed: Testbed, folder: str) -> None:
     assert probe(bed, "write", folder) == "ok "
 
 
+def test_what_a_worker_has_written_is_not_run(bed: Testbed) -> None:
+    assert probe(bed, "python") == "ok "
+    release = bed.out("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+    for file in PYTHON:
+        assert probe(bed, "leave", file.replace("%s", release)) == "ok "
+    before = main_pid(bed, 1)
+    bed.run("systemctl", "kill", "--signal=KILL", "qgis-server@1.service")
+    wait_for(lambda: main_pid(bed, 1) not in (0, before), "it is started again")
+    assert probe(bed, "python") == "ok "
+    assert bed.run("test", "-e", f"{HOME}/ran", check=False).returncode != 0
+
+
 def test_its_run_is_its_own(bed: Testbed) -> None:
     """Debian 12's systemd puts an empty file system there that it may write to."""
     seen = set(probe(bed, "list", "/run").split()[1:])
@@ -181,6 +210,102 @@ def test_the_sockets_are_for_nginx_alone(bed: Testbed) -> None:
     assert probe(bed, "connect", path(2)) == "ENOENT"
 
 
+# In each name, what follows the end of the line looks like a socket that listens, like a
+# connection that waits, or like one that has the inode which a worker holds.
+FORGER = r"""
+import os, signal, socket, sys, tempfile
+path, held = sys.argv[1:]
+os.chdir(tempfile.mkdtemp())
+kinds = (("00010000", "01", "77"), ("00000000", "02", "0"), ("00000000", "03", held))
+rows = [f"0: 2 0 {flags} 0001 {state} {inode} {path}" for flags, state, inode in kinds]
+os.makedirs(os.path.dirname("\n" + rows[0]))
+made = []
+for name in (f"\0{path}", "\n" + rows[0], *(f"\0{n}\n{row}" for n, row in enumerate(rows))):
+    made.append(socket.socket(socket.AF_UNIX))
+    made[-1].bind(name)
+    made[-1].listen()
+signal.pause()
+"""
+# Root of another container, which has the same network and a pool of the same name.
+NEIGHBOUR = r"""
+import signal, socket, subprocess, sys
+subprocess.check_call(["mount", "-t", "tmpfs", "none", "/run"])
+server, taken, waiting = (socket.socket(socket.AF_UNIX) for _ in range(3))
+server.bind(sys.argv[1])
+server.listen()
+taken.connect(sys.argv[1])
+connection = server.accept()
+waiting.connect(sys.argv[1])
+signal.pause()
+"""
+
+
+def test_sockets_that_others_make_are_not_taken_for_the_pools(bed: Testbed) -> None:
+    def lines() -> int:
+        text = bed.out("cat", "/proc/net/unix")
+        return sum(line.endswith(path(1)) for line in text.splitlines())
+
+    def watched() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(bed.out("cat", "/run/qgis-server-systemd/monitor.json"))
+        return found
+
+    def seen() -> tuple[Any, ...]:
+        found = status(bed)
+        shown = [(line["work"], line["queued"]) for line in found["instances"]]
+        done = bed.run("qgis-serverctl", "check", "--json", check=False)
+        ids = [finding["id"] for finding in json.loads(done.stdout)["findings"]]
+        return shown, [problem["id"] for problem in found["verdict"]["problems"]], ids
+
+    before, real = seen(), lines()
+    assert before[0] == [("idle", 0)] * 2
+    held = bed.out("readlink", f"/proc/{main_pid(bed, 1)}/fd/0").strip("socket:[]\n")
+    scripts = {"forger": FORGER, "neighbour": NEIGHBOUR}
+    for name, text in scripts.items():
+        bed.run("tee", f"/srv/{name}.py", input=text)
+    run = ("systemd-run", "--collect")
+    bed.run(*run, "--unit=forger", "--uid=nobody", "python3", "/srv/forger.py", path(1), held)
+    away = ("unshare", "--mount", "python3", "/srv/neighbour.py", path(1))
+    bed.run(*run, "--unit=neighbour", *away)
+    try:
+        wait_for(lambda: lines() == real + 5 + 3, "all of them are in the text")
+        assert seen() == before
+        since = watched()["written"]
+        wait_for(lambda: watched()["written"] > since + 2, "the monitor has looked twice")
+        one = watched()["instances"]["1"]
+        assert (one["request"], one["queued"]) == (None, 0)
+    finally:
+        bed.run("systemctl", "stop", "forger.service", "neighbour.service")
+
+
+def test_where_the_kernel_tells_no_sockets_nobody_is_killed_and_it_is_said(bed: Testbed) -> None:
+    """In a sandbox without AF_NETLINK, as it is where the kernel lacks the module."""
+    dropin = "/run/systemd/system/qgis-server-monitor.service.d/blind.conf"
+    blind = "RestrictAddressFamilies="
+    text = f"[Service]\n{blind}\n{blind}AF_UNIX\n"
+    bed.run("install", "-D", "/dev/stdin", dropin, input=text)
+    monitor = "qgis-server-monitor.service"
+    try:
+        for verb in (("daemon-reload",), ("restart", monitor)):
+            bed.run("systemctl", *verb)
+        said = "the kernel does not tell which sockets there are: Address family not supported"
+        wait_for(lambda: said in bed.out("journalctl", "--boot", f"--unit={monitor}"), "it is said")
+        inside = ("systemd-run", "--quiet", "--pipe", "--wait", f"--property={blind}AF_UNIX")
+        found = json.loads(bed.out(*inside, "qgis-serverctl", "status", "--json"))
+        assert [(line["work"], line["queued"]) for line in found["instances"]] == [(None, 0)] * 2
+        problems = [(one["id"], one["severity"]) for one in found["verdict"]["problems"]]
+        assert ("sockets-unseen", "warning") in problems
+        assert ("monitor-down", "warning") not in problems
+        # A roll goes on all the same.
+        former = main_pid(bed, 1)
+        bed.run(*inside, "qgis-serverctl", "restart", "--instance", "1", timeout=120)
+        assert main_pid(bed, 1) != former
+        assert status(bed)["verdict"]["level"] == "ok"
+    finally:
+        bed.run("rm", dropin)
+        for verb in (("daemon-reload",), ("restart", monitor)):
+            bed.run("systemctl", *verb)
+
+
 def test_what_roots_parts_keep_nobody_else_can_open(bed: Testbed) -> None:
     """Whoever can open a lock can hold it, and NGINX's configuration may have secrets."""
     # In its sandbox, so NGINX's configuration comes by a file.
@@ -224,6 +349,32 @@ def hanging_up_ends_the_rendering(bed: Testbed) -> None:
         lambda: not any(connections(bed, path(n)).accepted for n in (1, 2)), "no worker is at it"
     )
     assert time.monotonic() - start < whole / 2
+
+
+# The site of an administrator who asks for passwords.
+OWN_SITE = """server {
+    listen 8193;
+    auth_basic "City";
+    auth_basic_user_file /etc/nginx/city.htpasswd;
+    set $qgis_server_user $remote_user;
+    include snippets/qgis-server.conf;
+}
+"""
+
+
+def test_only_a_user_whom_nginx_has_verified_is_told(bed: Testbed) -> None:
+    assert at_request(bed, "REMOTE_USER", "--user", "admin:x") == ""
+    bed.run("tee", "/etc/nginx/city.htpasswd", input="anna:{PLAIN}secret\n")
+    bed.run("tee", "/etc/nginx/conf.d/own-site.conf", input=OWN_SITE)
+    bed.run("systemctl", "reload", "nginx")
+    listens = ("ss", "--listening", "--tcp", "--no-header", "sport = :8193")
+    wait_for(lambda: bed.out(*listens) != "", "NGINX listens")
+    assert at_request(bed, "REMOTE_USER", "--user", "anna:secret", port=8193) == "anna"
+    for password in ((), ("--user", "anna:x"), ("--user", "admin:secret")):
+        assert bed.fetch("http://127.0.0.1:8193/qgis-server", *password).status == 401
+    assert at_request(bed, "REMOTE_USER", "--user", "anna:secret") == ""
+    bed.run("rm", "/etc/nginx/conf.d/own-site.conf")
+    bed.run("systemctl", "reload", "nginx")
 
 
 # ---- What settings allow again, and how secrets come in. After all tests of the default.
@@ -394,7 +545,7 @@ def test_the_helper_reads_nothing_that_the_pool_could_have_written(server: Testb
         ("status", "--json"), ("check", "--json"), ("apply",), ("logs", "--lines", "5"),
         ("reload", "/srv/maps/world.qgz"), ("scale", "2"), ("drain", "2"), ("undrain", "2"),
     ):  # fmt: skip
-        done = server.run("qgis-serverctl", *command, check=False, timeout=60)
+        done = server.run("qgis-serverctl", *command, check=False, timeout=120)
         assert "Traceback" not in done.stderr, command
     json.loads(server.out("qgis-serverctl", "status", "--json"))
     server.run("systemctl", "stop", "watch.service")

@@ -106,7 +106,7 @@ def catalogue(pool: Testbed) -> Iterator[None]:
 
 
 class ByHand:
-    """Replies of QGIS Server run by hand, each made once: a run takes two seconds."""
+    """Replies of QGIS Server run by hand, each made once."""
 
     def __init__(self, bed: Testbed) -> None:
         self.bed = bed
@@ -118,7 +118,7 @@ class ByHand:
         return self.made[case.name]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def by_hand(pool: Testbed) -> ByHand:
     return ByHand(pool)
 
@@ -218,7 +218,7 @@ def test_garbage_gets_an_error_and_harms_no_worker(
     reply = ask(pool, case)
     took = time.monotonic() - began
     case.check(reply)
-    assert took < 10, f"the error took {took:.1f} s"
+    assert took < 60, f"the error took {took:.1f} s"
     test_every_worker_renders_the_same(pool, by_hand)
     assert workers(pool) == before, "a worker ended"
 
@@ -777,6 +777,7 @@ def rebooted(pool: Testbed) -> None:
     pool.reboot()
 
 
+@pytest.mark.spread
 @pytest.mark.usefixtures("rebooted")
 class TestAfterReboot:
     @each(*CASES)

@@ -133,11 +133,11 @@ def test_status_of_a_pool_from_idle_to_upgraded(server: Testbed, suite: str) -> 
     version = server.out("dpkg-query", "--show", "--showformat=${Version}", "qgis-server-systemd")
     said = ctl(server, "--version")
     assert said == f"qgis-server-systemd {version}, QGIS Server {found['qgis']}\n"
-    assert "map_parameter" not in ctl(server, "status")
-    assert "map_parameter" in ctl(server, "status", "--all")
+    assert "image_size_max" not in ctl(server, "status")
+    assert "image_size_max" in ctl(server, "status", "--all")
     server.run("systemctl", "stop", "qgis-server.slice")
     problems = checked(server)["verdict"]["problems"]
-    assert [problem["id"] for problem in problems] == ["pool-stopped"]
+    assert [problem["id"] for problem in problems] == ["pool-stopped", "pending"]
     judged_alike(server)
     server.run("sh", "-c", problems[0]["remedy"])
     wait_for(lambda: status(server)["verdict"]["level"] == "ok", "the pool runs")

@@ -19,6 +19,8 @@ from testbed.folders import cgroups_of
 from testbed.layers import cache_folder
 from testbed.locks import locked
 
+pytestmark = pytest.mark.either
+
 # Boots a testbed, tells of it and waits to be killed.
 HOLDER = """
 import select, sys
@@ -85,7 +87,7 @@ def serve(bed: Testbed, folder: str) -> None:
     command = ("python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, "80")
     bed.run("systemd-run", "--unit=web", *command)
     answers = ("curl", "-s", "http://127.0.0.1/")
-    wait_for(lambda: not bed.run(*answers, check=False).returncode, "it serves", timeout=20)
+    wait_for(lambda: not bed.run(*answers, check=False).returncode, "it serves", timeout=120)
 
 
 def hold(suite: str) -> tuple[subprocess.Popen[str], Path, int, int]:
@@ -102,6 +104,7 @@ def hold(suite: str) -> tuple[subprocess.Popen[str], Path, int, int]:
     return holder, Path(bed), int(pid), int(port)
 
 
+@pytest.mark.each
 def test_boots_without_failed_units(bed: Testbed) -> None:
     bed.boot()
     assert bed.out("systemctl", "is-system-running") == "running"
@@ -159,6 +162,7 @@ def test_affinity_is_that_of_process_1(suite: str) -> None:
         assert bed.out("systemd-run", "--pipe", "--wait", "--quiet", "nproc") == "1"
 
 
+@pytest.mark.each
 def test_two_containers_do_not_share_units_or_ports(suite: str) -> None:
     with Testbed(suite) as one, Testbed(suite) as other:
         for bed, word in ((one, "one"), (other, "other")):
@@ -167,7 +171,7 @@ def test_two_containers_do_not_share_units_or_ports(suite: str) -> None:
             serve(bed, "/srv/www")
         one.run("systemctl", "kill", "--signal=KILL", "web.service")
         active = ("systemctl", "is-active", "-q", "web")
-        wait_for(lambda: one.run(*active, check=False).returncode != 0, "it ends", timeout=20)
+        wait_for(lambda: one.run(*active, check=False).returncode != 0, "it ends", timeout=120)
         assert other.fetch("http://127.0.0.1/name").body == b"other\n"
 
 
@@ -244,7 +248,7 @@ def test_a_timeout_ends_the_command(bed: Testbed, user: str | None) -> None:
     bed.boot()
     with pytest.raises(AssertionError, match="no end within"):
         bed.run("sleep", "1234", timeout=0.5, user=user)
-    wait_for(lambda: "sleep 1234" not in bed.out("ps", "-eo", "args"), "it ends", timeout=20)
+    wait_for(lambda: "sleep 1234" not in bed.out("ps", "-eo", "args"), "it ends", timeout=120)
 
 
 def test_nginx_installs_without_a_network(bed: Testbed) -> None:
@@ -280,7 +284,7 @@ def test_a_closed_testbed_leaves_nothing(suite: str) -> None:
 def test_termination_closes_the_testbed(suite: str) -> None:
     holder, folder, pid, _ = hold(suite)
     holder.send_signal(signal.SIGTERM)
-    holder.wait(30)
+    holder.wait(120)
     assert_nothing_left(folder)
     assert not Path(f"/proc/{pid}").exists()
 
@@ -299,9 +303,9 @@ def test_a_parallel_run_that_is_ended_leaves_nothing(
     held = tmp_path / "held"
     wait_for(lambda: held.exists() and held.read_text() != "", "it boots")
     run.send_signal(how)
-    run.wait(30)
+    run.wait(120)
     folder = Path(held.read_text())
-    wait_for(lambda: not folder.exists(), "the worker process ends its test", timeout=30)
+    wait_for(lambda: not folder.exists(), "the worker process ends its test", timeout=120)
     assert_nothing_left(folder)
 
 
@@ -312,7 +316,7 @@ def test_the_next_start_removes_what_a_killed_run_left(suite: str) -> None:
         assert Path(f"/proc/{pid}").exists()
     with locked(cache_folder() / "beds.lock"):  # or another test's start would sweep
         holder.kill()
-        holder.wait(30)
+        holder.wait(120)
         assert folder.exists()
         assert Path(f"/proc/{pid}").exists()
     with Testbed(suite):

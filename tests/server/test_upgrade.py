@@ -69,11 +69,11 @@ def test_everything_changes_and_no_request_fails(
     assert "# Newer." in (server.root / "etc/nginx/snippets/qgis-server.conf").read_text()
 
 
-def test_a_reinstall_that_changes_nothing_restarts_nothing(server: Testbed) -> None:
-    before = [main_pid(server, n) for n in (1, 2)]
-    apt(server, "install", "--reinstall", "/root/package.deb")
-    wait_for(lambda: settled(server), "nothing is left to do")
-    assert [main_pid(server, n) for n in (1, 2)] == before
+def test_a_reinstall_that_changes_nothing_restarts_nothing(quick: Testbed) -> None:
+    before = [main_pid(quick, n) for n in (1, 2)]
+    apt(quick, "install", "--reinstall", "/root/package.deb")
+    wait_for(lambda: settled(quick), "nothing is left to do")
+    assert [main_pid(quick, n) for n in (1, 2)] == before
 
 
 def test_a_slow_print_does_not_block_apt(server: Testbed, newer_package: Path) -> None:
@@ -113,21 +113,21 @@ def test_a_changed_environment_is_applied_one_worker_after_the_other(server: Tes
     assert "nothing to do" in ctl(server, "apply")
 
 
-def test_a_roll_stops_where_a_worker_does_not_come_up(server: Testbed) -> None:
-    ctl(server, "apply", "--instances", "3")
-    before = {n: main_pid(server, n) for n in (1, 2, 3)}
-    broken = server.root / "etc/systemd/system/qgis-server@.service.d/broken.conf"
+def test_a_roll_stops_where_a_worker_does_not_come_up(quick: Testbed) -> None:
+    ctl(quick, "apply", "--instances", "3")
+    before = {n: main_pid(quick, n) for n in (1, 2, 3)}
+    broken = quick.root / "etc/systemd/system/qgis-server@.service.d/broken.conf"
     broken.parent.mkdir(parents=True, exist_ok=True)
     broken.write_text("[Service]\nExecStart=\nExecStart=/bin/false\n")
-    server.run("systemctl", "daemon-reload")
-    done = server.run("qgis-serverctl", "apply", check=False)
+    quick.run("systemctl", "daemon-reload")
+    done = quick.run("qgis-serverctl", "apply", check=False)
     assert done.returncode == 1
     assert "instance 1 did not come up" in done.stderr
-    assert [main_pid(server, n) for n in (2, 3)] == [before[2], before[3]]
+    assert [main_pid(quick, n) for n in (2, 3)] == [before[2], before[3]]
     broken.unlink()
-    server.run("systemctl", "daemon-reload")
-    ctl(server, "apply")
-    assert "nothing to do" in ctl(server, "apply")
+    quick.run("systemctl", "daemon-reload")
+    ctl(quick, "apply")
+    assert "nothing to do" in ctl(quick, "apply")
 
 
 def test_a_killed_roll_is_taken_up_again(server: Testbed, newer_package: Path) -> None:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +54,17 @@ def noted(bed: Testbed) -> list[tuple[str, str]]:
     return [(name, pid) for name, pid in map(str.split, lines)]
 
 
-def table(bed: Testbed) -> str:
-    """All of its Unix sockets, as the kernel tells them; see workers.table."""
-    return Path(f"/proc/{bed.pid}/net/unix").read_text(errors="replace")
+def table(bed: Testbed) -> workers.Table:
+    """Its Unix sockets, as the kernel tells them to a thread that is in its network."""
+
+    def ask() -> workers.Table:
+        with open(f"/proc/{bed.pid}/ns/net") as network:
+            if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), 0):
+                raise OSError(ctypes.get_errno(), "setns")
+        return workers.table(Path(f"/proc/{bed.pid}/root"))
+
+    with ThreadPoolExecutor(1) as inside:
+        return inside.submit(ask).result()
 
 
 def connections(bed: Testbed, socket: str) -> workers.Connections:

@@ -80,6 +80,19 @@ def install(bed: Testbed, *more: str, package: bool = True, maps: bool = True) -
 
 
 @contextmanager
+def nginx_server(suite: str) -> Iterator[Snapshot]:
+    """A server with NGINX alone, at rest."""
+
+    def fill(bed: Testbed) -> None:
+        bed.boot()
+        install(bed, "nginx", package=False)
+        bed.shutdown()
+
+    with cached_snapshot("nginx", suite, fill, Path(__file__).read_bytes()) as snapshot:
+        yield snapshot
+
+
+@contextmanager
 def installed_server(suite: str, package: Path) -> Iterator[Snapshot]:
     """A server with the package and NGINX, at rest: what others begin with."""
 
@@ -172,13 +185,16 @@ def nginx_is_content(bed: Testbed) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
-    start = time.monotonic()
+def wait_for(condition: Callable[[], bool], what: str, timeout: float = 120) -> None:
+    start = looked = time.monotonic()
     while not condition():
-        waited = time.monotonic() - start
+        now = time.monotonic()
+        waited = now - start
         assert waited < timeout, f"waited {timeout} s in vain: {what}"
-        # Between two looks, which cost time that others need; what never comes true fails above.
-        time.sleep(min(max(0.1, waited / 10), 0.5))
+        # Between two looks, for as long as one takes: others need the time. What never comes true
+        # fails above.
+        time.sleep(max(0.1, min(waited / 10, 0.5), now - looked))
+        looked = time.monotonic()
 
 
 def main_pid(bed: Testbed, instance: int) -> int:

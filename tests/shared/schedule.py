@@ -3,20 +3,68 @@
 
 Tests of a file that share something, such as a booted server, are one unit for each suite; any
 other test is one by itself. What takes longest comes first, so that no process ends late.
+
+pytest-xdist's processes collect the tests, and the one that hands them out knows only their names:
+the first tell it in a file which unit a test belongs to.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
+from pathlib import Path
+
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-CHEAP = {"artifacts", "installed", "newer_package", "package", "suite"}
-"""Fixtures of a session that are made once for all processes."""
+CHEAP = {
+    "artifacts",
+    "installed",
+    "newer_package",
+    "package",
+    "suite",
+    "with_nginx",
+    "without_qgis",
+}
+"""Fixtures of a session that are made once for all processes, or soon made."""
 
-LONG: tuple[str, ...] = ()
-"""Units that take longest, the longest first, by the beginning of their names."""
+FIRST = (
+    # While the trees are being built for these,
+    "test_corpus",
+    # others use none.
+    "test_site_pairs",
+    "test_site_build",
+    "test_publish.py",
+    "test_machine",
+    "test_serving",
+    "test_interrupted",
+    "test_faults",
+    "test_gates",
+    "test_distribution",
+    "test_check",
+    "test_ansible",
+    "test_queue",
+    "test_cache",
+    "test_attacks",
+    "test_readme",
+    "test_restart",
+    "test_adopt",
+    "test_security",
+    "test_fresh",
+    "test_heavy",
+    "test_site_cases",
+    "test_limits",
+    "test_bench",
+    "test_fuzz",
+)
+"""Units by the beginning of their names: those that take longest before the others."""
+
+
+def units_file() -> Path:
+    """Of a run, made by the process that hands out the tests."""
+    return Path(tempfile.gettempdir(), f"qgis-server-systemd-units-{os.getpid()}")
 
 
 def shares(item: pytest.Function) -> bool:
@@ -29,22 +77,35 @@ def shares(item: pytest.Function) -> bool:
     )
 
 
-def unit_of(item: pytest.Function) -> str:
-    """Empty for a test that is a unit by itself."""
-    if item.get_closest_marker("apart") or not shares(item):
-        return ""
-    suite = getattr(item, "callspec", None) and item.callspec.params.get("suite", "")
-    return f"{item.path.stem} {suite}".strip()
+def unit_of(item: pytest.Item) -> str:
+    """Its own name for a test that is a unit by itself."""
+    if not isinstance(item, pytest.Function) or item.get_closest_marker("apart"):
+        return item.nodeid
+    if not shares(item):
+        return item.nodeid
+    suite = item.callspec.params.get("suite", "") if hasattr(item, "callspec") else ""
+    return f"{item.path.stem} {suite}"
 
 
-def mark_units(items: list[pytest.Item]) -> None:
-    for item in items:
-        if isinstance(item, pytest.Function) and (unit := unit_of(item)):
-            item.add_marker(pytest.mark.xdist_group(unit))
+def tell_units(items: list[pytest.Item], file: Path) -> None:
+    """Write which unit each test belongs to."""
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new.write_text(json.dumps({item.nodeid: unit_of(item) for item in items}))
+    new.rename(file)
 
 
-class LongestFirst(LoadGroupScheduling):  # type: ignore[misc]
+class LongestFirst(LoadScopeScheduling):  # type: ignore[misc]
     """A process gets its next unit when it is at its last test, and the longest that is left."""
+
+    def schedule(self) -> None:
+        if self.collection is None:
+            file = units_file()
+            self._units: dict[str, str] = json.loads(file.read_text())
+            file.unlink()
+        super().schedule()
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._units[nodeid]
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         first = min(self.workqueue, key=self._rank)
@@ -52,16 +113,12 @@ class LongestFirst(LoadGroupScheduling):  # type: ignore[misc]
         super()._assign_work_unit(node)
 
     def _rank(self, unit: str) -> tuple[int, int]:
-        name = unit.rpartition("/")[2]
-        place = (at for at, beginning in enumerate(LONG) if name.startswith(beginning))
-        return next(place, len(LONG)), -len(self.workqueue[unit])
+        name = unit.partition("::")[0].rpartition("/")[2] + unit.partition(".py")[2]
+        place = (at for at, beginning in enumerate(FIRST) if name.startswith(beginning))
+        return next(place, len(FIRST)), -len(self.workqueue[unit])
 
     def _reschedule(self, node: WorkerController) -> None:
         # More than one: none is kept back for longer than it must.
         if self.workqueue and self._pending_of(self.assigned_work[node]) > 1:
             return
         super()._reschedule(node)
-
-
-def make_scheduler(config: pytest.Config, log: Producer) -> LongestFirst:
-    return LongestFirst(config, log)

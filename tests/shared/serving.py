@@ -14,14 +14,19 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 from testbed import Reply, Testbed
 
+from shared.paths import TESTS
+from shared.pool import wait_for
+
 PREFIX = "/qgis-server"
 PROJECTS = "/var/lib/qgis-server/projects"
 PROGRAM = "/usr/lib/cgi-bin/qgis_mapserv.fcgi"
+BY_HAND = "/tmp/by-hand/socket"
 
 MAPS = "/srv/maps"
 WORLD = f"{MAPS}/world.qgz"
@@ -966,17 +971,27 @@ def cgi_body(output: bytes) -> bytes:
     return output[blank.end() :]
 
 
-def render_by_hand(bed: Testbed, case: Case) -> bytes:
-    """What QGIS Server sends when it is run as a plain CGI program: by an ordinary user who can
-    read the maps, without any of the package's settings and confinements."""
+def start_by_hand(bed: Testbed) -> None:
+    """Run QGIS Server as an ordinary user who can read the maps, without any of the package's
+    settings and confinements."""
+    folder = str(Path(BY_HAND).parent)
+    bed.put(TESTS / "trees/corpus/plain_worker.py", "/usr/local/lib/")
+    bed.run("rm", "--recursive", "--force", folder)
     # Without a home of its own it writes a complaint where the reply is expected.
-    home = "/tmp/by-hand"
-    bed.run("install", "--directory", "--owner=nobody", home)
-    # Set by env: runuser, which changes the user, sets HOME anew.
-    command = ("env", f"HOME={home}", PROGRAM)
-    variables = environment(case)
-    done = bed.run_bytes(*command, input=case.body or b"", env=variables, user="nobody")
-    return cgi_body(done.stdout)
+    bed.run("install", "--directory", "--owner=nobody", folder)
+    bed.run(
+        "systemd-run", "--unit=by-hand", "--uid=nobody", f"--setenv=HOME={folder}",
+        "--setenv=LANG=C.UTF-8", "python3", "/usr/local/lib/plain_worker.py", BY_HAND, PROGRAM,
+    )  # fmt: skip
+    wait_for(lambda: not bed.run("test", "-S", BY_HAND, check=False).returncode, "it listens")
+
+
+def render_by_hand(bed: Testbed, case: Case) -> bytes:
+    """What QGIS Server sends when it is run by hand; one process for all, since each start takes
+    two seconds."""
+    if bed.run("systemctl", "is-active", "--quiet", "by-hand", check=False).returncode:
+        start_by_hand(bed)
+    return ask_worker(bed, BY_HAND, case)
 
 
 def ask_worker(bed: Testbed, socket: str, case: Case) -> bytes:

@@ -9,6 +9,7 @@ it happens, the whole process group gets SIGKILL.
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from testbed import Testbed
 
@@ -114,6 +115,25 @@ def prepare(bed: Testbed) -> None:
         (root / "bin" / name).symlink_to(f"{FOLDER}/step")
 
 
+def log(bed: Testbed) -> list[str]:
+    """The steps of the last command."""
+    return (bed.root / FOLDER.lstrip("/") / "log").read_text().splitlines()
+
+
+def kind(step: str) -> str:
+    """The same for steps that differ in the instance or unit that they are about."""
+    step = re.sub(r"qgis-server[-\w@\\]*\.(service|socket|target|slice)", r"UNIT.\1", step)
+    return re.sub(r"\d+|tmp\.\w+", "N", step)
+
+
+def that_differ(steps: list[str]) -> list[int]:
+    """The number of the first step of each kind, and that of the last one of all."""
+    first: dict[str, int] = {}
+    for number, step in enumerate(steps, start=1):
+        first.setdefault(kind(step), number)
+    return sorted({*first.values(), len(steps)})
+
+
 def kill_at(bed: Testbed, step: int, *argv: str, fine: bool = False) -> Killed | None:
     """Run a command and kill it at a step; None if it came to its end before.
 
@@ -124,8 +144,8 @@ def kill_at(bed: Testbed, step: int, *argv: str, fine: bool = False) -> Killed |
     if fine:
         environment["STEPS_FINE"] = "1"
     done = bed.run("setsid", "sh", "-c", RUN, "steps", *argv, env=environment, check=False)
-    log = (bed.root / FOLDER.lstrip("/") / "log").read_text().splitlines()
-    if len(log) < step:
+    steps = log(bed)
+    if len(steps) < step:
         assert done.returncode == 0, f"{argv} fails of itself\n{done.stdout}{done.stderr}"
         return None
-    return Killed(step, log[step - 1])
+    return Killed(step, steps[step - 1])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Some of the generated site packages on a server: installed, served from, and purged."""
+"""Generated site packages on a server: installed, served from, and purged. Some of them each time,
+all with --all."""
 
 from __future__ import annotations
 
@@ -71,11 +72,18 @@ def address(site: Site) -> str:
     return f"{scheme}://{host}{site.package.projects_prefix}/city?{query}"
 
 
-@pytest.mark.parametrize("sample", [0, 1])
-def test_a_sample_is_installed_serves_and_goes(
-    bed: Testbed, suite: str, sample: int, tmp_path: Path
+def when(number: int) -> pytest.MarkDecorator:
+    suites = [suite for suite, numbers in SAMPLES.items() if number in numbers]
+    return pytest.mark.only(*suites) if suites else pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=when(number)) for number in range(len(CASES))]
+)
+def test_a_site_is_installed_serves_and_goes(
+    bed: Testbed, suite: str, number: int, tmp_path: Path
 ) -> None:
-    case = {key: value for key, value in CASES[SAMPLES[suite][sample]].items() if key != "suite"}
+    case = {key: value for key, value in CASES[number].items() if key != "suite"}
     site = load(put(case, tmp_path))
     package = site.package
     folder = site.defaults.project_folders[0]

@@ -35,7 +35,14 @@ def test_each_pair_is_rendered(number: int, tmp_path: Path) -> None:
     check(load(file), tmp_path, suite)
 
 
-@pytest.mark.parametrize("number", range(len(CASES)))
+def when(number: int) -> tuple[pytest.MarkDecorator, ...]:
+    """Each build takes seconds: a third of them each time, and all with --all."""
+    return (pytest.mark.long,) if number % 3 else ()
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=when(number)) for number in range(len(CASES))]
+)
 def test_each_pair_is_built(number: int, tmp_path: Path) -> None:
     case = CASES[number]
     site = load(put(case, tmp_path))

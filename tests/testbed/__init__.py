@@ -13,6 +13,7 @@ XDG cache):
     rivals/<suite>-<hash>     a thin layer over a tree: what the benchmark compares with
     managed/<suite>-<hash>    a thin layer over a tree: what Ansible needs on a server
     corpus/<suite>-<hash>     a thin layer over the maps: the corpus in /srv/corpus, and PostGIS
+    nginx/<suite>-<hash>      a thin layer over the maps: NGINX, installed
     installed/<suite>-<hash>  a thin layer over the maps: the package and NGINX, installed
     kernels/<suite>-<hash>    a kernel for virtual machines
     beds/<name>               the overlay, console output and process records of one testbed

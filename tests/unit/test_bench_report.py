@@ -144,7 +144,7 @@ def test_replies(reply: bytes, content: str, problem: str) -> None:
 
 
 def sample(at: float, waiting: str, *idle: int) -> Sample:
-    return Sample(at, frozenset(waiting), frozenset(idle))
+    return Sample(at, frozenset(map(ord, waiting)), frozenset(idle))
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_a_wait_counts_if_it_lasts_from_one_sample_to_the_next(
 def test_connections_that_wait_are_seen_and_told_apart(tmp_path: Path) -> None:
     path = str(tmp_path / "a.sock")
 
-    def waiting() -> set[str]:
-        return set(not_accepted(Path("/proc/net/unix").read_text(), {path}))
+    def waiting() -> set[int]:
+        return set(not_accepted({path}))
 
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
@@ -535,8 +535,8 @@ def test_a_load_ends_by_time_or_by_number() -> None:
     load = Load(replace(spec, enough=3))
     load.sent += [sent(0, "heavy", 0, 1), *[sent(0, "light", 0, 1)] * 3]
     began = time.monotonic()
-    load.wait(10)
-    assert time.monotonic() - began < 5
+    load.wait(1000)
+    assert time.monotonic() - began < 500
 
 
 def test_what_is_left_goes_by_what_it_took_so_far() -> None:

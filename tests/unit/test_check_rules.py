@@ -2,6 +2,7 @@
 """Checks that need no server: access, environment files, disks, fonts, memory."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from qgis_server_systemd.qgis_serverctl.checks import files, run, units
 from qgis_server_systemd.qgis_serverctl.checks.files import Disk
 from qgis_server_systemd.qgis_serverctl.config.names import Package
-from qgis_server_systemd.qgis_serverctl.pool import connections, cores
+from qgis_server_systemd.qgis_serverctl.pool import cores
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 from qgis_server_systemd.qgis_serverctl.system import access, environment_file
 from qgis_server_systemd.qgis_serverctl.system.access import Obstacle, Question
@@ -50,6 +51,24 @@ def test_the_folder_that_is_in_the_way_is_told(folder: Path) -> None:
     file.chmod(0o644)
     assert access.as_user("nobody", asked[:2]) == {}
     assert os.geteuid() == 0, "only the child has become somebody else"
+
+
+def test_a_process_that_is_stopped_by_others_of_its_user_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(user: str) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    monkeypatch.setattr(access, "_become", stop)
+    monkeypatch.setattr(access, "TIMEOUT", 0.1)
+    with pytest.raises(OSError, match="the access of user nobody can't be tested"):
+        access.as_user("nobody", [Question("/", "r")])
+
+
+def test_names_of_any_kind_are_words_of_the_command() -> None:
+    assert access.opening("/srv/a", Obstacle("/srv/a", missing=False)) == "chmod o+r /srv/a"
+    odd = access.opening("/srv/a; reboot/b", Obstacle("/srv/a; reboot", missing=False))
+    assert odd == "chmod o+x '/srv/a; reboot'"
 
 
 def test_a_user_that_is_not_there() -> None:
@@ -138,12 +157,3 @@ def test_the_limit_is_that_of_the_slice_or_of_one_above(
     assert run.memory_limit(Host(PACKAGE)) == machine
     (pool.parent / "memory.max").write_text(f"{5 * 2**20}\n")
     assert run.memory_limit(Host(PACKAGE)) == 5
-
-
-def test_listeners_on_a_path() -> None:
-    head = "Num RefCount Protocol Flags Type St Inode Path\n"
-    listening = "0: 2 0 00010000 0001 01 77 /run/a.sock\n"
-    accepted = "0: 3 0 00000000 0001 03 78 /run/a.sock\n"
-    assert connections.listeners(head + accepted, "/run/a.sock") == 0
-    assert connections.listeners(head + accepted + listening * 2, "/run/a.sock") == 2
-    assert connections.listeners(head + listening, "/run/b.sock") == 0

@@ -53,7 +53,7 @@ def settle(watcher: Generations, project: Path) -> str:
         watcher.look()
         return linked(project) is not None
 
-    wait_for(is_linked, "it has a generation", timeout=5)
+    wait_for(is_linked, "it has a generation")
     generation = linked(project)
     assert generation
     return generation

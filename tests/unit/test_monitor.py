@@ -3,12 +3,25 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+from pathlib import Path
 
 import pytest
 
+from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
-from qgis_server_systemd.qgis_serverctl.monitor.watch import observe, recycle_limit, to_recycle
+from qgis_server_systemd.qgis_serverctl.monitor import record
+from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
+from qgis_server_systemd.qgis_serverctl.monitor.watch import (
+    Monitor,
+    observe,
+    recycle_limit,
+    to_recycle,
+)
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.qgis_serverctl.system import unix_sockets
+from qgis_server_systemd.qgis_serverctl.system.output import Failure
 
 HOUR = 3600.0
 DAY = Settings(max_age_hours=24)
@@ -39,6 +52,30 @@ def test_a_queue_is_as_old_as_the_last_look_without_one() -> None:
     seen = observe(seen, pid=7, request=3, queued=0, now=12.0)
     assert seen.queued_since is None
     assert observe(seen, pid=7, request=3, queued=1, now=13.0).queued_since == 13.0
+
+
+def test_a_monitor_that_sees_no_sockets_forgets_what_it_knew_and_goes_on_with_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a worker would be killed for a request that has ended since."""
+
+    def refuse() -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported")
+
+    host = Host(Package(), tmp_path)
+    record.save(host, Watch(1.0, {1: Watched(pid=7, request=100, since=0.0)}))
+    monitor = Monitor(host)
+    monitor.stuck = {2: 0.0}
+    assert monitor.watched
+    monkeypatch.setattr(unix_sockets, "dump", refuse)
+    with pytest.raises(Failure, match="which sockets there are: Address family"):
+        monitor.turn()
+    assert (monitor.watched, monitor.stuck) == ({}, {})
+    assert monitor.recycled > 0
+    kept = record.load(host)
+    assert kept
+    assert kept.written > 1.0
+    assert kept.instances == {}
 
 
 # ---- Restarts between requests

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,35 @@ def test_only_projects_with_a_dollar_take_a_variable() -> None:
     assert re.findall(r"^geo \$qgis_server_named_.*", text, re.M) == [
         'geo $qgis_server_named_0 { default "/srv/$x.qgz"; }'
     ]
+
+
+@pytest.mark.parametrize(
+    ("cancels", "connections", "ignore"),
+    [(True, 0, "off"), (True, 5, "on"), (False, 0, "on"), (False, 5, "on")],
+)
+def test_a_request_counts_until_it_is_done(cancels: bool, connections: int, ignore: str) -> None:
+    settings = Settings(client_connections=connections)
+    text = nginx_config.location_text(PACKAGE, settings, checks_end=True, cancels=cancels)
+    assert f"\nfastcgi_ignore_client_abort {ignore};\n" in text
+
+
+# ---- NGINX's processes
+
+
+def test_a_process_leaves_when_it_has_closed_what_listens(tmp_path: Path) -> None:
+    """Whatever its title says."""
+    me = os.getpid()
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as local:
+        local.bind(str(tmp_path / "a.sock"))
+        local.listen()
+        there = nginx._listening(me)
+        inodes = {os.fstat(one.fileno()).st_ino for one in (tcp, local)}
+        assert inodes <= there
+        with socket.create_connection(tcp.getsockname()) as client:
+            assert os.fstat(client.fileno()).st_ino not in nginx._listening(me)
+        mine = frozenset(inodes)
+        assert not nginx._is_leaving(me, mine)
+        tcp.close()
+        assert not nginx._is_leaving(me, mine)
+    assert nginx._is_leaving(me, mine)
+    assert nginx._is_leaving(2**22 + 1, mine), "there is no such process"

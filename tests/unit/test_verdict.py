@@ -15,6 +15,7 @@ from qgis_server_systemd.qgis_serverctl.checks.verdict import judge
 from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.front.nginx import Nginx
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch
+from qgis_server_systemd.qgis_serverctl.pool import connections
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 from qgis_server_systemd.qgis_serverctl.pool.instances import Instances
 from qgis_server_systemd.qgis_serverctl.pool.state import State
@@ -64,7 +65,7 @@ def seen(
     }
     return Look(
         host=HOST, root=True, resolved=None, wanted=None, steps=None, obstacle="", units=units,
-        watch=watch, table="", now=1000.0,
+        watch=watch, table=connections.Table(), blind="", now=1000.0,
         server=plan.Facts(
             live=True, cores=2, instances=known, state=State(), nginx=nginx, files={}, loaded=True
         ),
@@ -246,5 +247,8 @@ def test_files_of_qgis_that_were_replaced() -> None:
         "7f-80 rw-s 0000 00:01 15    /memfd:x (deleted)\n"
         "7f-80 rw-s 0000 00:01 15    /usr/lib/libz.so.1 (deleted)\n"
         "7f-80 rw-p 0000 00:00 0\n"
+        # A worker may name its own files as it likes.
+        "7f-80 rw-s 0000 00:01 16    /tmp/libqgis\x1b[2J all is well.so (deleted)\n"
+        "7f-80 rw-s 0000 00:01 16    /tmp/my words/libqgis_core.so (deleted)\n"
     )
     assert processes.replaced(maps, program) == (program, "/usr/lib/libqgis_core.so.3.40.6")

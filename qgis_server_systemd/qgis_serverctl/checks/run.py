@@ -121,6 +121,7 @@ CHECKS: tuple[Check, ...] = (
     Check("queues", units.check_queue),
     grave("instances", units.check_enabled),
     grave("sockets", units.check_sockets),
+    grave("the kernel's table of sockets", units.check_sight),
     grave("files of the sockets", units.check_orphans),
     Check("access to sockets", front.check_socket_access, root=True),
     Check("environment", files.check_environment),

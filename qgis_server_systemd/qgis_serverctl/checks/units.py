@@ -13,7 +13,7 @@ from ..pool.host import Host
 from ..pool.instances import listed
 from ..system import processes, unit_file
 from ..system.files import read_or_none
-from ..system.output import counted
+from ..system.output import Failure, counted
 from ..view.look import Look
 from .finding import Finding, error, warning
 from .verdict import queued
@@ -58,6 +58,8 @@ def check_orphans(host: Host, look: Look) -> Iterator[Finding]:
     """A socket stays open when its file is deleted, and nobody can connect to it. A
     second one on the same path has taken its file."""
     package, now = host.package, look.server.instances
+    if look.blind:
+        raise Failure(look.blind)
     found = [
         (f"instance {n}", package.socket(n), package.socket_unit(n))
         for n in sorted(now.listening - now.shared)
@@ -69,7 +71,7 @@ def check_orphans(host: Host, look: Look) -> Iterator[Finding]:
             is_socket = stat.S_ISSOCK(host.path(path).stat().st_mode)
         except FileNotFoundError:
             is_socket = False
-        if is_socket and connections.listeners(look.table, path) == 1:
+        if is_socket and connections.is_reachable(look.table, path):
             continue
         what = (
             f"{name} listens, but another program has bound its path"
@@ -196,6 +198,17 @@ def check_monitor(host: Host, look: Look) -> Iterator[Finding]:
             "the monitor does not run: workers that hang are not killed",
             package.monitor_unit,
             f"systemctl restart {package.monitor_unit}",
+        )
+
+
+def check_sight(host: Host, look: Look) -> Iterator[Finding]:
+    """The kernel of a container's host may lack what it takes."""
+    if look.blind:
+        yield warning(
+            "sockets-unseen",
+            f"{look.blind}: workers that hang are not killed, and nobody knows which are busy",
+            "sock_diag(7)",
+            "modprobe unix_diag",
         )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """NGINX on this machine: what of it is there, and how it is brought to read its files."""
 
+import contextlib
 import hashlib
 import re
 import time
@@ -8,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..pool import connections
 from ..pool.host import STOP_TIMEOUT, Host
+from ..system import unix_sockets
 from ..system.files import read_or_none, write
 from ..system.output import Failure, die, warn
 from .nginx_config import generated
@@ -21,6 +24,10 @@ PROGRAM = "/usr/sbin/nginx"
 
 NEW_WORKERS_TIMEOUT = 10
 """Seconds that NGINX may take to read its configuration."""
+
+
+TCP_LISTEN = "0A"
+"""In the column st of /proc/net/tcp (include/net/tcp_states.h)."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +150,23 @@ def _worker_pids(master: int) -> frozenset[int]:
     return frozenset(map(int, children))
 
 
-def _is_leaving(pid: int) -> bool:
-    """Has a worker of NGINX closed its listening sockets? Its title then says so."""
+def _listening(master: int) -> frozenset[int]:
+    """Inodes of all sockets that listen where NGINX does (proc(5): only numbers stand there)."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        text = read_or_none(Path(f"/proc/{master}/net/{name}")) or ""  # none: no IPv6
+        rows = (line.split() for line in text.splitlines()[1:])
+        found |= {int(row[9]) for row in rows if row[3] == TCP_LISTEN}
+    with contextlib.suppress(OSError):
+        found |= {one.inode for one in unix_sockets.dump() if one.listening}
+    return frozenset(found)
+
+
+def _is_leaving(pid: int, listening: frozenset[int]) -> bool:
+    """Has a worker of NGINX closed its listening sockets? Its title says so, too, but that is
+    in its own memory, and one that was taken over can have whoever reads it wait for ever."""
     try:
-        return b"shutting down" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return not connections.socket_inodes(pid) & listening
     except OSError:
         return True
 
@@ -179,15 +199,15 @@ def reload(host: Host, *, wait: bool, patience: float = STOP_TIMEOUT) -> frozens
     if problem := test(host):
         die(f"nginx -t: {problem}", hint="NGINX was not reloaded")
     master = host.main_pid(SERVICE)
-    old = _worker_pids(master)
+    old, listening = _worker_pids(master), _listening(master)
     # Cut off from here on, nobody knows what NGINX has read.
     _loaded_mark(host).unlink(missing_ok=True)
     host.systemctl("reload", SERVICE)
     deadline = time.monotonic() + NEW_WORKERS_TIMEOUT
-    while not all(map(_is_leaving, old)):
+    while staying := [pid for pid in sorted(old) if not _is_leaving(pid, listening)]:
         if time.monotonic() > deadline:
             die(
-                "NGINX did not take up its new configuration",
+                f"NGINX did not take up its new configuration: processes {staying} still listen",
                 hint="/var/log/nginx/error.log tells why",
             )
         time.sleep(0.02)

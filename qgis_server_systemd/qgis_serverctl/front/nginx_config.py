@@ -164,10 +164,16 @@ def is_generated(package: Package, text: str | None) -> bool:
 
 
 def location_text(
-    package: Package, settings: Settings, *, checks_end: bool, databases: bool = False
+    package: Package,
+    settings: Settings,
+    *,
+    checks_end: bool,
+    databases: bool = False,
+    cancels: bool = False,
 ) -> str:
     """The generated file that the snippet's location includes. `databases`: there is a
-    service file, which libpq looks up at each connection."""
+    service file, which libpq looks up at each connection. `cancels`: QGIS Server ends a
+    request whose client hangs up."""
     values = {
         "command": package.command,
         "pool": package.pool,
@@ -182,6 +188,7 @@ def location_text(
         "burst": str(5 * settings.client_rate),
         "connections": str(settings.client_connections),
         "keep": "on" if checks_end else "off",
+        "ignore": "off" if cancels and not settings.client_connections else "on",
     }
     # The first folder and .qgz win: they come last.
     files = (

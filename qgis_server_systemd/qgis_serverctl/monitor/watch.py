@@ -116,16 +116,27 @@ class Monitor:
         now = time.monotonic()
         self._read_settings()
         self._ask_systemd(now)
-        table = connections.table()
+        try:
+            self._look_at_all(now)
+        finally:
+            record.save(self.host, Watch(now, self.watched))
+            if now - self.recycled >= RECYCLE_EVERY:
+                self.recycled = now
+                self._put_back()
+                self._recycle(now)
+
+    def _look_at_all(self, now: float) -> None:
+        try:
+            table = connections.table()
+        except Failure:
+            # What was known is of the past, and nothing must follow from it.
+            self.watched.clear()
+            self.stuck.clear()
+            raise
         for instance, worker in self.workers.items():
             self._look(instance, worker, table, now)
         for gone in self.watched.keys() - self.workers.keys():
             del self.watched[gone]
-        record.save(self.host, Watch(now, self.watched))
-        if now - self.recycled >= RECYCLE_EVERY:
-            self.recycled = now
-            self._put_back()
-            self._recycle(now)
 
     def _read_settings(self) -> None:
         times = tuple(
@@ -164,7 +175,7 @@ class Monitor:
                 self.lost.pop(number, None)
         self.workers = found
 
-    def _look(self, instance: int, worker: Worker, table: str, now: float) -> None:
+    def _look(self, instance: int, worker: Worker, table: connections.Table, now: float) -> None:
         queue = connections.queue_of(self.host.package, instance, table)
         there = connections.connections(table, queue)
         try:

@@ -5,15 +5,51 @@ and no connection held."""
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.names import Package
+from ..system import unix_sockets
+from ..system.output import Failure
+from ..system.unix_sockets import FileId, UnixSocket
 
-# States of /proc/net/unix (include/uapi/linux/net.h, net/unix/af_unix.c):
-# a connection that nobody has accepted yet has no inode.
-CONNECTED = "03"
+
+class Table:
+    """The sockets of this machine at one moment. `root`: the folder in which paths begin."""
+
+    def __init__(self, sockets: Iterable[UnixSocket] = (), root: Path = Path("/")) -> None:
+        self._root = root
+        self._listening: list[UnixSocket] = []
+        self._accepted: dict[FileId, set[int]] = {}
+        for one in sockets:
+            if one.listening:
+                self._listening.append(one)
+            else:
+                self._accepted.setdefault(one.file, set()).add(one.inode)
+
+    def file(self, path: str) -> FileId | None:
+        """What is at a path now."""
+        return FileId.of(self._root / path.lstrip("/"))
+
+    def listeners(self, path: str) -> list[UnixSocket]:
+        """The sockets that listen at a path: what is bound to the file there, and what root
+        has bound to a former one of the same file system, which nobody can connect to any
+        more. What others have bound elsewhere by the same name is none: in the abstract
+        namespace, in a folder that they see in its place, or in another container."""
+        here = self.file(path)
+        folder = FileId.of((self._root / path.lstrip("/")).parent)
+        name = os.fsencode(path)
+        return [
+            one
+            for one in self._listening
+            if (one.file == here and one.user in (0, None))
+            or (one.user == 0 and one.name == name and folder and one.file.device == folder.device)
+        ]
+
+    def accepted(self, file: FileId) -> frozenset[int]:
+        """Inodes of the connections that were accepted from a socket bound to a file."""
+        return frozenset(self._accepted.get(file, ()))
 
 
 @dataclass(frozen=True)
@@ -24,44 +60,33 @@ class Connections:
     queued: int
 
 
-def _ends(table: str, path: str) -> Iterator[tuple[bool, str, int]]:
-    """The server's ends of a path in the text of /proc/net/unix (proc(5)): is it the
-    listening socket itself (flag __SO_ACCEPTCON), its state and its inode."""
-    for line in table.splitlines()[1:]:
-        fields = line.split(maxsplit=7)
-        if len(fields) == 8 and fields[7] == path:
-            yield int(fields[3], 16) & 0x10000 > 0, fields[5], int(fields[6])
-
-
-def listeners(table: str, path: str) -> int:
-    """How many sockets listen on a path."""
-    return sum(listens for listens, _, _ in _ends(table, path))
-
-
-def connections(table: str, path: str) -> Connections:
+def connections(table: Table, path: str) -> Connections:
     """Those that are accepted, and how many wait."""
-    accepted: set[int] = set()
-    queued = 0
-    for listens, state, inode in _ends(table, path):
-        if listens:
-            continue
-        if inode == 0:
-            queued += 1
-        elif state == CONNECTED:
-            accepted.add(inode)
-    return Connections(frozenset(accepted), queued)
+    there = table.listeners(path)
+    accepted = (table.accepted(one.file) for one in there)
+    return Connections(frozenset().union(*accepted), sum(one.waiting for one in there))
 
 
-def queue_of(package: Package, instance: int, table: str) -> str:
+def is_reachable(table: Table, path: str) -> bool:
+    """Does one socket listen at the path, and is the file there its own?"""
+    there = table.listeners(path)
+    return len(there) == 1 and there[0].file == table.file(path)
+
+
+def queue_of(package: Package, instance: int, table: Table) -> str:
     """The socket that an instance takes its requests from: its own if there is one,
     else the shared one."""
     own = package.socket(instance)
-    return own if listeners(table, own) else package.shared_socket
+    return own if table.listeners(own) else package.shared_socket
 
 
-def table() -> str:
-    """The sockets of this machine, for `connections`."""
-    return Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
+def table(root: Path = Path("/")) -> Table:
+    """The sockets of this machine. Raises Failure where the kernel does not tell them."""
+    try:
+        return Table(unix_sockets.dump(), root)
+    except OSError as error:
+        message = f"the kernel does not tell which sockets there are: {error.strerror or error}"
+        raise Failure(message, "sock_diag(7), module unix_diag") from error
 
 
 def socket_inodes(pid: int) -> frozenset[int]:
@@ -94,6 +119,11 @@ def holds(pid: int, there: Connections) -> bool:
 
 # Numbers of accept and accept4 (arch/*/include/uapi/asm/unistd.h of Linux).
 ACCEPT = {"x86_64": ("43", "288"), "aarch64": ("202", "242")}
+
+
+def sees_accept() -> bool:
+    """Can `is_accepting` tell, on this architecture?"""
+    return platform.machine() in ACCEPT
 
 
 def is_accepting(pid: int) -> bool:

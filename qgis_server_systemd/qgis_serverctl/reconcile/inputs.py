@@ -10,6 +10,7 @@ from ..front import nginx, nginx_config
 from ..pool import cores, instances, overrides, roll_state
 from ..pool.host import Host
 from ..pool.state import State
+from ..system import processes
 from ..system.files import read_or_none
 from ..system.output import die
 from ..units.dropins import generated, has_databases, socket_dropins
@@ -56,6 +57,7 @@ def gather(host: Host) -> plan.Facts:
         loaded=nginx.is_loaded(host),
         caching=host.live
         and host.show(package.cache_unit, "ActiveState").get("ActiveState") == "active",
+        cancels=processes.qgis_cancels(host.path(package.mapserv), host.root),
         rolling=roll_state.load(host),
         shadows=overrides.find(host, state),
     )
@@ -97,6 +99,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
                 settings,
                 checks_end=facts.nginx.checks_end,
                 databases=has_databases(host),
+                cancels=facts.cancels,
             ),
             server: nginx_config.server_text(host.package, settings),
         },

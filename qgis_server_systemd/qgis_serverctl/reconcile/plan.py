@@ -16,7 +16,7 @@ from ..units.dropins import Generated
 class Facts:
     """The machine as it is. `files`: present texts of the generated files.
     `loaded`: a running NGINX has read them as they are. `caching`: the unit of the
-    reply cache runs."""
+    reply cache runs. `cancels`: this QGIS Server ends a request whose client hangs up."""
 
     live: bool
     cores: int
@@ -26,6 +26,7 @@ class Facts:
     files: Mapping[str, str | None]
     loaded: bool
     caching: bool = False
+    cancels: bool = False
     rolling: Rolling = Rolling()
     shadows: Shadows = Shadows()
 

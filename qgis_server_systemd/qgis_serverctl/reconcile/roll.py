@@ -43,7 +43,13 @@ NEW_TIMEOUT = 60
 def look(host: Host, instance: int) -> tuple[int, bool, int]:
     """An instance's worker (0 if there is none), whether it has a request in hand,
     and how many wait."""
-    table = connections.table()
+    try:
+        table = connections.table()
+    except Failure:
+        if not connections.sees_accept():
+            raise
+        # Whether the worker accepts must do: `check` tells of what is missing.
+        return instances.worker_pid(host, instance), False, 0
     there = connections.connections(table, connections.queue_of(host.package, instance, table))
     pid = instances.worker_pid(host, instance)
     return pid, bool(pid) and connections.holds(pid, there), there.queued

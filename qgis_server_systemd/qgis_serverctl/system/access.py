@@ -5,13 +5,19 @@ kernel is asked, by a process of that user: so groups and ACLs count, too."""
 import json
 import os
 import pwd
+import select
 import shlex
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 MODES = {"r": os.R_OK, "w": os.W_OK | os.X_OK, "rw": os.R_OK | os.W_OK}
 """r: read a file. w: make files in a folder. rw: use a socket."""
+
+
+TIMEOUT = 30.0
+"""Seconds; a file system in a network may be slow."""
 
 
 @dataclass(frozen=True)
@@ -64,31 +70,38 @@ def _become(user: str) -> None:
     os.setuid(entry.pw_uid)
 
 
+def _succeeds(child: int) -> bool:
+    """Wait for a process; one that takes too long is killed."""
+    process = os.pidfd_open(child)
+    try:
+        if not select.select([process], [], [], TIMEOUT)[0]:
+            os.kill(child, signal.SIGKILL)
+        return os.waitpid(child, 0)[1] == 0
+    finally:
+        os.close(process)
+
+
 def as_user(user: str, questions: Iterable[Question]) -> dict[Question, Obstacle]:
-    """Whatever is in the way of `user`; needs root. Raises KeyError if there is no
-    such user."""
+    """Whatever is in the way of `user`; needs root. Raises KeyError if there is no such user,
+    and OSError where the process does not answer: others of that user may stop or end it."""
     asked = tuple(dict.fromkeys(questions))
     pwd.getpwnam(user)
     if not asked:
         return {}
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(reading)
-            _become(user)
-            found = [(o.path, o.missing) if (o := blocked(q)) else None for q in asked]
-            with os.fdopen(writing, "w") as pipe:
-                json.dump(found, pipe)
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if status:
-        raise OSError(f"the access of user {user} can't be tested")
-    answers = zip(asked, json.loads(text), strict=True)
+    with open(os.memfd_create("answers"), "w+", encoding="utf-8") as file:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                _become(user)
+                found = [(o.path, o.missing) if (o := blocked(q)) else None for q in asked]
+                json.dump(found, file)
+                file.flush()
+                status = 0
+            finally:
+                os._exit(status)
+        if not _succeeds(child):
+            raise OSError(f"the access of user {user} can't be tested")
+        file.seek(0)
+        answers = zip(asked, json.load(file), strict=True)
     return {question: Obstacle(*answer) for question, answer in answers if answer}

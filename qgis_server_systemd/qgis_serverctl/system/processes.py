@@ -2,6 +2,7 @@
 """A worker as a process: its memory, and the files that it runs. All of it needs
 root, or the worker's own user; anybody else gets None."""
 
+import platform
 import re
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def replaced(maps: str, program: str) -> tuple[str, ...]:
         if not line.endswith(" (deleted)"):
             continue
         file = line.split(maxsplit=5)[-1].removesuffix(" (deleted)")
-        if file == program or re.fullmatch(r"/.*/libqgis[^/]*\.so[.0-9]*", file):
+        # A worker may map files of any name: others would be words of its choice.
+        if file == program or re.fullmatch(r"[\w/.+-]*/libqgis[\w.+-]*\.so[.0-9]*", file, re.A):
             found.add(file)
     return tuple(sorted(found))
 
@@ -60,6 +62,25 @@ def qgis_library(program: Path) -> str | None:
     except OSError:
         return None
     return found[0].rstrip(b"\0").decode() if found else None
+
+
+def qgis_library_file(program: Path, root: Path) -> Path | None:
+    """Where that library is: beside the program, or in the system's folders below `root`."""
+    if (name := qgis_library(program)) is None:
+        return None
+    system = root / "usr/lib"
+    folders = (program.parent.parent / "lib", system, system / f"{platform.machine()}-linux-gnu")
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def qgis_cancels(program: Path, root: Path) -> bool:
+    """Does this QGIS Server end a request whose client hangs up? Since 3.38 it has a thread for
+    that (QgsSocketMonitoringThread)."""
+    file = qgis_library_file(program, root)
+    try:
+        return file is not None and b"QgsSocketMonitoringThread" in file.read_bytes()
+    except OSError:
+        return False
 
 
 def qgis_version(program: Path) -> str | None:

@@ -85,8 +85,8 @@ class Look:
     can't get are left at what the server would be without them. `resolved`, `wanted`
     and `steps` are None where the settings are invalid or can't be read, which
     `obstacle` tells. `units`: properties by unit name. `watch`: what the monitor has
-    noted, None if it does not run. `table`: the machine's sockets, as
-    connections.table() has them. `now`: seconds of time.monotonic().
+    noted, None if it does not run. `table`: the machine's sockets; none where the
+    kernel does not tell them, for the reason `blind`. `now`: seconds of time.monotonic().
     """
 
     host: Host
@@ -98,7 +98,8 @@ class Look:
     obstacle: str
     units: Mapping[str, Mapping[str, str]]
     watch: Watch | None
-    table: str
+    table: connections.Table
+    blind: str
     now: float
 
     @property
@@ -190,7 +191,7 @@ class Look:
         self, instance: int, pid: int, there: connections.Connections
     ) -> tuple[str | None, float | None]:
         """Idle, busy or starting, and busy since when."""
-        if not pid:
+        if not pid or self.blind:
             return None, None
         try:
             held = connections.socket_inodes(pid) & there.accepted
@@ -255,6 +256,11 @@ def look(host: Host) -> Look:
         except (Failure, OSError) as error:
             resolved = wanted = steps = None
             obstacle = str(error)
+    table, blind = connections.Table(), ""
+    try:
+        table = connections.table()
+    except Failure as error:
+        blind = str(error)
     return Look(
         host=host,
         root=root,
@@ -265,7 +271,8 @@ def look(host: Host) -> Look:
         obstacle=obstacle,
         units=instances.units(host),
         watch=record.load_fresh(host) if host.live else None,
-        table=connections.table(),
+        table=table,
+        blind=blind,
         now=time.monotonic(),
     )
 

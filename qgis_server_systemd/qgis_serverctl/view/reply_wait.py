@@ -2,8 +2,6 @@
 """Does QGIS Server hold back its replies? As its files tell: nothing is asked of a worker."""
 
 import platform
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 from ..config.qgis import REPLY_WAIT
@@ -26,28 +24,16 @@ SAID = {
 }
 
 
-def _libraries(host: Host, name: str) -> Iterator[Path]:
-    """Where a program's library may be: beside it, or in the system's folders."""
-    program = host.path(host.package.mapserv)
-    yield program.parent.parent / "lib" / name
-    for folder in (host.path("/usr/lib"), host.path(f"/usr/lib/{platform.machine()}-linux-gnu")):
-        yield folder / name
-
-
 def state(host: Host, settings: Settings | None) -> State:
     """`settings`: None where they can't be read."""
     program = host.path(host.package.mapserv)
-    name, version = processes.qgis_library(program), processes.qgis_version(program)
-    found = next((file for file in _libraries(host, name or "") if file.is_file()), None)
-    if version is None or found is None or settings is None:
+    version = processes.qgis_version(program)
+    library = processes.qgis_library_file(program, host.root)
+    if version is None or library is None or settings is None:
         return "unknown"
-    try:
-        content = found.read_bytes()
-    except OSError:
-        return "unknown"
-    if b"QgsSocketMonitoringThread" not in content:
-        return "none"
+    if not processes.qgis_cancels(program, host.root):
+        return "none"  # it comes with the thread that looks for clients that hang up
     known = version.rpartition(".")[0] in REPLY_WAIT and platform.machine() in ARCHITECTURES
-    if not known or b"\0select\0" not in content:
+    if not known or b"\0select\0" not in library.read_bytes():
         return "unknown"
     return "removed" if settings.quick_replies else "kept"

@@ -22,13 +22,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from qgis_server_systemd.qgis_serverctl.pool import connections as workers
+from qgis_server_systemd.qgis_serverctl.system import unix_sockets
 from qgis_server_systemd.qgis_serverctl.system.processes import memory
 
 PERIOD = 0.005
 LOOK_FOR_WORKERS = 0.25
 """Seconds between two looks at which processes there are."""
-LISTENS = 0x10000
-"""__SO_ACCEPTCON of include/linux/net.h, in the column Flags of /proc/net/unix."""
 MAPSERV = r"\S+/qgis_mapserv\.fcgi"
 """Counts as a worker, whatever takes the requests for it."""
 MEMORY_AFTER = 1.5
@@ -37,11 +36,11 @@ MEMORY_AFTER = 1.5
 
 @dataclass(frozen=True)
 class Sample:
-    """When it was taken, in seconds; the connections that nobody had accepted; the
-    processes that waited for one."""
+    """When it was taken, in seconds; the connections that nobody had accepted, by the inodes
+    of their clients; the processes that waited for one."""
 
     at: float
-    waiting: frozenset[str]
+    waiting: frozenset[int]
     idle: frozenset[int]
 
 
@@ -72,15 +71,12 @@ def count(times: Times, before: Sample, now: Sample) -> Times:
     )
 
 
-def not_accepted(table: str, paths: Collection[str]) -> Iterator[str]:
-    """Connections to these paths that nobody has accepted, in the text of /proc/net/unix
-    (proc(5)). They have no inode yet; the first column tells them apart."""
-    for line in table.splitlines()[1:]:
-        fields = line.split(maxsplit=7)
-        if len(fields) < 8 or fields[7] not in paths or int(fields[3], 16) & LISTENS:
-            continue
-        if fields[6] == "0":
-            yield fields[0]
+def not_accepted(paths: Collection[str]) -> Iterator[int]:
+    """Connections to these paths that nobody has accepted, by the inodes of their clients."""
+    names = set(map(os.fsencode, paths))
+    for one in unix_sockets.dump(clients=True):
+        if one.name in names:
+            yield from one.clients
 
 
 def processes(pattern: str) -> Iterator[int]:
@@ -102,7 +98,7 @@ def pss(pid: int) -> int:
 def look(pids: Iterable[int], paths: Collection[str]) -> Sample:
     return Sample(
         time.monotonic(),
-        frozenset(not_accepted(workers.table(), paths)),
+        frozenset(not_accepted(paths)),
         frozenset(pid for pid in pids if workers.is_accepting(pid)),
     )
 

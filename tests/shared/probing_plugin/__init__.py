@@ -38,6 +38,13 @@ def write(path: str) -> str:
     return ""
 
 
+def leave(path: str) -> str:
+    """A program that tells where it has been run."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("open('/var/lib/qgis-server/home/ran', 'a').write(__file__)\n", "utf-8")
+    return ""
+
+
 def memory_of(pid: str) -> str:
     """The first bytes of what another process has mapped."""
     start = Path(f"/proc/{pid}/maps").read_text(encoding="ascii").partition("-")[0]
@@ -93,6 +100,7 @@ PROBES: dict[str, Callable[[str], str]] = {
     "read": lambda path: Path(path).read_text(encoding="utf-8"),
     "list": lambda path: " ".join(sorted(os.listdir(path))),
     "write": write,
+    "leave": leave,
     "memory": memory_of,
     "processes": lambda _: " ".join(name for name in os.listdir("/proc") if name.isdigit()),
     "signal": lambda pid: call("kill", int(pid), 0),
@@ -111,6 +119,7 @@ PROBES: dict[str, Callable[[str], str]] = {
     "hour": lambda _: str(QDateTime.currentDateTime().time().hour()),
     "select": select_of,
     "at start": lambda name: os.environ[name],
+    "python": lambda _: " ".join(path for path in sys.path if os.access(path, os.W_OK)),
 }
 
 
