@@ -66,6 +66,7 @@ def test_a_process_that_is_stopped_by_others_of_its_user_holds_up_nobody(
 
 
 def test_names_of_any_kind_are_words_of_the_command() -> None:
+    assert access.opening("/srv/a", Obstacle("/srv/a", missing=False)) == "chmod o+r /srv/a"
     odd = access.opening("/srv/a; reboot/b", Obstacle("/srv/a; reboot", missing=False))
     assert odd == "chmod o+x '/srv/a; reboot'"
 
