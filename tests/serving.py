@@ -779,7 +779,7 @@ GARBAGE: tuple[Case, ...] = (
     Case(
         "a body of odd bytes",
         wfs("GetFeature"),
-        refused(403, by="control character"),
+        refused(403, by="has a NUL"),
         body=bytes(range(256)) * 16,
         content_type="text/xml",
     ),
