@@ -156,7 +156,7 @@ class Rules:
             elif glance(value):
                 continue
             return self.of_all(parameters, body, path)
-        return self.of_body(body, parameters, api=False) if body else ""
+        return self.of_body(body, api=False) if body else ""
 
     def of_all(self, parameters: Parameters, body: bytes, path: str) -> str:
         """The same, one after the other, whatever the values are."""
@@ -169,6 +169,9 @@ class Rules:
         # As QgsServer decides, which takes a request with a service for none of the API.
         api = in_collection and not parameters.get("SERVICE") and not parameters.get("REQUEST")
         in_print = is_print(parameters.get("REQUEST", ""))
+        if body and (reason := self.of_body(body, api=in_collection)):
+            # Parameters that QGIS Server makes of it would tell less.
+            return reason
         for name, value in parameters.items():
             if CONTROL.search(name) or ENCODED.search(name):
                 return "the name of a parameter is coded twice or has a control character"
@@ -179,7 +182,7 @@ class Rules:
                 continue
             if reason := self.of_value(name.upper(), value, in_print=in_print, api=api):
                 return reason
-        return self.of_body(body, parameters, api=in_collection) if body else ""
+        return ""
 
     def of_value(self, name: str, value: str, *, in_print: bool, api: bool) -> str:
         bare = PART.sub("", name)
@@ -247,6 +250,6 @@ class Rules:
         """Is it what QGIS Server has made of the body, which is looked at as it is?"""
         return bool(body) and body.decode("utf-8", "replace").replace("+", "%2B") == value
 
-    def of_body(self, body: bytes, parameters: Parameters, *, api: bool) -> str:
+    def of_body(self, body: bytes, *, api: bool) -> str:
         reason = forms.body(body, self.functions, remote=self.remote, api=api)
         return f"the body {reason}" if reason else ""

@@ -784,7 +784,7 @@ GARBAGE: tuple[Case, ...] = (
     Case(
         "a body of odd bytes",
         wfs("GetFeature"),
-        refused(403, by="control character"),
+        refused(403, by="has a NUL"),
         body=bytes(range(256)) * 16,
         content_type="text/xml",
     ),
