@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -311,7 +311,8 @@ def test_a_drop_in_of_the_administrators_is_not_overwritten(bed: Testbed) -> Non
 
 def test_what_is_broken_is_found(shared: Testbed) -> None:
     def ids() -> set[str]:
-        return set(re.findall(r"^([a-z]+-[a-z-]+) ", ctl(shared, "check", check=False), re.M))
+        found = json.loads(ctl(shared, "check", "--json", check=False))
+        return {finding["id"] for finding in found["findings"]}
 
     shared.run("rm", SHARED)
     assert "socket-orphaned" in ids()
