@@ -319,8 +319,9 @@ def test_what_is_broken_is_found(shared: Testbed) -> None:
     shared.run("systemctl", "restart", "qgis-server.socket")
     wait_for(lambda: ids() == set(), "a restart mends it")
     shared.run("systemctl", "stop", "qgis-server.socket")
-    assert "socket-down" in ids()
-    assert "the shared socket is dead" in ctl(shared, "status")
+    # The workers stop with it.
+    assert "pool-stopped" in ids()
+    assert "the pool is stopped" in ctl(shared, "status")
     ctl(shared, "apply")
     wait_for(lambda: ids() == set(), "apply mends it")
     is_on_shared(shared, COUNT)
