@@ -9,6 +9,7 @@ puts it into the document, after allowed.py has changed.
 from __future__ import annotations
 
 import re
+import textwrap
 
 from qgis_server_systemd.worker_plugin.allowed import FORMS
 from shared.paths import TOP
@@ -21,8 +22,10 @@ def table() -> str:
     rows = []
     for form in FORMS.values():
         names = ", ".join(f"`{name}`" for name in f"{form.wms} {form.others}".split())
-        cells = (form.what, form.example, names)
-        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n")
+        # Lintian dislikes lines of more than 512 letters.
+        first, *more = textwrap.wrap(names, 300, break_on_hyphens=False)
+        for cells in ((form.what, form.example, first), *(("", "", rest) for rest in more)):
+            rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n")
     return HEAD + "".join(rows)
 
 
