@@ -318,8 +318,7 @@ def is_text(shown: str) -> bool:
 def test_what_clients_and_authors_write_is_text_and_decides_nothing(server: Testbed) -> None:
     before = report(server)
     maps = server.root / "srv/maps"
-    odd = "/opt/x.gpkg|layername=" + FORGED
-    text = (maps / "second.qgs").read_text().replace("./world_map.gpkg", escape(odd))
+    text = (maps / "second.qgs").read_text().replace("./world_map.gpkg", escape(FORGED))
     (maps / "odd.qgs").write_text(text)
     projects = server.root / "var/lib/qgis-server/projects"
     for name in (FORGED.replace("/", ""), TERMINAL, "$(touch forged)"):
