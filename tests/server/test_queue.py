@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -311,15 +311,17 @@ def test_a_drop_in_of_the_administrators_is_not_overwritten(bed: Testbed) -> Non
 
 def test_what_is_broken_is_found(shared: Testbed) -> None:
     def ids() -> set[str]:
-        return set(re.findall(r"^([a-z]+-[a-z-]+) ", ctl(shared, "check", check=False), re.M))
+        found = json.loads(ctl(shared, "check", "--json", check=False))
+        return {finding["id"] for finding in found["findings"]}
 
     shared.run("rm", SHARED)
     assert "socket-orphaned" in ids()
     shared.run("systemctl", "restart", "qgis-server.socket")
     wait_for(lambda: ids() == set(), "a restart mends it")
     shared.run("systemctl", "stop", "qgis-server.socket")
-    assert "socket-down" in ids()
-    assert "the shared socket is dead" in ctl(shared, "status")
+    # The workers stop with it.
+    assert "pool-stopped" in ids()
+    assert "the pool is stopped" in ctl(shared, "status")
     ctl(shared, "apply")
     wait_for(lambda: ids() == set(), "apply mends it")
     is_on_shared(shared, COUNT)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import crossplane
-from shared.paths import TOP
 
 from qgis_server_systemd.identity import Identity
 from qgis_server_systemd.qgis_serverctl.front import nginx_config
@@ -24,6 +23,7 @@ from qgis_server_systemd.render import ACTIVE, PER_REQUEST, render_debian
 from qgis_server_systemd.site import Site
 from qgis_server_systemd.stdeb_commands import lay_over
 from qgis_server_systemd.suites import ANY, Suite
+from shared.paths import TOP
 
 Shape = dict[str, Any]
 
