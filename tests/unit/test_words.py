@@ -179,6 +179,7 @@ def test_lines_of_workers_are_quoted_and_no_more() -> None:
     lines = [
         "07:33:20 INFO Server[7]: Request finished in 12 ms",
         "07:33:20 WARNING OGR[7]: Cannot open /srv/gone.gpkg: no such file",
+        "<ServerException>Layer(s) not valid</ServerException>",
         f"ERROR 1: {'x' * 1000}: /opt/x not found",
         *(f"07:33:{n:02} WARNING OGR[7]: Cannot open /opt/a.gpkg" for n in range(60)),
         DENIED,

@@ -59,7 +59,7 @@ LOST = re.compile(
 )
 
 
-PATH = re.compile(r"(?<![\w.:/-])/(?:[^\s'\"<>|:;,()]+)")
+PATH = re.compile(r"(?<![\w.:/<-])/(?:[^\s'\"<>|:;,()]+)")
 
 
 TIME = re.compile(r"^\d\d:\d\d:\d\d ")
