@@ -299,6 +299,7 @@ def test_a_change_of_the_queue_killed_at_each_step(quick: Testbed, each_kill: Ki
         assert leftovers(quick) == ""
         nginx_is_content(quick)
         quick.run(*commands[index])
+    quick.run(*commands[1])
     is_whole(quick, count)
 
 
