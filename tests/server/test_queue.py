@@ -169,7 +169,7 @@ def test_status_shows_the_queue(shared: Testbed) -> None:
     wait_for(lambda: status(shared)["shared_queue"]["queued"] == 2, "two wait")
     found = status(shared)
     assert [line["work"] for line in found["instances"]] == ["busy"] * COUNT
-    assert "all instances are busy, and requests wait" in ctl(shared, "status")
+    assert f"all {COUNT} workers are busy, and 2 requests wait" in ctl(shared, "status")
     assert [reply.status for reply, _ in slow()] == [200] * (COUNT + 2)
 
 
