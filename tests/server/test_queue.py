@@ -11,10 +11,12 @@ import pytest
 from shared.harm import (
     FEATURES,
     IMAGE,
-    connections,
     faulty,
+    held,
+    holding,
     in_background,
     let_go_wrong,
+    release,
     sleeping,
     timed,
     unharmed,
@@ -148,16 +150,12 @@ def test_a_setting_does_the_same(bed: Testbed) -> None:
 
 def test_whoever_is_free_takes_the_next_request(shared: Testbed) -> None:
     """All but one worker have something slow in hand."""
-    slow = in_background(*[lambda: timed(shared, sleeping(12))] * (COUNT - 1))
-
-    def busy() -> int:
-        return len(connections(shared, SHARED).accepted)
-
-    wait_for(lambda: busy() == COUNT - 1, "all but one are busy")
+    slow = in_background(*[lambda: timed(shared, holding(MAP, "slow"))] * (COUNT - 1))
+    wait_for(lambda: len(held(shared, COUNT)) == COUNT - 1, "all but one are busy")
     for _ in range(8):
         is_served(shared)
-    # Nobody waited behind one of them, or they would be through.
-    assert busy() >= COUNT - 1
+    assert len(held(shared, COUNT)) == COUNT - 1
+    release(shared, COUNT)
     assert [reply.status for reply, _ in slow()] == [200] * (COUNT - 1)
 
 
@@ -165,12 +163,15 @@ def test_status_shows_the_queue(shared: Testbed) -> None:
     found = status(shared)
     assert found["shared_queue"] == {"socket": "running", "queued": 0, "queued_seconds": None}
     assert found["verdict"]["level"] == "ok", found["verdict"]
-    slow = in_background(*[lambda: timed(shared, sleeping(5))] * (COUNT + 2))
+    slow = in_background(*[lambda: timed(shared, holding(MAP, "slow"))] * COUNT)
+    wait_for(lambda: len(held(shared, COUNT)) == COUNT, "all are busy")
+    more = in_background(*[lambda: timed(shared, MAP)] * 2)
     wait_for(lambda: status(shared)["shared_queue"]["queued"] == 2, "two wait")
     found = status(shared)
     assert [line["work"] for line in found["instances"]] == ["busy"] * COUNT
     assert f"all {COUNT} workers are busy, and 2 requests wait" in ctl(shared, "status")
-    assert [reply.status for reply, _ in slow()] == [200] * (COUNT + 2)
+    release(shared, COUNT)
+    assert [reply.status for reply, _ in slow() + more()] == [200] * (COUNT + 2)
 
 
 @pytest.mark.parametrize("count", [COUNT, 1])
