@@ -36,12 +36,21 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+OF_MAKE = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+"""Variables by which a make that runs the tests would give one that they run its own options."""
+
+
+def environment() -> dict[str, str]:
+    """An administrator's, with the tool in the PATH."""
+    own = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    return {**own, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
 def sh(command: str, folder: Path) -> str:
-    """A shell's output, in which the tool is in the PATH."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    """A shell's output."""
     done = subprocess.run(
-        command, shell=True, cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL,
+        command, shell=True, cwd=folder, capture_output=True, text=True, env=environment(),
+        stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -57,7 +66,7 @@ def test_try_it(checkout: Path) -> None:
         assert "-m pytest" in sh(f"{test} --dry-run", checkout)
     with subprocess.Popen(
         demo.split(), cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        env=environment(), stdin=subprocess.DEVNULL, start_new_session=True,
     ) as made:  # fmt: skip
         try:
             said = said_until_served(made)
