@@ -32,10 +32,6 @@ from xdist.workermanage import WorkerController
 
 from qgis_server_systemd.build import build
 
-# Of the make that runs the tests: those that run make themselves give it other arguments.
-for name in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"):
-    os.environ.pop(name, None)
-
 # How long an example takes tells how busy the machine is.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
