@@ -348,7 +348,7 @@ SQL = (
 
 
 @given(st.lists(st.sampled_from(SQL), max_size=9).map("".join))
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @example("'x'||(select name from other)||'y'")
 @example("\"a\" = 'x''||(select 1)||'''")
 @example("\"a\" IN ( 'x' , 'y' ) AND \"a\" LIKE '%b%'")
