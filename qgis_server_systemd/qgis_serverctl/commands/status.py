@@ -33,7 +33,7 @@ def collect(machine: Host) -> dict[str, Any]:
     return {
         "verdict": asdict(judge(seen.lines, seen.queue, findings, live=host.live)),
         "qgis": processes.qgis_version(host.path(host.package.mapserv)),
-        "reply_wait": reply_wait.state(host, seen.settings),
+        "reply_wait": reply_wait.state(host, seen.settings, cancels=seen.server.cancels),
         "monitor": seen.watch is not None,
         "instances": [asdict(line) for line in seen.lines],
         "shared_queue": asdict(seen.queue) if seen.queue else None,

@@ -24,14 +24,14 @@ SAID = {
 }
 
 
-def state(host: Host, settings: Settings | None) -> State:
-    """`settings`: None where they can't be read."""
+def state(host: Host, settings: Settings | None, *, cancels: bool) -> State:
+    """`settings`: None where they can't be read. `cancels`: see plan.Facts."""
     program = host.path(host.package.mapserv)
     version = processes.qgis_version(program)
     library = processes.qgis_library_file(program, host.root)
     if version is None or library is None or settings is None:
         return "unknown"
-    if not processes.qgis_cancels(program, host.root):
+    if not cancels:
         return "none"  # it comes with the thread that looks for clients that hang up
     known = version.rpartition(".")[0] in REPLY_WAIT and platform.machine() in ARCHITECTURES
     if not known or b"\0select\0" not in library.read_bytes():
