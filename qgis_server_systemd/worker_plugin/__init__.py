@@ -17,7 +17,7 @@ from .journal import say
 if TYPE_CHECKING:
     from qgis.server import QgsServerInterface
 
-    from .archives import Archives
+    from .guard import After
 
 FILE = f"{__name__.upper()}_WORKER"
 """Names the file that the pool's helper makes of its settings."""
@@ -29,16 +29,15 @@ READY = "ready"
 """In the worker's runtime folder: this worker has come up; see ``backoff``."""
 
 
-def start(iface: "QgsServerInterface", file: Path, runtime: Path, archives: "Archives") -> None:
+def start(iface: "QgsServerInterface", file: Path, runtime: Path, after: "After") -> None:
     """Load the listed projects, then look after changes."""
-    from .filter import Filter
     from .fresh import LISTED, Fresh
+    from .stores import sign
     from .warm import warm
 
     given = json.loads(file.read_text(encoding="utf-8"))
-    fresh = Fresh(Path(given["reload"]), listed=runtime / LISTED)
-    iface.registerFilter(Filter(iface, fresh, archives), 0)
-    warm(iface, fresh, archives, given["warm"], runtime / "warming.json")
+    after.fresh = fresh = Fresh(Path(given["reload"]), sign, listed=runtime / LISTED)
+    warm(iface, fresh, after.knowledge.archives, given["warm"], runtime / "warming.json")
 
 
 def forget_writable_folders() -> None:
@@ -56,12 +55,12 @@ def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
         try:
             from . import guard
 
-            archives = guard.install(iface, Path(file))
+            after = guard.install(iface, Path(file))
         except Exception as error:
             say(f"{file}: {error!r}: requests can't be judged, so this worker serves none")
             os._exit(1)
         try:
-            start(iface, Path(file), Path(runtime), archives)
+            start(iface, Path(file), Path(runtime), after)
         except Exception as error:
             say(f"{file}: {error!r}: no project is loaded in advance")
         try:
