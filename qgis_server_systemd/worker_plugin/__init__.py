@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .guard import After
 
-FILE = f"{__name__.upper()}_WORKER"
+WORKER = f"{__name__.upper()}_WORKER"
 """Names the file that the pool's helper makes of its settings."""
 
 REPLY_WAIT = f"{__name__.upper()}_REPLY_WAIT"
@@ -33,11 +33,17 @@ def start(iface: "QgsServerInterface", file: Path, runtime: Path, after: "After"
     """Load the listed projects, then look after changes."""
     from .fresh import LISTED, Fresh
     from .stores import sign
+    from .wanted import FILE, Wanted
     from .warm import warm
 
     given = json.loads(file.read_text(encoding="utf-8"))
     after.fresh = fresh = Fresh(Path(given["reload"]), sign, listed=runtime / LISTED)
-    warm(iface, fresh, after.knowledge.archives, given["warm"], runtime / "warming.json")
+    most, learned, folders = given["learn"], [], after.knowledge.folders
+    if most and (cache := os.environ.get("CACHE_DIRECTORY")):
+        after.wanted = Wanted(Path(cache) / FILE)
+        learned = [one for one in after.wanted.listed() if folders.has(one)]
+    tried = runtime / "warming.json"
+    warm(iface, fresh, after.knowledge.archives, given["warm"], learned, most, tried)
 
 
 def forget_writable_folders() -> None:
@@ -49,7 +55,7 @@ def forget_writable_folders() -> None:
 
 def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
     """Called by QGIS Server once it has started, before the first request."""
-    file, runtime = os.environ.get(FILE), os.environ.get("RUNTIME_DIRECTORY")
+    file, runtime = os.environ.get(WORKER), os.environ.get("RUNTIME_DIRECTORY")
     if file and runtime:
         forget_writable_folders()
         try:

@@ -39,6 +39,7 @@ from .fresh import Fresh
 from .journal import say
 from .lane import HANDED_OVER, Lane
 from .rules import Parameters, Rules, allowed, is_print, is_text
+from .wanted import Wanted
 
 FIRST, LAST = -1_000_000, 1_000_000
 """Priorities of filters; those of others are about 0."""
@@ -169,6 +170,11 @@ class After(Guard):
     """The project that was found for the request."""
 
     fresh: Fresh | None = None
+    wanted: Wanted | None = None
+
+    def passed(self, handler: QgsRequestHandler) -> None:
+        if self.wanted and (project := self.iface.configFilePath()):
+            self.wanted.note(project)
 
     def forget(self) -> None:
         """Have QGIS Server load the project anew if it has changed."""
