@@ -119,7 +119,8 @@ def _digest(host: Host) -> str:
     """Over all files of the package that NGINX reads, also those shipped in it."""
     package = host.package
     params = f"{package.etc}/fastcgi_params"
-    files = (*generated(package), package.nginx_snippet, package.nginx_site, params)
+    own = (package.nginx_snippet, package.nginx_request, package.nginx_site, params)
+    files = (*generated(package), *own)
     texts = (read_or_none(host.path(file)) or "" for file in files)
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 

@@ -2,10 +2,12 @@
 """The drop-ins and other files that are made of the settings."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..config.names import HEAVY, label
 from ..config.settings import Settings
 from ..pool.host import Host
 from ..pool.settings import settings_file
@@ -18,11 +20,12 @@ from . import sandbox
 @dataclass(frozen=True)
 class Generated:
     """A file made of the settings; `text` is None where they ask for nothing.
-    `changes`: what has to be renewed when it changes, if anything."""
+    `changes`: what has to be renewed when it changes, if anything: a worker of the lane
+    for heavy requests by its definition, hence "lane"."""
 
     file: str
     text: str | None
-    changes: Literal["sockets", "workers", "queue", ""]
+    changes: Literal["sockets", "workers", "queue", "lane", ""]
 
 
 def socket_dropins(host: Host, user: str) -> tuple[tuple[str, str | None], ...]:
@@ -30,7 +33,7 @@ def socket_dropins(host: Host, user: str) -> tuple[tuple[str, str | None], ...]:
     text = (
         f"# Written by {host.package.command} (setting socket_user).\n[Socket]\nSocketUser={user}\n"
     )
-    files = (host.package.socket_dropin, host.package.shared_socket_dropin)
+    files = host.package.socket_dropins
     return tuple((file, None if user == "www-data" else text) for file in files)
 
 
@@ -69,10 +72,50 @@ def _dropin(host: Host, section: str, lines: Iterable[str]) -> str | None:
     return "\n".join([head, f"[{section}]", *changed]) + "\n"
 
 
-def generated(host: Host, settings: Settings) -> tuple[Generated, ...]:
-    """The files made of the settings, but for NGINX's."""
+def there(host: Host) -> tuple[str, ...]:
+    """The drop-ins of workers of the lane for heavy requests, as they are on disk."""
+    package, found = host.package, []
+    for folder in host.path("/etc/systemd/system").glob(f"{package.pool}@{label(HEAVY + 1)[:-1]}*"):
+        unit = re.fullmatch(rf"{re.escape(package.pool)}@([a-z0-9-]+)\.service\.d", folder.name)
+        for file in package.heavy_dropins(unit[1]) if unit else ():
+            text = read_or_none(host.path(file))
+            if text is not None and text.startswith(f"# Written by {package.command} "):
+                found.append(file)
+    return tuple(sorted(found))
+
+
+def lane(host: Host, settings: Settings, count: int) -> tuple[Generated, ...]:
+    """The files of the lane for heavy requests, which has `count` workers. Those of workers
+    that it has no more go."""
+    package = host.package
+    made: dict[str, str | None] = dict.fromkeys(there(host))
+    values = {
+        "command": package.command,
+        "pool": package.pool,
+        "slice": package.heavy_slice,
+        "target": package.heavy_target,
+        "socket": package.heavy_unit,
+    }
+    differs = settings.lane_stop_timeout != settings.stop_timeout
+    timeout = _dropin(host, "Service", [f"TimeoutStopSec={settings.lane_stop_timeout}"] * differs)
+    numbers = range(HEAVY + 1, HEAVY + count + 1)
+    for number in numbers:
+        queue, limit = package.heavy_dropins(number)
+        made[queue] = render("queue-heavy.conf", values)
+        if timeout or limit in made:
+            made[limit] = timeout
+    units = " ".join(map(package.service_unit, numbers))
+    start = [f"Wants={package.heavy_target}"] * (count > 0 and not settings.heavy_idle_minutes)
+    made[package.heavy_workers_dropin] = _dropin(host, "Unit", [f"Wants={units}"] * (count > 0))
+    made[package.heavy_start_dropin] = _dropin(host, "Unit", start)
+    return tuple(Generated(file, text, "lane") for file, text in made.items())
+
+
+def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ...]:
+    """The files made of the settings, but for NGINX's. `heavy`: how many workers the lane for
+    heavy requests has."""
     package, usual = host.package, Settings()
-    sockets, shared, workers = package.settings_dropins
+    sockets, shared, heavy_socket, workers = package.settings_dropins
     backlog = [] if settings.backlog == usual.backlog else [f"Backlog={settings.backlog}"]
     confined = sandbox.lines(package, settings, databases=has_databases(host))
     worker = {
@@ -91,11 +134,13 @@ def generated(host: Host, settings: Settings) -> tuple[Generated, ...]:
     return (
         Generated(sockets, _dropin(host, "Socket", backlog), "sockets"),
         Generated(shared, _dropin(host, "Socket", backlog), "sockets"),
+        Generated(heavy_socket, _dropin(host, "Socket", backlog), "sockets"),
         Generated(package.queue_dropin, queue_dropin(host, settings), "queue"),
         Generated(workers, _dropin(host, "Service", confined), "workers"),
         Generated(
             package.folders_dropin, _dropin(host, "Service", sandbox.folders(settings)), "workers"
         ),
+        *lane(host, settings, heavy),
         Generated(package.worker_file, warmed, ""),
         Generated(package.cache_mark, "" if settings.caches else None, ""),
     )
