@@ -73,9 +73,9 @@ print(json.dumps(found), flush=True)
 CORES = """
 count() {
     qgis-serverctl apply >&2
-    ss -lxH | grep -c /run/qgis-server-
+    ss -lxH | grep -c '/run/qgis-server-[0-9]'
 }
-ss -lxH | grep -c /run/qgis-server-
+ss -lxH | grep -c '/run/qgis-server-[0-9]'
 systemctl set-property qgis-server.slice CPUQuota=150%
 count
 systemctl set-property qgis-server.slice CPUQuota= AllowedCPUs=0-2
@@ -85,7 +85,7 @@ count
 systemctl set-property qgis.slice CPUQuota=
 systemctl set-property qgis-server.slice AllowedCPUs=
 OMP_NUM_THREADS=1 taskset --cpu-list 0 qgis-serverctl apply >&2
-ss -lxH | grep -c /run/qgis-server-
+ss -lxH | grep -c '/run/qgis-server-[0-9]'
 qgis-serverctl status --json
 """
 
@@ -129,7 +129,7 @@ fetch "$map"
 fetch "$map&FAULT=leak&MB=900"
 fetch "$map"
 journalctl --quiet --no-pager --output=cat | grep -c "Failed with result 'oom-kill'"
-ss -lxH | grep -c /run/qgis-server-
+ss -lxH | grep -c '/run/qgis-server-[0-9]'
 """
 
 

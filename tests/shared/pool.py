@@ -138,8 +138,11 @@ def status(bed: Testbed, command: str = "qgis-serverctl") -> dict[str, Any]:
 
 
 def works(bed: Testbed) -> set[str | None]:
-    """What the workers do, by the word of status: idle, busy, starting."""
-    return {line["work"] for line in status(bed)["instances"]}
+    """What the workers do, by the word of status: idle, busy, starting. Those for heavy requests
+    are among them where they run."""
+    found = status(bed)
+    heavy = found["heavy"]["workers"] if found["heavy"] else []
+    return {line["work"] for line in [*found["instances"], *heavy]}
 
 
 def settled(bed: Testbed) -> bool:
@@ -219,6 +222,13 @@ def cpus_of_init(bed: Testbed) -> int:
 def ctl(bed: Testbed, *args: str, check: bool = True) -> str:
     done = bed.run("qgis-serverctl", *args, check=check)
     return done.stdout + done.stderr
+
+
+def nothing_is_found(bed: Testbed) -> None:
+    """But for what a container lacks, which is no finding."""
+    found, *notes = ctl(bed, "check").splitlines()
+    assert found == "nothing found"
+    assert all(line.startswith("note: there is no cpu controller") for line in notes)
 
 
 def is_served(bed: Testbed, url: str = MAP) -> None:

@@ -25,11 +25,10 @@ def queued(lines: Sequence[Line], queue: Queue | None) -> int:
 
 def _heavy(lane: Lane | None) -> str:
     """What the lane for heavy requests does, if it does something."""
-    if lane is None or not (lane.workers or lane.queued):
+    busy = sum(line.work == "busy" for line in lane.workers) if lane else 0
+    if lane is None or not (busy or lane.queued):
         return ""
-    busy = sum(line.work == "busy" for line in lane.workers)
-    waits = f" and {lane.queued} waiting" if lane.queued else ""
-    return f"{busy} heavy in hand{waits}"
+    return f"heavy: {busy} in hand, {lane.queued} wait"
 
 
 def _waiting(lines: Sequence[Line], queue: Queue | None) -> str:
