@@ -118,6 +118,7 @@ def test_one_of_an_administrators_stays(tmp_path: Path) -> None:
     own, _ = PACKAGE.heavy_dropins(HEAVY + 7)
     put(tmp_path, (Generated(own, "[Service]\nNice=5\n", "lane"),))
     assert own not in {one.file for one in lane(host, Settings(), 1)}
+    assert own not in {one.file for one in lane(host, Settings(), 9)}
 
 
 def test_a_timeout_of_its_own_comes_after_that_of_all_workers() -> None:

@@ -2,12 +2,11 @@
 """The drop-ins and other files that are made of the settings."""
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..config.names import HEAVY, label
+from ..config.names import HEAVY, HEAVY_WORD
 from ..config.settings import Settings
 from ..pool.host import Host
 from ..pool.settings import settings_file
@@ -41,10 +40,9 @@ def queue_dropin(host: Host, settings: Settings) -> str | None:
     """The package's own drop-in of that name is for queues of each worker. One that
     the administrator has put in its place stays. Raises Failure if it is in the way."""
     package = host.package
-    there = read_or_none(host.path(package.queue_dropin))
-    theirs = there is not None and not there.startswith(f"# Written by {package.command} ")
+    theirs = is_theirs(host, package.queue_dropin)
     if not settings.is_shared:
-        return there if theirs else None
+        return read_or_none(host.path(package.queue_dropin)) if theirs else None
     if theirs:
         die(
             f"{package.queue_dropin}: is not the package's",
@@ -72,43 +70,45 @@ def _dropin(host: Host, section: str, lines: Iterable[str]) -> str | None:
     return "\n".join([head, f"[{section}]", *changed]) + "\n"
 
 
+def is_theirs(host: Host, file: str) -> bool:
+    """Has the administrator put a file in the place of a generated one?"""
+    text = read_or_none(host.path(file))
+    return text is not None and not text.startswith(f"# Written by {host.package.command} ")
+
+
 def there(host: Host) -> tuple[str, ...]:
-    """The drop-ins of workers of the lane for heavy requests, as they are on disk."""
-    package, found = host.package, []
-    for folder in host.path("/etc/systemd/system").glob(f"{package.pool}@{label(HEAVY + 1)[:-1]}*"):
-        unit = re.fullmatch(rf"{re.escape(package.pool)}@([a-z0-9-]+)\.service\.d", folder.name)
-        for file in package.heavy_dropins(unit[1]) if unit else ():
-            text = read_or_none(host.path(file))
-            if text is not None and text.startswith(f"# Written by {package.command} "):
-                found.append(file)
-    return tuple(sorted(found))
+    """The drop-ins of single workers for heavy requests that are on disk."""
+    package = host.package
+    folders = host.path("/etc/systemd/system").glob(f"{package.pool}@{HEAVY_WORD}*.service.d")
+    labels = (folder.name.partition("@")[2].removesuffix(".service.d") for folder in folders)
+    files = (file for label in sorted(labels) for file in package.heavy_dropins(label))
+    return tuple(one for one in files if host.path(one).exists() and not is_theirs(host, one))
 
 
 def lane(host: Host, settings: Settings, count: int) -> tuple[Generated, ...]:
     """The files of the lane for heavy requests, which has `count` workers. Those of workers
-    that it has no more go."""
-    package = host.package
-    made: dict[str, str | None] = dict.fromkeys(there(host))
+    that it has no more go; those of the administrator's stay."""
+    package, usual = host.package, settings.stop_timeout
     values = {
         "command": package.command,
-        "pool": package.pool,
         "slice": package.heavy_slice,
         "target": package.heavy_target,
         "socket": package.heavy_unit,
     }
-    differs = settings.lane_stop_timeout != settings.stop_timeout
-    timeout = _dropin(host, "Service", [f"TimeoutStopSec={settings.lane_stop_timeout}"] * differs)
+    text = render("queue-heavy.conf", values)
+    own = [f"TimeoutStopSec={settings.lane_stop_timeout}"] * (settings.lane_stop_timeout != usual)
+    timeout = _dropin(host, "Service", own)
     numbers = range(HEAVY + 1, HEAVY + count + 1)
-    for number in numbers:
-        queue, limit = package.heavy_dropins(number)
-        made[queue] = render("queue-heavy.conf", values)
-        if timeout or limit in made:
-            made[limit] = timeout
+    made: dict[str, str | None] = dict.fromkeys(there(host))
+    for queue, limit in map(package.heavy_dropins, numbers):
+        made |= {queue: text} | ({limit: timeout} if timeout or limit in made else {})
     units = " ".join(map(package.service_unit, numbers))
     start = [f"Wants={package.heavy_target}"] * (count > 0 and not settings.heavy_idle_minutes)
     made[package.heavy_workers_dropin] = _dropin(host, "Unit", [f"Wants={units}"] * (count > 0))
     made[package.heavy_start_dropin] = _dropin(host, "Unit", start)
-    return tuple(Generated(file, text, "lane") for file, text in made.items())
+    return tuple(
+        Generated(file, text, "lane") for file, text in made.items() if not is_theirs(host, file)
+    )
 
 
 def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ...]:
