@@ -86,6 +86,8 @@ systemctl set-property qgis.slice CPUQuota=
 systemctl set-property qgis-server.slice AllowedCPUs=
 OMP_NUM_THREADS=1 taskset --cpu-list 0 qgis-serverctl apply >&2
 ss -lxH | grep -c '/run/qgis-server-[0-9]'
+systemctl start qgis-server-heavy.target
+cat /sys/fs/cgroup/qgis.slice/qgis-server.slice/qgis-server-heavy.slice/cpu.weight
 qgis-serverctl status --json
 """
 
@@ -155,8 +157,8 @@ def test_cores_power_that_is_lost_and_a_worker_beyond_its_memory(
     assert status == 0, output
     counts, _, rest = output.partition("{")
     # All four; a quota of 1.5 rounded up; a cpuset of three; half a core for an ancestor; and
-    # nothing of what the caller's shell is limited to.
-    assert counts.split() == ["4", "2", "3", "1", "4"]
+    # nothing of what the caller's shell is limited to. Then the weight of heavy requests.
+    assert counts.split() == ["4", "2", "3", "1", "4", "10"]
     decoder = json.JSONDecoder()
     found, end = decoder.raw_decode("{" + rest)
     assert found["cores"] == {"affinity": 4, "cpuset": 4, "quota": None, "count": 4}
