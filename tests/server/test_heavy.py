@@ -244,8 +244,13 @@ def test_a_status_between_the_two_is_for_no_client(bed: Testbed) -> None:
 
 @pytest.mark.each
 def test_light_ones_wait_for_none(bed: Testbed) -> None:
+    wait_for_none(bed, "slow")
+
+
+def wait_for_none(bed: Testbed, name: str) -> None:
+    """Nothing light waits for requests of this name."""
     start_all(bed)
-    slow = in_background(*[lambda: timed(bed, holding(WIDE, "slow"))] * COUNT)
+    slow = in_background(*[lambda: timed(bed, holding(WIDE, name))] * COUNT)
     wait_for(lambda: len(held(bed, COUNT, "heavy-")) == COUNT, "all have one in hand")
     more = in_background(*(partial(timed, bed, f"{url}&NAME=more") for url in (WIDE, OVER, WIDE)))
     wait_for(lambda: connections(bed, SOCKET).queued == 3, "three wait")
@@ -258,7 +263,7 @@ def test_light_ones_wait_for_none(bed: Testbed) -> None:
     assert found["verdict"]["level"] == "ok"
     release(bed, COUNT, "heavy-")
     assert [reply.status for reply, _ in slow() + more()] == [200] * (COUNT + 3)
-    assert all(is_in_lane(bed, pid) for pid in had(bed, "slow"))
+    assert all(is_in_lane(bed, pid) for pid in had(bed, name))
 
 
 def test_too_many_are_refused_and_told_when_to_come_again(bed: Testbed) -> None:
@@ -280,8 +285,7 @@ def test_too_many_are_refused_and_told_when_to_come_again(bed: Testbed) -> None:
 
 def test_the_shared_queue_changes_nothing_for_them(bed: Testbed) -> None:
     with using(bed, 'queue = "shared"'):
-        start_all(bed)
-        test_light_ones_wait_for_none(bed)
+        wait_for_none(bed, "beside")
         is_served(bed, f"{OVER}&NAME=shared")
         assert [is_in_lane(bed, pid) for pid in had(bed, "shared")] == [False, True]
         assert "nothing to do" in ctl(bed, "apply")
