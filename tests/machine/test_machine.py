@@ -86,7 +86,7 @@ systemctl set-property qgis.slice CPUQuota=
 systemctl set-property qgis-server.slice AllowedCPUs=
 OMP_NUM_THREADS=1 taskset --cpu-list 0 qgis-serverctl apply >&2
 ss -lxH | grep -c '/run/qgis-server-[0-9]'
-systemctl start qgis-server-heavy.target
+systemctl start qgis-server@heavy-1.service
 cat /sys/fs/cgroup/qgis.slice/qgis-server.slice/qgis-server-heavy.slice/cpu.weight
 qgis-serverctl status --json
 """

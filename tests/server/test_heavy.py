@@ -53,9 +53,9 @@ TOML = "etc/qgis-server/server.toml"
 UNITS = "etc/systemd/system"
 MONITOR = "/usr/share/qgis-server-systemd/qgis_serverctl/monitor/watch.py"
 SNIPPET = "/etc/nginx/snippets/qgis-server.conf"
-TARGET = "qgis-server-heavy.target"
 COUNT = 2
 NAMES = tuple(f"heavy-{n}" for n in range(1, COUNT + 1))
+SERVICES = tuple(f"qgis-server@{name}.service" for name in NAMES)
 WIDE = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=3000&HEIGHT=2")
 """Heavy by its URL."""
 OVER = f"{MAP}&HAND=over"
@@ -128,7 +128,7 @@ def pids(bed: Testbed) -> list[int]:
 
 
 def end_all(bed: Testbed) -> None:
-    bed.run("systemctl", "stop", TARGET)
+    bed.run("systemctl", "stop", *SERVICES)
     wait_for(lambda: pids(bed) == [0] * COUNT, "those for heavy requests have ended")
 
 
@@ -291,6 +291,23 @@ def test_the_shared_queue_changes_nothing_for_them(bed: Testbed) -> None:
         assert "nothing to do" in ctl(bed, "apply")
 
 
+def test_what_settings_add_counts_for_them(bed: Testbed) -> None:
+    """Also for one that is handed over, and once."""
+    origin = "https://app.example.org"
+    lines = ('reply_cache = "50M"', f'cors_origins = ["{origin}"]', "client_connections = 1")
+    with using(bed, *lines, "client_rate = 100"):
+        link = "/run/qgis-server-cache/projects/srv/maps/world.qgz"
+        is_served(bed)
+        wait_for(lambda: bed.run("test", "-L", link, check=False).returncode == 0, "it is kept")
+        replies = [bed.fetch(f"{OVER}&NAME=kept", "--header", f"Origin: {origin}") for _ in "12"]
+        assert [reply.status for reply in replies] == [200, 200], replies[-1].body[:300]
+        assert {reply.headers["access-control-allow-origin"] for reply in replies} == {origin}
+        assert replies[0].body == replies[1].body
+        # One worker, and one of the lane, and then the cache.
+        assert len(had(bed, "kept")) == 2
+        is_served(bed, WIDE)
+
+
 def test_rules_of_access_hold_for_them(bed: Testbed) -> None:
     """Those of the location."""
     before = bed.out("cat", SNIPPET)
@@ -392,7 +409,6 @@ def test_they_stay_where_they_are_wanted_to(bed: Testbed) -> None:
 def test_one_that_comes_as_they_end_is_served(bed: Testbed) -> None:
     """As the monitor ends them, again and again."""
     start_all(bed)
-    services = [f"qgis-server@{name}.service" for name in NAMES]
     url, _, query = WIDE.partition("?")
     done = threading.Event()
     posted: list[int] = []
@@ -400,7 +416,7 @@ def test_one_that_comes_as_they_end_is_served(bed: Testbed) -> None:
     with load(bed, WIDE, OVER, clients=2, options=("--pause", "0.01")) as result:
         for _ in range(25):
             before = pids(bed)
-            bed.run("systemctl", "stop", "--no-block", TARGET, *services)
+            bed.run("systemctl", "stop", "--no-block", *SERVICES)
             # At any moment of their end, their start, or their first requests.
             time.sleep(random.uniform(0, 0.3))
             wait_for(lambda before=before: pids(bed) != before, "they end")  # type: ignore[misc]

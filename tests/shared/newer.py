@@ -29,7 +29,6 @@ CHANGES = {
     "usr/lib/systemd/system/qgis-server-wake.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-heavy.socket": "\n[Socket]\nBacklog=1000\n",
     "usr/lib/systemd/system/qgis-server-heavy-wake.service": "\n# Newer.\n",
-    "usr/lib/systemd/system/qgis-server-heavy.target": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-heavy.slice": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server.target": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server.slice": "\n# Newer.\n",

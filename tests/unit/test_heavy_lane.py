@@ -131,7 +131,9 @@ def test_a_timeout_of_its_own_comes_after_that_of_all_workers() -> None:
 def test_workers_that_stay_start_with_the_pool(tmp_path: Path) -> None:
     files = lane(Host(PACKAGE, tmp_path), Settings(heavy_idle_minutes=0), 2)
     texts = {one.file: one.text for one in files}
-    assert "\nWants=qgis-server-heavy.target\n" in (texts[PACKAGE.heavy_start_dropin] or "")
+    wanted = "\nWants=qgis-server@heavy-1.service qgis-server@heavy-2.service\n"
+    assert wanted in (texts[PACKAGE.heavy_start_dropin] or "")
+    assert wanted in (texts[PACKAGE.heavy_workers_dropin] or "")
 
 
 # ---- NGINX

@@ -54,7 +54,6 @@ def units(host: Host, instance: int | None) -> tuple[str, ...]:
         package.cache_unit,
         package.shared_unit,
         package.heavy_unit,
-        package.heavy_target,
         *map(package.service_unit, sorted(heavy)),
     )
     whole = (package.slice, package.heavy_slice, f"{package.pool}.target", *own)

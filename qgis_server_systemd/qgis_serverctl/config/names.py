@@ -236,7 +236,7 @@ class Package:
     @property
     def heavy_workers_dropin(self) -> str:
         """Generated: which workers the lane for heavy requests has."""
-        return f"/etc/systemd/system/{self.heavy_target}.d/10-workers.conf"
+        return f"/etc/systemd/system/{self.heavy_wake_unit}.d/10-workers.conf"
 
     @property
     def heavy_start_dropin(self) -> str:
@@ -372,7 +372,7 @@ class Package:
             f"/etc/systemd/system/{self.shared_unit}.d/.*.new",
             f"/etc/systemd/system/{self.pool}.target.d/.*.new",
             f"/etc/systemd/system/{self.heavy_unit}.d/.*.new",
-            f"/etc/systemd/system/{self.heavy_target}.d/.*.new",
+            f"/etc/systemd/system/{self.heavy_wake_unit}.d/.*.new",
         )
 
     def socket(self, instance: int | str) -> str:
@@ -390,11 +390,6 @@ class Package:
     @property
     def heavy_unit(self) -> str:
         return f"{self.pool}-heavy.socket"
-
-    @property
-    def heavy_target(self) -> str:
-        """All workers of that lane."""
-        return f"{self.pool}-heavy.target"
 
     @property
     def heavy_wake_unit(self) -> str:

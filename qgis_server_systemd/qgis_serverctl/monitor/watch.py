@@ -160,7 +160,7 @@ class Monitor:
         note(f"no heavy request for {self.settings.heavy_idle_minutes} minutes: their workers end")
         self.lane_used = now
         package = self.host.package
-        units = (package.heavy_target, *map(package.service_unit, sorted(lane)))
+        units = map(package.service_unit, sorted(lane))
         self.host.systemctl("stop", "--no-block", *units)
 
     def _read_settings(self) -> None:

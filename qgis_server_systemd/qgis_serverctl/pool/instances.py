@@ -177,7 +177,7 @@ def common_units(package: Package) -> tuple[str, ...]:
     return (
         package.shared_unit,
         package.heavy_unit,
-        package.heavy_target,
+        package.heavy_wake_unit,
         f"{package.pool}.target",
     )
 

@@ -183,12 +183,9 @@ class Roll:
             self._wait_until_lane_is_empty()
             note("opening the socket of heavy requests again")
             running = instances.gather(host).heavy
-            workers = map(package.service_unit, sorted(running))
-            units = (package.heavy_unit, package.heavy_target, *workers)
+            units = (package.heavy_unit, *map(package.service_unit, sorted(running)))
             host.systemctl("stop", *units, patience=self.heavy_patience)
-            host.systemctl("start", package.heavy_unit)
-            if running or not self.settings.heavy_idle_minutes:
-                host.systemctl("start", package.heavy_target)
+            host.systemctl("start", *units)
         finally:
             roll_state.save(host, replace(roll_state.load(host), lane=False))
 

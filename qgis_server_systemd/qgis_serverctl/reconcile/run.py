@@ -90,8 +90,8 @@ class Run:
                 self.enable_socket(package.heavy_unit, on=on)
             case plan.OpenLane():
                 host.systemctl("start", package.heavy_unit)
-            case plan.StartHeavy():
-                host.systemctl("start", package.heavy_target)
+            case plan.StartHeavy(missing):
+                host.systemctl("start", *map(package.service_unit, sorted(missing)))
             case plan.StopHeavy(surplus):
                 host.systemctl("stop", *map(package.service_unit, sorted(surplus)))
             case plan.CloseLane():
@@ -150,7 +150,7 @@ class Run:
             )
         running = instances.gather(self.host).heavy
         workers = map(package.service_unit, sorted(running))
-        self.host.systemctl("stop", package.heavy_unit, package.heavy_target, *workers)
+        self.host.systemctl("stop", package.heavy_unit, *workers)
 
     def unit(self, instance: int) -> str:
         """What is enabled and started of an instance, and pulls in the rest."""

@@ -92,7 +92,6 @@ def lane(host: Host, settings: Settings, count: int) -> tuple[Generated, ...]:
     values = {
         "command": package.command,
         "slice": package.heavy_slice,
-        "target": package.heavy_target,
         "socket": package.heavy_unit,
     }
     text = render("queue-heavy.conf", values)
@@ -103,9 +102,9 @@ def lane(host: Host, settings: Settings, count: int) -> tuple[Generated, ...]:
     for queue, limit in map(package.heavy_dropins, numbers):
         made |= {queue: text} | ({limit: timeout} if timeout or limit in made else {})
     units = " ".join(map(package.service_unit, numbers))
-    start = [f"Wants={package.heavy_target}"] * (count > 0 and not settings.heavy_idle_minutes)
-    made[package.heavy_workers_dropin] = _dropin(host, "Unit", [f"Wants={units}"] * (count > 0))
-    made[package.heavy_start_dropin] = _dropin(host, "Unit", start)
+    wants = _dropin(host, "Unit", [f"Wants={units}"] * (count > 0))
+    made[package.heavy_workers_dropin] = wants
+    made[package.heavy_start_dropin] = None if settings.heavy_idle_minutes else wants
     return tuple(
         Generated(file, text, "lane") for file, text in made.items() if not is_theirs(host, file)
     )
