@@ -309,7 +309,7 @@ def test_what_settings_add_counts_for_them(bed: Testbed) -> None:
 
 def test_rules_of_access_hold_for_them(bed: Testbed) -> None:
     """Those of the location."""
-    before = bed.out("cat", SNIPPET)
+    before = bed.run("cat", SNIPPET).stdout
     rule = "fastcgi_pass qgis-server;\n auth_basic maps; auth_basic_user_file /etc/nginx/users;"
     bed.run("tee", "/etc/nginx/users", input="anna:{PLAIN}secret\n")
     bed.run("tee", SNIPPET, input=before.replace("fastcgi_pass qgis-server;", rule, 1))
@@ -517,7 +517,7 @@ def test_they_are_a_part_of_the_pools_slice_and_weigh_little(bed: Testbed) -> No
     for name, own in (("1", "qgis-server"), ("heavy-1", "qgis-server-heavy")):
         unit = f"qgis-server@{name}.service"
         assert bed.out(*show, "--property=Slice", unit) == f"{own}.slice"
-        assert bed.out(*show, "--property=Sockets", unit).split() == [
+        assert bed.out(*show, "--property=TriggeredBy", unit).split() == [
             "qgis-server-heavy.socket" if "heavy" in own else "qgis-server@1.socket"
         ]
     # No socket of the template has been opened for them.
