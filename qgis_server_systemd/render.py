@@ -143,7 +143,11 @@ def named(template: Path, package: Package) -> Path:
     """Where a template goes: the files in debian/ are called as in the package of the usual
     pool. Only debhelper's, which lie at the top, are called by the package itself."""
     usual = Package()
-    names = {usual.pool: package.pool, usual.slice: package.slice}
+    names = {
+        usual.pool: package.pool,
+        usual.slice: package.slice,
+        usual.heavy_slice: package.heavy_slice,
+    }
     if template.parent == Path():
         names[usual.name] = package.name
     either = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))

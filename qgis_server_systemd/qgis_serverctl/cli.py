@@ -9,6 +9,7 @@ from pathlib import Path
 from .adopt import adopt
 from .commands import apply, check, complete, debconf, drain, logs, reload, restart, site, status
 from .config.names import Package
+from .config.names import number as instance
 from .config.settings import QUEUES, SETTINGS
 from .front import site as front_site
 from .monitor import watch
@@ -82,7 +83,7 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         "restart workers one after the other, without losing a request",
         "Each new worker loads its projects before the next one is restarted.",
     )
-    verb.add_argument("--instance", type=int, metavar="N", help="only this instance")
+    verb.add_argument("--instance", type=instance, metavar="N", help="only this instance")
     verb.set_defaults(run=restart.restart)
 
     verb = add("scale", "set the number of instances, now and for later runs")
@@ -100,7 +101,7 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         ("undrain", "send a drained instance requests again"),
     ):
         verb = add(name, help)
-        verb.add_argument("instance", type=int, metavar="N", help="its number")
+        verb.add_argument("instance", type=instance, metavar="N", help="its number")
         verb.set_defaults(run=drain.command)
 
     verb = add(

@@ -73,9 +73,9 @@ print(json.dumps(found), flush=True)
 CORES = """
 count() {
     qgis-serverctl apply >&2
-    ss -lxH | grep -c /run/qgis-server-
+    ss -lxH | grep -c '/run/qgis-server-[0-9]'
 }
-ss -lxH | grep -c /run/qgis-server-
+ss -lxH | grep -c '/run/qgis-server-[0-9]'
 systemctl set-property qgis-server.slice CPUQuota=150%
 count
 systemctl set-property qgis-server.slice CPUQuota= AllowedCPUs=0-2
@@ -85,7 +85,9 @@ count
 systemctl set-property qgis.slice CPUQuota=
 systemctl set-property qgis-server.slice AllowedCPUs=
 OMP_NUM_THREADS=1 taskset --cpu-list 0 qgis-serverctl apply >&2
-ss -lxH | grep -c /run/qgis-server-
+ss -lxH | grep -c '/run/qgis-server-[0-9]'
+systemctl start qgis-server@heavy-1.service
+cat /sys/fs/cgroup/qgis.slice/qgis-server.slice/qgis-server-heavy.slice/cpu.weight
 qgis-serverctl status --json
 """
 
@@ -129,7 +131,7 @@ fetch "$map"
 fetch "$map&FAULT=leak&MB=900"
 fetch "$map"
 journalctl --quiet --no-pager --output=cat | grep -c "Failed with result 'oom-kill'"
-ss -lxH | grep -c /run/qgis-server-
+ss -lxH | grep -c '/run/qgis-server-[0-9]'
 """
 
 
@@ -155,8 +157,8 @@ def test_cores_power_that_is_lost_and_a_worker_beyond_its_memory(
     assert status == 0, output
     counts, _, rest = output.partition("{")
     # All four; a quota of 1.5 rounded up; a cpuset of three; half a core for an ancestor; and
-    # nothing of what the caller's shell is limited to.
-    assert counts.split() == ["4", "2", "3", "1", "4"]
+    # nothing of what the caller's shell is limited to. Then the weight of heavy requests.
+    assert counts.split() == ["4", "2", "3", "1", "4", "10"]
     decoder = json.JSONDecoder()
     found, end = decoder.raw_decode("{" + rest)
     assert found["cores"] == {"affinity": 4, "cpuset": 4, "quota": None, "count": 4}

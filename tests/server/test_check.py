@@ -15,7 +15,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import pytest
-from shared.pool import ctl, serving_bed, wait_for
+from shared.pool import ctl, nothing_is_found, serving_bed, wait_for
 from testbed import Snapshot, Testbed
 
 from qgis_server_systemd.qgis_serverctl.checks import sandbox
@@ -399,7 +399,7 @@ def test_at_the_end_all_is_well_and_another_user_is_told_what_is_not_checked(
     assert shown.returncode == 1
     server.run("sh", "-c", f"mv /root/env {ENV}")
     wait_for(lambda: report(server)["findings"] == [], "all is mended")
-    assert ctl(server, "check") == "nothing found\n"
+    nothing_is_found(server)
     done = server.run("/usr/sbin/qgis-serverctl", "check", user="nobody")
     assert done.stderr == ""
     assert "not checked: projects and folders: needs root" in done.stdout

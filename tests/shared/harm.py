@@ -88,14 +88,16 @@ def holding(url: str, name: str) -> str:
     return f"{url}&FAULT=SIGSTOP&NAME={name}"
 
 
-def held(bed: Testbed, count: int) -> set[str]:
-    """The processes of the workers that are stopped, of so many instances."""
-    pids = (str(main_pid(bed, n)) for n in range(1, count + 1))
-    return {pid for pid in pids if bed.out("ps", "-o", "state=", "-p", pid) == "T"}
+def held(bed: Testbed, count: int, kind: str = "") -> set[str]:
+    """The processes of the workers that are stopped, of so many instances. `kind`: "heavy-" for
+    those of heavy requests."""
+    pids = (main_pid(bed, f"{kind}{n}") for n in range(1, count + 1))
+    state = ("ps", "-o", "state=", "-p")
+    return {str(pid) for pid in pids if pid and bed.out(*state, str(pid), check=False) == "T"}
 
 
-def release(bed: Testbed, count: int) -> None:
-    bed.run("kill", "-CONT", *held(bed, count))
+def release(bed: Testbed, count: int, kind: str = "") -> None:
+    bed.run("kill", "-CONT", *held(bed, count, kind))
 
 
 def in_background(*calls: Callable[[], Any]) -> Callable[[], list[Any]]:

@@ -12,8 +12,8 @@ from qgis_server_systemd.qgis_serverctl.reconcile import plan
 UPSTREAM, DROPIN = "/upstream", "/dropin"
 
 
-def upstream(instances: frozenset[int]) -> Mapping[str, str]:
-    return {UPSTREAM: front_instances.listed(instances)}
+def upstream(instances: frozenset[int], lane: bool = False) -> Mapping[str, str]:
+    return {UPSTREAM: front_instances.listed(instances) + (" and the lane" if lane else "")}
 
 
 WANTED = plan.Wanted(

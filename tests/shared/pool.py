@@ -18,6 +18,7 @@ from testbed.snapshots import cached_snapshot
 from qgis_server_systemd.qgis_serverctl.pool.cores import count_list
 
 DEB = "/root/package.deb"
+HEAVY = "/run/qgis-server-heavy.sock"
 OFFLINE = {"DEBIAN_FRONTEND": "noninteractive"}
 MAP = (
     "http://127.0.0.1/qgis-server?MAP=/srv/maps/world.qgz&SERVICE=WMS&VERSION=1.3.0"
@@ -137,8 +138,11 @@ def status(bed: Testbed, command: str = "qgis-serverctl") -> dict[str, Any]:
 
 
 def works(bed: Testbed) -> set[str | None]:
-    """What the workers do, by the word of status: idle, busy, starting."""
-    return {line["work"] for line in status(bed)["instances"]}
+    """What the workers do, by the word of status: idle, busy, starting. Those for heavy requests
+    are among them where they run."""
+    found = status(bed)
+    heavy = found["heavy"]["workers"] if found["heavy"] else []
+    return {line["work"] for line in [*found["instances"], *heavy]}
 
 
 def settled(bed: Testbed) -> bool:
@@ -154,10 +158,11 @@ def has_rolled(bed: Testbed) -> bool:
 
 
 def sockets(bed: Testbed) -> list[str]:
-    """The pool's sockets that listen, by the kernel's word."""
+    """The sockets of instances that listen, by the kernel's word; that of the lane for heavy
+    requests is none."""
     lines = bed.out("ss", "-lxH").splitlines()
     paths = (line.split()[4] for line in lines)
-    return sorted(path for path in paths if path.startswith("/run/qgis-server-"))
+    return sorted(path for path in paths if path.startswith("/run/qgis-server-") and path != HEAVY)
 
 
 def enabled(bed: Testbed) -> list[int]:
@@ -169,10 +174,12 @@ def enabled(bed: Testbed) -> list[int]:
     return found
 
 
-def upstream(bed: Testbed) -> list[str]:
-    """Paths that NGINX's upstream names, each once."""
+def upstream(bed: Testbed, *, lane: bool = False) -> list[str]:
+    """Paths that NGINX's upstream names, each once; that for heavy requests with `lane`."""
     text = (bed.root / "etc/nginx/conf.d/qgis-server.conf").read_text()
-    lines = (line.split() for line in text.splitlines())
+    name = "qgis-server-heavy" if lane else "qgis-server"
+    block = text.partition(f"upstream {name} {{")[2].partition("\n}")[0]
+    lines = (line.split() for line in block.splitlines())
     return sorted({words[1][5:].rstrip(";") for words in lines if words[:1] == ["server"]})
 
 
@@ -197,7 +204,7 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float = 120) -> 
         looked = time.monotonic()
 
 
-def main_pid(bed: Testbed, instance: int) -> int:
+def main_pid(bed: Testbed, instance: int | str) -> int:
     unit = f"qgis-server@{instance}.service"
     return int(bed.out("systemctl", "show", "--property=MainPID", "--value", unit))
 
@@ -215,6 +222,13 @@ def cpus_of_init(bed: Testbed) -> int:
 def ctl(bed: Testbed, *args: str, check: bool = True) -> str:
     done = bed.run("qgis-serverctl", *args, check=check)
     return done.stdout + done.stderr
+
+
+def nothing_is_found(bed: Testbed) -> None:
+    """But for what a container lacks, which is no finding."""
+    found, *notes = ctl(bed, "check").splitlines()
+    assert found == "nothing found"
+    assert all(line.startswith("note: there is no cpu controller") for line in notes)
 
 
 def is_served(bed: Testbed, url: str = MAP) -> None:
@@ -252,8 +266,9 @@ def load(
 
 
 def workers(bed: Testbed) -> list[int]:
-    """The workers' process IDs, 0 for one that isn't running."""
-    shows = ("systemctl", "show", "--property=MainPID", "--value", "qgis-server@*.service")
+    """The workers' process IDs, 0 for one that isn't running; without those for heavy requests."""
+    pattern = "qgis-server@[0-9]*.service"
+    shows = ("systemctl", "show", "--property=MainPID", "--value", pattern)
     return [int(pid) for pid in bed.out(*shows).split()]
 
 

@@ -89,8 +89,13 @@ def shape(debian: Path, site: Site) -> Shape:
     for file in units(root):
         settings = [(section, key) for section, key, _ in unit_file.lines(file.read_text())]
         name = str(file.relative_to(root)).replace(package.pool, "POOL")
-        found[name.replace(package.slice, "POOL.slice")] = settings
-    for path in (package.nginx_snippet, package.nginx_site):
+        for own, usual in (
+            (package.slice, "POOL.slice"),
+            (package.heavy_slice, "POOL-heavy.slice"),
+        ):
+            name = name.replace(own, usual)
+        found[name] = settings
+    for path in (package.nginx_snippet, package.nginx_request, package.nginx_site):
         found[Path(path).parent.name] = _outline(directives((root / path[1:]).read_text()))
     changelog = (debian / "changelog").read_text().splitlines()
     found["changelog"] = [line[:2] for line in changelog]
@@ -111,7 +116,7 @@ def with_dropins(debian: Path, site: Site) -> Path:
     copies = debian.parent / "units"
     shutil.rmtree(copies, ignore_errors=True)
     shutil.copytree(debian / "root/usr/lib/systemd/system", copies)
-    for made in dropins.generated(Host(site.package, debian / "root"), site.defaults):
+    for made in dropins.generated(Host(site.package, debian / "root"), site.defaults, 2):
         dropin = Path(made.file)
         if made.text is not None and dropin.suffix == ".conf":
             (copies / dropin.parent.name).mkdir(exist_ok=True)

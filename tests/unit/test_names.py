@@ -11,7 +11,7 @@ import pytest
 
 from qgis_server_systemd import poolname
 from qgis_server_systemd.identity import Identity
-from qgis_server_systemd.qgis_serverctl.config.names import POOL, Package
+from qgis_server_systemd.qgis_serverctl.config.names import HEAVY, POOL, Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
 from qgis_server_systemd.qgis_serverctl.front import nginx_config
 from qgis_server_systemd.render import render_debian
@@ -45,6 +45,7 @@ def generated(package: Package) -> set[str]:
         package.cache, package.replies, package.state, package.run, package.generations,
         package.share,
         package.worker_file, package.shared_socket, package.socket(1), package.socket("none"),
+        package.heavy_socket, *package.heavy_dropins(HEAVY + 1), package.nginx_request,
         package.auto_settings, f"/run/{package.pool}",
         f"/etc/nginx/conf.d/{package.pool}-site.conf",
         f"/etc/nginx/sites-enabled/{package.pool}", package.home,
@@ -87,6 +88,8 @@ def test_no_pattern_of_one_pool_finds_the_other() -> None:
         # systemd takes the slice a-b for a part of the slice a.
         parent, child = mine.slice.removesuffix(".slice"), theirs.slice.removesuffix(".slice")
         assert not child.startswith(f"{parent}-")
+        assert not theirs.heavy_slice.startswith(f"{parent}-")
+        assert mine.heavy_slice.startswith(f"{parent}-")
         pattern = re.compile(rf"{re.escape(mine.sockets)}/{re.escape(one)}-[0-9]+\.sock")
         assert not pattern.fullmatch(theirs.shared_socket)
         assert not pattern.fullmatch(theirs.socket(1))

@@ -64,17 +64,6 @@ def test_no_placeholder_is_left() -> None:
         assert not re.search(r"@[a-z{]", text)
 
 
-def test_workers_that_may_have_heavy_requests_come_last() -> None:
-    text = nginx_config.servers(PACKAGE, SOCKETS, 1).split("\n")
-    assert text == [
-        "    server unix:/run/qgis-server-1.sock max_fails=0;",
-        "    server unix:/run/qgis-server-2.sock max_fails=0 weight=1000;",
-    ]
-    assert nginx_config.servers(PACKAGE, [PACKAGE.shared_socket] * 3, 1) == nginx_config.servers(
-        PACKAGE, [PACKAGE.shared_socket]
-    )
-
-
 @pytest.mark.parametrize("project", ["", "postgresql://host/db", "/srv/$a.qgz"])
 def test_only_a_project_that_is_a_file_is_for_the_cache(project: str) -> None:
     text = nginx_config.http_text(PACKAGE, Settings(project=project, reply_cache="1G"), SOCKETS)

@@ -286,7 +286,7 @@ def test_the_settings_of_a_site_are_its_packages_defaults(write: Write, tmp_path
     }  # fmt: skip
     assert resolved.settings.project_folders == ("/var/lib/acme-maps/projects",)
     # The units are as in every package: what differs becomes a drop-in.
-    dropins = {one.file: one.text for one in generated(host, resolved.settings)}
+    dropins = {one.file: one.text for one in generated(host, resolved.settings, 2)}
     assert "\nBacklog=9\n" in (dropins[host.package.settings_dropins[0]] or "")
     assert "Default: 9." in (root / "etc/acme-maps/server.toml").read_text()
     (root / "etc/acme-maps/server.toml").write_text("backlog = 8\n")

@@ -118,6 +118,7 @@ def test_a_status() -> None:
         "reply_wait": None,
         "instances": [],
         "shared_queue": None,
+        "heavy": None,
         "settings": {"project": {"value": HOSTILE, "from": HOSTILE}},
         "cores": {"count": 1, "affinity": 1, "cpuset": None, "quota": None},
         "nginx": {"installed": True, "running": True, "site": None},

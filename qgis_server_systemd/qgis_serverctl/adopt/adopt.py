@@ -72,7 +72,7 @@ def prepare(host: Host, found: overrides.Shadows) -> Journal:
     more = folders(host, environment(host, journal))
     # The trial worker needs these, before the settings are applied.
     needed = (package.folders_dropin, package.worker_file)
-    for made in generated(host, load_settings(host, more).settings):
+    for made in generated(host, load_settings(host, more).settings, 0):
         if made.file in needed and made.text is not None:
             dropins[made.file] = made.text
     return replace(journal, dropins=dropins, folders=more)

@@ -66,7 +66,7 @@ def check_upstream(host: Host, look: Look) -> Iterator[Finding]:
         return
     package = host.package
     file = package.nginx_http
-    wanted = look.wanted.nginx_files(plan.named(look.wanted, look.server)).get(file)
+    wanted = plan.nginx_files(look.wanted, look.server).get(file)
     if wanted is None:
         yield error(
             "upstream-foreign",
@@ -94,6 +94,7 @@ def check_socket_access(host: Host, look: Look) -> Iterator[Finding]:
     user = look.wanted.socket_user
     now = look.server.instances
     queues = {now.queue(host.package, n, shared=look.wanted.shared) for n in now.listening}
+    queues |= {host.package.heavy_socket} if now.lane_open else set()
     there = sorted(path for path in queues if host.path(path).exists())
     found = access.as_user(user, (Question(path, "rw") for path in there))
     for question in found:

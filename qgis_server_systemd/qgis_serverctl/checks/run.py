@@ -12,7 +12,7 @@ from ..pool.host import Host
 from ..system import processes
 from ..system.output import Failure, counted, printable
 from ..view.look import Look
-from . import files, front, sandbox, secrets, units
+from . import files, front, lane, sandbox, secrets, units
 from .finding import Finding, warning
 
 PATIENCE = 3.0
@@ -157,11 +157,13 @@ class Unchecked:
 @dataclass(frozen=True)
 class Report:
     """`findings`: errors first, else in the order of the checks. `log`: lines of workers that the
-    sandbox may be the cause of. Clients may have written them, so they are no finding."""
+    sandbox may be the cause of. Clients may have written them, so they are no finding. `notes`:
+    what is not as it could be, and nothing that fails."""
 
     findings: tuple[Finding, ...]
     unchecked: tuple[Unchecked, ...]
     log: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def _all(host: Host, look: Look, checks: Sequence[tuple[Check, Run]]) -> Report:
@@ -185,7 +187,7 @@ def _all(host: Host, look: Look, checks: Sequence[tuple[Check, Run]]) -> Report:
 def everything(host: Host, look: Look) -> Report:
     """All checks; takes some seconds where a worker may be in a crash loop."""
     report = _all(host, look, [(check, check.run) for check in CHECKS])
-    return replace(report, log=sandbox.said(host, look))
+    return replace(report, log=sandbox.said(host, look), notes=lane.notes(host.package, look))
 
 
 def at_once(host: Host, look: Look) -> Report:

@@ -130,7 +130,10 @@ def check_system_calls(host: Host, settings: Settings) -> Iterator[Finding]:
 def since(package: Package, look: Look) -> float:
     """Seconds ago that the oldest worker started: what was wrong before may have been
     fixed. Without workers, an hour."""
-    units = (look.units.get(package.service_unit(n), {}) for n in look.serving)
+    units = (
+        look.units.get(package.service_unit(n), {})
+        for n in look.serving | look.server.instances.heavy
+    )
     up = [unit for unit in units if int(unit.get("MainPID") or 0)]
     started = (int(unit.get("ExecMainStartTimestampMonotonic") or 0) / 1e6 for unit in up)
     return time.monotonic() - min(started) if up else HOUR

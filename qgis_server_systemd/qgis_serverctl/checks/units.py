@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ..config.names import Package
+from ..config.names import Package, label
 from ..pool import connections
 from ..pool.host import Host
 from ..pool.instances import listed
@@ -46,6 +46,8 @@ def check_sockets(host: Host, look: Look) -> Iterator[Finding]:
     else:
         numbers = sorted(look.serving - now.listening)
         down = {package.socket_unit(n): f"the socket of instance {n}" for n in numbers}
+    if look.wanted and look.wanted.heavy and not now.lane_open:
+        down[package.heavy_unit] = "the socket of heavy requests"
     for unit, name in down.items():
         shown = look.units.get(unit, {})
         result = shown.get("Result", "success")
@@ -66,6 +68,8 @@ def check_orphans(host: Host, look: Look) -> Iterator[Finding]:
     ]
     if now.shared_open:
         found.append(("the shared socket", package.shared_socket, package.shared_unit))
+    if now.lane_open:
+        found.append(("the socket of heavy requests", package.heavy_socket, package.heavy_unit))
     for name, path, unit in found:
         try:
             is_socket = stat.S_ISSOCK(host.path(path).stat().st_mode)
@@ -96,16 +100,19 @@ def pid(package: Package, look: Look, instance: int) -> int:
 
 def pids(package: Package, look: Look) -> dict[int, int]:
     """Workers that run, by instance."""
-    found = {n: pid(package, look, n) for n in look.serving}
+    known = look.serving | look.server.instances.heavy
+    found = {n: pid(package, look, n) for n in known}
     return {n: one for n, one in found.items() if one}
 
 
 def _up(look: Look) -> frozenset[int]:
-    """Without its own socket, a worker can't be there."""
+    """Without its own socket, a worker can't be there. Of those for heavy requests, whoever
+    systemd does not keep is not asked for."""
     now = look.server.instances
+    heavy = now.heavy if now.lane_open else frozenset()
     if look.is_shared:
-        return look.serving if now.shared_open else frozenset()
-    return look.serving & now.listening
+        return (look.serving if now.shared_open else frozenset()) | heavy
+    return look.serving & now.listening | heavy
 
 
 def suspects(package: Package, look: Look) -> frozenset[int]:
@@ -141,14 +148,14 @@ def check_workers(
             restarts = counted(int(second.get("NRestarts") or 0), "restart")
             yield error(
                 "worker-crash-loop",
-                f"the worker of instance {n} {how} ({restarts}){said}",
+                f"the worker of instance {label(n)} {how} ({restarts}){said}",
                 unit,
-                f"{package.command} logs --instance {n}",
+                f"{package.command} logs --instance {label(n)}",
             )
         elif gone:
             yield error(
                 "worker-down",
-                f"the worker of instance {n} is {state}",
+                f"the worker of instance {label(n)} is {state}",
                 unit,
                 f"systemctl start {unit}",
             )
@@ -162,7 +169,7 @@ def check_versions(host: Host, look: Look) -> Iterator[Finding]:
         if files := processes.replaced_files(process, package.mapserv):
             found.setdefault((files, n in stale), []).append(n)
     for (files, is_stale), numbers in sorted(found.items()):
-        one = f" --instance {numbers[0]}" if len(numbers) == 1 else ""
+        one = f" --instance {label(numbers[0])}" if len(numbers) == 1 else ""
         yield warning(
             "worker-old",
             f"{owner('worker', numbers)} files that were replaced: {', '.join(files)}",
@@ -174,7 +181,7 @@ def check_versions(host: Host, look: Look) -> Iterator[Finding]:
 def owner(noun: str, numbers: Sequence[int]) -> str:
     """Such as "the workers of instances 1, 2 run"."""
     if len(numbers) == 1:
-        return f"the {noun} of instance {numbers[0]} runs"
+        return f"the {noun} of instance {label(numbers[0])} runs"
     return f"the {noun}s of instances {listed(numbers)} run"
 
 
@@ -302,6 +309,13 @@ def check_overrides(host: Host, look: Look) -> Iterator[Finding]:
             "TriggerLimitIntervalSec",
             ("0",),
             "a crash loop takes the shared socket down",
+        ),
+        (
+            lambda n: package.heavy_unit,
+            "TriggerLimitIntervalUSec",
+            "TriggerLimitIntervalSec",
+            ("0",),
+            "a crash loop takes the socket of heavy requests down",
         ),
     )
     for unit_of, name, key, good, effect in rules:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..system.output import counted, span
-from ..view.look import Line, Queue
+from ..view.look import Lane, Line, Queue
 from .finding import Finding
 
 
@@ -19,8 +19,16 @@ class Verdict:
 
 
 def queued(lines: Sequence[Line], queue: Queue | None) -> int:
-    """How many requests wait, in all queues."""
+    """How many requests wait, but for heavy ones."""
     return sum(line.queued for line in lines) + (queue.queued if queue else 0)
+
+
+def _heavy(lane: Lane | None) -> str:
+    """What the lane for heavy requests does, if it does something."""
+    busy = sum(line.work == "busy" for line in lane.workers) if lane else 0
+    if lane is None or not (busy or lane.queued):
+        return ""
+    return f"heavy: {busy} in hand, {lane.queued} wait"
 
 
 def _waiting(lines: Sequence[Line], queue: Queue | None) -> str:
@@ -35,7 +43,7 @@ def _waiting(lines: Sequence[Line], queue: Queue | None) -> str:
     return f"{counted(count, 'request')} {'waits' if count == 1 else 'wait'}{since}"
 
 
-def summary(lines: Sequence[Line], queue: Queue | None) -> str:
+def summary(lines: Sequence[Line], queue: Queue | None, lane: Lane | None = None) -> str:
     """How many instances serve, are busy or drained, and what waits."""
     wanted = [line for line in lines if line.wanted]
     verb = "serves" if len(wanted) == 1 else "serve"
@@ -45,14 +53,19 @@ def summary(lines: Sequence[Line], queue: Queue | None) -> str:
     ]
     if drained := sum(line.drained != "no" for line in wanted):
         parts.append(f"{drained} drained")
-    return ", ".join([*parts, _waiting(lines, queue)])
+    return ", ".join(filter(None, [*parts, _waiting(lines, queue), _heavy(lane)]))
 
 
 def judge(
-    lines: Sequence[Line], queue: Queue | None, findings: Sequence[Finding], *, live: bool
+    lines: Sequence[Line],
+    queue: Queue | None,
+    findings: Sequence[Finding],
+    *,
+    lane: Lane | None = None,
+    live: bool,
 ) -> Verdict:
     """`live`: systemd runs here."""
     if not live:
         return Verdict("error", "systemd does not run here", ())
     level = findings[0].severity if findings else "ok"
-    return Verdict(level, summary(lines, queue), tuple(findings))
+    return Verdict(level, summary(lines, queue, lane), tuple(findings))

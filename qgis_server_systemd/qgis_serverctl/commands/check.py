@@ -29,6 +29,7 @@ def show(report: Report, command: str) -> str:
     told = ", ".join(counted(n, kind) for n, kind in zip(counts, kinds, strict=True))
     ending = [told if report.findings else "nothing found"]
     ending += [f"not checked: {item.what}: {printable(item.why)}" for item in report.unchecked]
+    ending += [f"note: {text}" for text in report.notes]
     parts = (blocks(report.findings), "\n".join(quoted(report, command)), "\n".join(ending))
     return "\n\n".join(filter(None, parts))
 

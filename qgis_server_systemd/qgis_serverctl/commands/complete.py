@@ -4,6 +4,7 @@
 import argparse
 from collections.abc import Iterable
 
+from ..config.names import label
 from ..front import site
 from ..pool import instances
 from ..pool.host import Host
@@ -14,9 +15,13 @@ KINDS = ("instances", "projects")
 
 
 def words(host: Host, kind: str) -> Iterable[str]:
-    """Numbers of the enabled instances, or names of the projects that are served."""
+    """The enabled instances and those for heavy requests that run, or names of the projects
+    that are served."""
     if kind == "instances":
-        return map(str, sorted(instances.enabled(host)))
+        shown = instances.units(host)
+        up = (name for name, unit in shown.items() if unit.get("ActiveState") == "active")
+        heavy = instances.numbers(up, host.package.pool, "service", heavy=True)
+        return map(label, sorted(instances.enabled(host) | heavy))
     return site.names(host, load_settings(host).settings)
 
 

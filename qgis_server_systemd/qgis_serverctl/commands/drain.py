@@ -5,6 +5,7 @@ long as the administrator wants."""
 import argparse
 from dataclasses import replace
 
+from ..config.names import is_heavy
 from ..pool import instances
 from ..pool.host import Host
 from ..pool.lock import locked
@@ -18,6 +19,11 @@ def command(host: Host, args: argparse.Namespace) -> int:
     """Both subcommands; returns the exit status."""
     package, instance = host.package, args.instance
     host.need_root(f"{args.verb} an instance", args.verb)
+    if is_heavy(instance):
+        die(
+            "the workers for heavy requests share a queue: nobody chooses which one gets a request",
+            hint=f"systemctl stop {package.service_unit(instance)}",
+        )
     if load_settings(host).settings.is_shared and args.verb == "drain":
         die(
             "with the shared queue nobody chooses the worker that gets a request",

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
+from ..config.names import number as instance
 from ..pool import instances
 from ..pool.host import Host
 from ..pool.state import State
@@ -40,18 +41,22 @@ def units(host: Host, instance: int | None) -> tuple[str, ...]:
     package = host.package
     if instance is not None:
         return package.units(instance)
+    loaded = instances.units(host)
     known = instances.enabled(host) | State.load(host).enabled
     for kind in ("socket", "service"):
-        known |= instances.numbers(instances.units(host), package.pool, kind)
+        known |= instances.numbers(loaded, package.pool, kind)
     numbers = known | frozenset(range(1, max(known, default=0) + 1))
+    heavy = instances.numbers(loaded, package.pool, "service", heavy=True)
     own = (
         f"{package.pool}-apply.service",
         package.roll_unit,
         package.monitor_unit,
         package.cache_unit,
         package.shared_unit,
+        package.heavy_unit,
+        *map(package.service_unit, sorted(heavy)),
     )
-    whole = (package.slice, f"{package.pool}.target", *own)
+    whole = (package.slice, package.heavy_slice, f"{package.pool}.target", *own)
     return (*whole, *(unit for n in sorted(numbers) for unit in package.units(n)))
 
 
@@ -146,7 +151,7 @@ def number(text: str) -> int:
 
 
 def arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--instance", type=int, metavar="N", help="only of this instance")
+    verb.add_argument("--instance", type=instance, metavar="N", help="only of this instance")
     verb.add_argument(
         "--level",
         choices=qgis_log.LEVELS,

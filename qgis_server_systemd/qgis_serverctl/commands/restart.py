@@ -3,6 +3,7 @@
 
 import argparse
 
+from ..config.names import is_heavy, label
 from ..pool import instances, roll_state
 from ..pool.host import Host
 from ..pool.lock import only_roll
@@ -26,11 +27,12 @@ def restart(host: Host, args: argparse.Namespace) -> int:
     """The subcommand restart."""
     host.need_root("restart workers", "restart")
     now = instances.gather(host)
-    able = now.enabled - now.masked
+    able = (now.enabled | now.heavy) - now.masked
     asked = frozenset({args.instance}) if args.instance else able
     if not asked or not asked <= able:
-        what = f"instance {args.instance}" if args.instance else "any instance"
-        die(f"{what} is not enabled, or is masked", hint=f"{host.package.command} status")
+        what = f"instance {label(args.instance)}" if args.instance else "any instance"
+        state = "does not run" if is_heavy(args.instance or 0) else "is not enabled"
+        die(f"{what} {state}, or is masked", hint=f"{host.package.command} status")
     run(host, asked)
     note(f"done: restarted {instances.listed(asked)}")
     return 0

@@ -15,7 +15,7 @@ from ..front import site
 from ..pool import cores
 from ..pool.host import Host, Snapshot
 from ..system import processes
-from ..system.output import printable, span, table, tell, tell_json
+from ..system.output import counted, printable, span, table, tell, tell_json
 from ..view import reply_wait
 from ..view.look import look
 
@@ -31,12 +31,13 @@ def collect(machine: Host) -> dict[str, Any]:
     settings = asdict(seen.settings) if seen.settings else {}
     source = seen.resolved.source if seen.resolved else {}
     return {
-        "verdict": asdict(judge(seen.lines, seen.queue, findings, live=host.live)),
+        "verdict": asdict(judge(seen.lines, seen.queue, findings, lane=seen.lane, live=host.live)),
         "qgis": processes.qgis_version(host.path(host.package.mapserv)),
         "reply_wait": reply_wait.state(host, seen.settings, cancels=seen.server.cancels),
         "monitor": seen.watch is not None,
         "instances": [asdict(line) for line in seen.lines],
         "shared_queue": asdict(seen.queue) if seen.queue else None,
+        "heavy": asdict(seen.lane) if seen.lane else None,
         "settings": {key: {"value": value, "from": source[key]} for key, value in settings.items()},
         "cores": {**asdict(limits), "count": limits.count},
         "nginx": {
@@ -82,10 +83,16 @@ def show_verdict(verdict: Mapping[str, Any]) -> str:
     return "\n\n".join(filter(None, (head, problems)))
 
 
-def shown_queue(queue: Mapping[str, Any]) -> str:
+def shown_queue(queue: Mapping[str, Any], name: str = "shared queue") -> str:
     seconds = queue["queued_seconds"]
     since = "" if seconds is None else f" ({span(seconds)})"
-    return f"shared queue: socket {queue['socket']}, {queue['queued']} wait{since}"
+    return f"{name}: socket {queue['socket']}, {queue['queued']} wait{since}"
+
+
+def shown_lane(lane: Mapping[str, Any]) -> str:
+    """Its workers that run are in the table."""
+    run = f"{len(lane['workers'])} of {counted(lane['wanted'], 'worker')} run"
+    return f"{shown_queue(lane, 'heavy requests')}, {run}"
 
 
 def show_qgis(status: Mapping[str, Any]) -> str:
@@ -96,12 +103,15 @@ def show_qgis(status: Mapping[str, Any]) -> str:
 
 def show_pool(status: Mapping[str, Any]) -> str:
     """The instances and the verdict: what changes from one look to the next."""
-    lines = status["instances"]
+    queue, lane = status["shared_queue"], status["heavy"]
+    lines = [*status["instances"], *(lane["workers"] if lane else ())]
+    shown = [shown_queue(queue)] if queue else []
+    shown += [shown_lane(lane)] if lane else []
     return "\n\n".join(
         [
             show_qgis(status),
             table([row(line) for line in lines]) if lines else "no instance",
-            *([shown_queue(queue)] if (queue := status["shared_queue"]) else []),
+            *filter(None, ["\n".join(shown)]),
             show_verdict(status["verdict"]),
         ]
     )

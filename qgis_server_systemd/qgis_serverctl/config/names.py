@@ -2,6 +2,7 @@
 """Names and paths of the package: what the templates are filled with, and what
 the server side reads back from ``package.toml``."""
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,32 @@ from typing import Self
 
 POOL = "qgis-server"
 """The pool that keeps the names that were published before there could be others."""
+
+HEAVY = 1_000_000
+"""The worker heavy-N of the lane for heavy requests has the number HEAVY + N, which is above that
+of any other (MAX_INSTANCES)."""
+
+HEAVY_WORD = "heavy-"
+
+
+def is_heavy(instance: int) -> bool:
+    """Is it a worker of the lane for heavy requests?"""
+    return instance > HEAVY
+
+
+def label(instance: int | str) -> str:
+    """What an instance is called in names of units, and by people: "3", or "heavy-3"."""
+    if isinstance(instance, int) and is_heavy(instance):
+        return f"{HEAVY_WORD}{instance - HEAVY}"
+    return str(instance)
+
+
+def number(label: str) -> int:
+    """The instance that is called so. Raises ValueError for other words (also 0, 01, x)."""
+    found = re.fullmatch(rf"({HEAVY_WORD})?([1-9][0-9]{{0,5}})", label, re.ASCII)
+    if not found:
+        raise ValueError(label)
+    return int(found[2]) + (HEAVY if found[1] else 0)
 
 
 @dataclass(frozen=True)
@@ -133,6 +160,11 @@ class Package:
         return f"{self.state}/nginx-location.conf"
 
     @property
+    def nginx_heavy(self) -> str:
+        """Generated: the same for the location of requests that a worker has handed over."""
+        return f"{self.state}/nginx-heavy.conf"
+
+    @property
     def nginx_server(self) -> str:
         """Generated: what the settings add to the ready site's server."""
         return f"{self.state}/nginx-server.conf"
@@ -140,6 +172,11 @@ class Package:
     @property
     def nginx_snippet(self) -> str:
         return f"/etc/nginx/snippets/{self.pool}.conf"
+
+    @property
+    def nginx_request(self) -> str:
+        """What the snippet's locations have in common."""
+        return f"{self.etc}/nginx-request.conf"
 
     @property
     def nginx_site(self) -> str:
@@ -154,12 +191,23 @@ class Package:
         return f"/etc/systemd/system/{self.shared_unit}.d/10-nginx-user.conf"
 
     @property
-    def settings_dropins(self) -> tuple[str, str, str]:
+    def heavy_socket_dropin(self) -> str:
+        return f"/etc/systemd/system/{self.heavy_unit}.d/10-nginx-user.conf"
+
+    @property
+    def socket_dropins(self) -> tuple[str, ...]:
+        """Generated where NGINX runs as somebody else than by default."""
+        return self.socket_dropin, self.shared_socket_dropin, self.heavy_socket_dropin
+
+    @property
+    def settings_dropins(self) -> tuple[str, str, str, str]:
         """Generated: what the settings change in the units; the sockets of instances,
-        the shared one, and the workers."""
-        folders = (f"{self.pool}@.socket.d", f"{self.shared_unit}.d", f"{self.pool}@.service.d")
-        own, shared, service = (f"/etc/systemd/system/{name}/10-settings.conf" for name in folders)
-        return own, shared, service
+        the shared one, that of heavy requests, and the workers."""
+        units = (f"{self.pool}@.socket", self.shared_unit, self.heavy_unit, f"{self.pool}@.service")
+        own, shared, heavy, service = (
+            f"/etc/systemd/system/{name}.d/10-settings.conf" for name in units
+        )
+        return own, shared, heavy, service
 
     @property
     def queue_dropin(self) -> str:
@@ -175,14 +223,31 @@ class Package:
 
     @property
     def dropins(self) -> tuple[str, ...]:
-        """All that are generated."""
+        """All that are generated, but for those of single workers (heavy_dropins)."""
         return (
-            self.socket_dropin,
-            self.shared_socket_dropin,
+            *self.socket_dropins,
             *self.settings_dropins,
             self.queue_dropin,
             self.folders_dropin,
+            self.heavy_workers_dropin,
+            self.heavy_start_dropin,
         )
+
+    @property
+    def heavy_workers_dropin(self) -> str:
+        """Generated: which workers the lane for heavy requests has."""
+        return f"/etc/systemd/system/{self.heavy_wake_unit}.d/10-workers.conf"
+
+    @property
+    def heavy_start_dropin(self) -> str:
+        """Generated where these start with the pool, and not with a request."""
+        return f"/etc/systemd/system/{self.pool}.target.d/10-heavy.conf"
+
+    def heavy_dropins(self, instance: int | str) -> tuple[str, str]:
+        """Generated for a worker of the lane: one in the place of the package's for its queue,
+        and one that comes after the settings of all workers."""
+        folder = f"/etc/systemd/system/{self.service_unit(instance)}.d"
+        return f"{folder}/10-queue.conf", f"{folder}/10-timeout.conf"
 
     @property
     def confined(self) -> str:
@@ -232,6 +297,17 @@ class Package:
         """systemd takes a-b.slice for a part of a.slice (systemd.slice(5)), which a stop of
         a.slice would stop as well: only a name without dashes is a slice by itself."""
         return f"{self.pool if self.pool == POOL else self.pool.replace('-', '_')}.slice"
+
+    @property
+    def heavy_slice(self) -> str:
+        """By its name a part of the pool's: its workers share what the others leave."""
+        return f"{self.slice.removesuffix('.slice')}-heavy.slice"
+
+    @property
+    def lane_variable(self) -> str:
+        """FastCGI's: may the worker hand this request over ("light"), or has the lane for heavy
+        ones got it already ("heavy")? Read by the plugin of the workers."""
+        return f"{self.plugin.upper()}_LANE"
 
     @property
     def map_variable(self) -> str:
@@ -292,13 +368,33 @@ class Package:
             f"{self.run}/.[!m]*.new",
             f"/etc/nginx/conf.d/.{self.pool}.conf.new",
             f"/etc/systemd/system/{self.pool}@.*.d/.*.new",
+            f"/etc/systemd/system/{self.pool}@heavy-*.d/.*.new",
             f"/etc/systemd/system/{self.shared_unit}.d/.*.new",
+            f"/etc/systemd/system/{self.pool}.target.d/.*.new",
+            f"/etc/systemd/system/{self.heavy_unit}.d/.*.new",
+            f"/etc/systemd/system/{self.heavy_wake_unit}.d/.*.new",
         )
 
     def socket(self, instance: int | str) -> str:
         """The path that the recipe of 2018 published, so that NGINX files made
-        by hand keep working."""
+        by hand keep working. Workers of the lane for heavy requests share one."""
+        if isinstance(instance, int) and is_heavy(instance):
+            return self.heavy_socket
         return f"{self.sockets}/{self.pool}-{instance}.sock"
+
+    @property
+    def heavy_socket(self) -> str:
+        """Where the workers of the lane for heavy requests take theirs."""
+        return f"{self.sockets}/{self.pool}-heavy.sock"
+
+    @property
+    def heavy_unit(self) -> str:
+        return f"{self.pool}-heavy.socket"
+
+    @property
+    def heavy_wake_unit(self) -> str:
+        """Started by that socket when a request comes and none of them runs."""
+        return f"{self.pool}-heavy-wake.service"
 
     @property
     def shared_socket(self) -> str:
@@ -315,10 +411,12 @@ class Package:
         return f"{self.pool}-wake.service"
 
     def socket_unit(self, instance: int | str) -> str:
+        if isinstance(instance, int) and is_heavy(instance):
+            return self.heavy_unit
         return f"{self.pool}@{instance}.socket"
 
     def service_unit(self, instance: int | str) -> str:
-        return f"{self.pool}@{instance}.service"
+        return f"{self.pool}@{label(instance)}.service"
 
     def units(self, instance: int | str) -> tuple[str, str]:
         """Both, the socket first: in this order a stop lets nothing start again."""

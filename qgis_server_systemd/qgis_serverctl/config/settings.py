@@ -19,6 +19,7 @@ from .values import (
     account,
     count,
     folders,
+    heavy_workers,
     kilobytes,
     megabytes,
     named,
@@ -30,7 +31,6 @@ from .values import (
     size_or_share,
     switch,
     system_calls,
-    workers_or_share,
 )
 
 QUEUES = ("per-worker", "shared")
@@ -226,17 +226,34 @@ class Settings:
         example="168",
     )
     heavy_workers: int | str = setting(
-        0,
-        workers_or_share,
-        allowed=f'0, a number of workers up to {MAX_INSTANCES}, or a share of them such as "25%"',
+        "auto",
+        heavy_workers,
+        allowed=f'"auto" or a number of workers from 0 to {MAX_INSTANCES}',
         help=(
-            "How many workers may have heavy requests: prints, large images, coverages,\n"
-            "DXF and large exports of features, as far as the URL tells. All but one at\n"
-            "most, one at least. With a queue for each worker the rest waits for these\n"
-            "workers, which others are sent to last; with the shared queue it is refused\n"
-            "with status 503. 0: heavy requests are treated like others."
+            "How many workers there are beside the others for heavy requests: prints, large\n"
+            "images, coverages, DXF and large exports of features. These wait in a queue of\n"
+            "their own, and their workers get what the others leave of the processor. They\n"
+            'start with the first such request. "auto": as many as the others. 0: heavy\n'
+            "requests are treated like others."
         ),
-        example='"25%"',
+        example="2",
+    )
+    heavy_idle_minutes: int = setting(
+        10,
+        Whole(0, 10080),
+        allowed="a number of minutes up to 10080; 0: they start with the pool, and stay",
+        help="Workers for heavy requests (heavy_workers) end after so long without one.",
+        example="60",
+    )
+    heavy_timeout: int | str = setting(
+        "auto",
+        WordOr("auto", Whole(1, 86400)),
+        allowed='"auto" or a number of seconds from 1 to 86400',
+        help=(
+            "How long NGINX waits for the reply to a heavy request (heavy_workers), the wait\n"
+            'for its worker included. "auto" is request_timeout.'
+        ),
+        example="900",
     )
     heavy_pixels: int = setting(
         3000,
@@ -425,11 +442,36 @@ class Settings:
     def caches(self) -> bool:
         return self.reply_cache != "off"
 
-    def heavy_share(self, count: int) -> int:
-        """How many of `count` workers may have heavy requests; 0 is no limit."""
-        limit = self.heavy_workers
-        share = limit if isinstance(limit, int) else max(1, count * int(limit[:-1]) // 100)
-        return min(share, max(1, count - 1))
+    def heavy_count(self, count: int) -> int:
+        """How many workers the lane for heavy requests has beside `count` others; 0: there is
+        no lane."""
+        return self.heavy_workers if isinstance(self.heavy_workers, int) else count
+
+    @property
+    def has_lane(self) -> bool:
+        """Have heavy requests workers of their own?"""
+        return self.heavy_workers != 0
+
+    @property
+    def lane_timeout(self) -> int:
+        """Seconds that NGINX waits for the reply to a heavy request."""
+        return self.heavy_timeout if isinstance(self.heavy_timeout, int) else self.request_timeout
+
+    @property
+    def lane_stop_timeout(self) -> int:
+        """As stop_timeout, for a worker of the lane for heavy requests."""
+        own = self.heavy_timeout
+        return own + 30 if isinstance(own, int) else self.stop_timeout
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the administrator should know of values that have another meaning by now."""
+        if self.heavy_workers == "auto" or isinstance(self.heavy_workers, int):
+            return ()
+        return (
+            f'heavy_workers = "{self.heavy_workers}" was a share of the workers; heavy requests'
+            ' have workers beside the others now: it counts as "auto", which is as many as these',
+        )
 
     @property
     def stop_timeout(self) -> int:

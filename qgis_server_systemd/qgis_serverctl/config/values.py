@@ -226,8 +226,9 @@ def size_or_share(value: object) -> str:
     return size(value)
 
 
-def workers_or_share(value: object) -> int | str:
-    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]?%", value):
+def heavy_workers(value: object) -> int | str:
+    """Also what once was a share of the workers: see Settings.notes."""
+    if value == "auto" or (isinstance(value, str) and re.fullmatch(r"[1-9][0-9]?%", value)):
         return value
     return Whole(0, MAX_INSTANCES)(value)
 

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Heavy requests, for NGINX: how they are told by their URL, and which workers they may
-have (settings heavy_...). Pure functions."""
-
-from collections import Counter
-from collections.abc import Sequence
+"""Heavy requests, for NGINX: how they are told by their URL, and where they go (settings
+heavy_...). Pure functions."""
 
 from ..config.names import Package
 from ..config.settings import Settings
@@ -30,36 +27,27 @@ def at_most(number: int) -> str:
     return f"(?!{at_least(number + 1)})[0-9]+"
 
 
-def servers(package: Package, sockets: Sequence[str]) -> str:
-    """The server lines of the upstream for heavy requests, for the queues of the workers
-    that may have them.
-
-    In a queue of a worker's own they wait. In the shared one they would wait before
-    the others, so NGINX sends no more of them than workers may have. To be tried again
-    on another worker, a request needs a second line, which then has a part of them.
-    """
-    lines = []
-    for path, count in Counter(sockets).items():
-        if path == package.shared_socket:
-            parts = [part for part in ((count + 1) // 2, count // 2) if part]
-            lines += [f"    server unix:{path} max_fails=0 max_conns={part};" for part in parts]
-        else:
-            lines.append(f"    server unix:{path} max_fails=0;")
-    if len(lines) == 1 and sockets[0] != package.shared_socket:
-        lines *= 2
-    return "\n".join(lines) or f"    server unix:{package.socket('none')};"
+def judges(settings: Settings) -> bool:
+    """Does NGINX send requests to the lane by their URL? It does so in an "if", where no
+    timeout can be set: where the lane's is another one, workers judge alone."""
+    return settings.has_lane and settings.lane_timeout == settings.request_timeout
 
 
-def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> str:
-    """The part of NGINX's file at http level."""
-    return render(
-        "nginx-http-heavy.conf",
-        {
-            "pool": package.pool,
-            "var": package.nginx_variable,
-            "servers": servers(package, sockets),
-            "coded": CODED,
-            "pixels": at_least(settings.heavy_pixels),
-            "features": at_least(settings.heavy_features),
-        },
-    )
+def http_text(package: Package, settings: Settings, servers: str, *, lane: bool) -> str:
+    """The part of NGINX's file at http level. `servers`: the lines of the other upstream, for
+    the time in which there is no `lane`."""
+    var = package.nginx_variable
+    # Listed twice as the shared queue is, so that a lost request is tried again.
+    own = [f"    server unix:{package.heavy_socket} max_fails=0;"] * 2
+    values = {
+        "pool": package.pool,
+        "var": var,
+        "servers": "\n".join(own) if lane else servers,
+        "told": f"${var}_heavy" if judges(settings) else '""',
+        "mode": "light" if lane else '""',
+        "coded": CODED,
+        "pixels": at_least(settings.heavy_pixels),
+        "features": at_least(settings.heavy_features),
+    }
+    parts = ["nginx-http-lane.conf", *(["nginx-http-heavy.conf"] if judges(settings) else [])]
+    return "\n".join(render(part, values) for part in parts)

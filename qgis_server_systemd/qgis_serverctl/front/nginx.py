@@ -119,8 +119,8 @@ def _files(host: Host) -> tuple[Path, ...]:
     """All files of the package that NGINX reads, also those shipped in it."""
     package = host.package
     params = f"{package.etc}/fastcgi_params"
-    files = (*generated(package), package.nginx_snippet, package.nginx_site, params)
-    return tuple(host.path(file) for file in files)
+    own = (package.nginx_snippet, package.nginx_request, package.nginx_site, params)
+    return tuple(host.path(file) for file in (*generated(package), *own))
 
 
 def _digest(host: Host) -> str:

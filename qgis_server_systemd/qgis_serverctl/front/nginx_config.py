@@ -25,19 +25,13 @@ LEAST_IDLE = 60
 """Seconds for which a reply that nobody asks for stays in the cache at least."""
 
 
-LAST = 1000
-"""How much more the other workers weigh than those that may have heavy requests."""
-
-
-def servers(package: Package, sockets: Sequence[str], share: int = 0) -> str:
+def servers(package: Package, sockets: Sequence[str]) -> str:
     """The server lines of the upstream, for the socket of each worker.
 
     One that is all there is, the only worker's or the shared one, is listed twice,
     since NGINX tries no other server than those listed: a request whose worker
     crashed waits for its successor, or goes to another worker. While workers move
     from one queue to the other, the shared one weighs as much as it has workers.
-    The first `share` workers are for heavy requests as well, of which this upstream
-    does not know: among workers that are free they come last.
     With no instance at all there is a dead line, since an empty upstream is an error.
     """
     workers = Counter(sockets)
@@ -45,31 +39,30 @@ def servers(package: Package, sockets: Sequence[str], share: int = 0) -> str:
         return f"    server unix:{package.socket('none')};  # no instance is enabled"
     if len(workers) == 1:
         return "\n".join([f"    server unix:{sockets[0]} max_fails=0;"] * 2)
-    last = {path for path in sockets[:share] if path != package.shared_socket}
-    weights = {
-        path: count * (LAST if last and path not in last else 1) for path, count in workers.items()
-    }
     return "\n".join(
-        f"    server unix:{path} max_fails=0{f' weight={weight}' if weight > 1 else ''};"
-        for path, weight in weights.items()
+        f"    server unix:{path} max_fails=0{f' weight={count}' if count > 1 else ''};"
+        for path, count in workers.items()
     )
 
 
-def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> str:
-    """The generated file at http level."""
+def http_text(
+    package: Package, settings: Settings, sockets: Sequence[str], *, lane: bool = True
+) -> str:
+    """The generated file at http level, over the sockets of workers. `lane`: heavy requests go
+    to their lane, if the settings want one."""
     origins = (
         f'    "~^{re.escape(origin)}$" $http_origin;'
         for origin in settings.cors_origins
         if origin != "*"
     )
     everyone = ['    "~." "*";'] if "*" in settings.cors_origins else []
-    share = settings.heavy_share(len(sockets))
+    lines = servers(package, sockets)
     values = {
         "command": package.command,
         "etc": package.etc,
         "pool": package.pool,
         "var": package.nginx_variable,
-        "servers": servers(package, sockets, share),
+        "servers": lines,
         "trusted": "\n".join(f"    {network} 1;" for network in settings.trusted_proxies),
         "project": quoted(settings.project),
         "origins": "\n".join(everyone or origins),
@@ -77,8 +70,7 @@ def http_text(package: Package, settings: Settings, sockets: Sequence[str]) -> s
     parts = [render("nginx-http.conf", values), _projects_text(package, settings)]
     if settings.client_rate or settings.client_connections:
         parts.append(_clients_text(package, settings))
-    if settings.heavy_workers:
-        parts.append(heavy.http_text(package, settings, sockets[:share]))
+    parts.append(heavy.http_text(package, settings, lines, lane=lane and settings.has_lane))
     if settings.caches:
         parts.append(_cache_text(package, settings))
     return "\n".join(parts)
@@ -170,15 +162,18 @@ def location_text(
     checks_end: bool,
     databases: bool = False,
     cancels: bool = False,
+    lane: bool = False,
 ) -> str:
-    """The generated file that the snippet's location includes. `databases`: there is a
-    service file, which libpq looks up at each connection. `cancels`: QGIS Server ends a
-    request whose client hangs up."""
+    """The generated file that the snippet's location includes; with `lane`, the one that the
+    location of the lane for heavy requests does. `databases`: there is a service file, which
+    libpq looks up at each connection. `cancels`: QGIS Server ends a request whose client hangs
+    up."""
     values = {
         "command": package.command,
         "pool": package.pool,
         "var": package.nginx_variable,
-        "timeout": str(settings.request_timeout),
+        "name": "heavy_timeout" if lane else "request_timeout",
+        "timeout": str(settings.lane_timeout if lane else settings.request_timeout),
         "seconds": str(settings.reply_cache_seconds),
         "generations": package.generations,
         "http": package.nginx_http,
@@ -211,11 +206,13 @@ def location_text(
         parts.append("nginx-location-cors.conf")
     if settings.caches:
         parts.append("nginx-location-cache.conf")
-    if settings.heavy_workers:
+    if settings.has_lane and not lane:
         # The last "if" that holds is the one whose directives count.
-        parts.append("nginx-location-heavy.conf")
+        kind = "heavy" if heavy.judges(settings) else "judged"
+        parts.append(f"nginx-location-{kind}.conf")
     return "\n".join(render(part, values) for part in parts)
 
 
-def generated(package: Package) -> tuple[str, str, str]:
-    return package.nginx_http, package.nginx_location, package.nginx_server
+def generated(package: Package) -> tuple[str, str, str, str]:
+    """The files at http level, of both locations, and of the ready site's server."""
+    return package.nginx_http, package.nginx_location, package.nginx_heavy, package.nginx_server

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 
+from ..config.names import label
 from ..system.output import note
 
 FileId = tuple[int, int]
@@ -72,6 +73,6 @@ def told(found: Mapping[int, str]) -> None:
     """Why workers are restarted."""
     for instance, folder in found.items():
         note(
-            f"instance {instance}: {folder} has been mounted or replaced since its worker"
+            f"instance {label(instance)}: {folder} has been mounted or replaced since its worker"
             " started: to be restarted between two requests"
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+from ..config.names import is_heavy, label
 from ..config.settings import Settings
 from ..config.values import megabytes
 from ..pool import connections, instances, roll_state
@@ -37,6 +38,10 @@ ASK_EVERY = 5.0
 
 RECYCLE_EVERY = 15.0
 """Seconds between two looks at age and memory."""
+
+
+MINUTE = 60.0
+"""Seconds."""
 
 
 LEAST_RECYCLE = 512
@@ -113,6 +118,8 @@ class Monitor:
         self.stuck: dict[int, float] = {}
         self.lost: dict[int, Lost] = {}
         self.mounts = mounts.Mounts()
+        self.lane: dict[int, tuple[int, int | None]] = {}
+        self.lane_used = -1e9
 
     def turn(self) -> None:
         """One look, and what follows from it."""
@@ -140,6 +147,24 @@ class Monitor:
             self._look(instance, worker, table, now)
         for gone in self.watched.keys() - self.workers.keys():
             del self.watched[gone]
+        self._rest(now)
+
+    def _rest(self, now: float) -> None:
+        """End the workers for heavy requests if there has been none for long. One that comes at
+        this moment waits in their socket, which starts them again."""
+        lane = {n: w.pid for n, w in self.workers.items() if is_heavy(n)}
+        seen = {n: (pid, processes.switches(pid)) for n, pid in lane.items()}
+        waits = any(self.watched[n].request is not None or self.watched[n].queued for n in lane)
+        if seen != self.lane or waits:
+            self.lane, self.lane_used = seen, now
+        idle = self.settings.heavy_idle_minutes * MINUTE
+        if not lane or not idle or now - self.lane_used < idle or roll_state.load(self.host).alive:
+            return
+        note(f"no heavy request for {self.settings.heavy_idle_minutes} minutes: their workers end")
+        self.lane_used = now
+        package = self.host.package
+        units = map(package.service_unit, sorted(lane))
+        self.host.systemctl("stop", "--no-block", *units)
 
     def _read_settings(self) -> None:
         times = tuple(
@@ -162,9 +187,11 @@ class Monitor:
         found = {}
         for name, unit in instances.units(self.host).items():
             number = instances.number(name, self.host.package.pool, "service")
-            if number is not None:
+            pid = int(unit.get("MainPID") or 0)
+            # One of the lane for heavy requests that nobody has asked for is not missed.
+            if number is not None and (pid or not is_heavy(number) or _is_kept(unit)):
                 found[number] = Worker(
-                    pid=int(unit.get("MainPID") or 0),
+                    pid=pid,
                     restarts=int(unit.get("NRestarts") or 0),
                     started=int(unit.get("ActiveEnterTimestampMonotonic") or 0) / 1e6,
                 )
@@ -172,7 +199,8 @@ class Monitor:
             former = self.workers.get(number)
             if former and former.pid and worker.pid != former.pid:
                 # One that was stopped or restarted on purpose starts to count again.
-                if worker.restarts > former.restarts or not worker.pid:
+                restarted = worker.restarts > former.restarts
+                if restarted or not (worker.pid or is_heavy(number)):
                     self.lost.setdefault(number, Lost(now, 0))
             elif former and not former.pid and worker.restarts < former.restarts:
                 self.lost.pop(number, None)
@@ -204,8 +232,13 @@ class Monitor:
         since, what = seen.since, "has had a request in hand"
         if since is None and instance in self.stuck:
             since, what = self.stuck[instance], "has taken no request"
-        if since is not None and now - since > self.settings.stop_timeout:
+        if since is not None and now - since > self._limit(instance):
             self._kill(instance, seen, f"{what} for {now - since:.0f} s")
+
+    def _limit(self, instance: int) -> int:
+        """Seconds that a request may be in its worker's hand."""
+        own = self.settings
+        return own.lane_stop_timeout if is_heavy(instance) else own.stop_timeout
 
     def _tell_of_loss(self, instance: int, seen: Watched, accepting: bool, now: float) -> None:
         lost = self.lost.get(instance)
@@ -214,7 +247,7 @@ class Monitor:
         if accepting or seen.request is not None:
             waited = f"{lost.queued} requests waited" if lost.queued else "no request waited"
             note(
-                f"instance {instance}: its worker had ended, and is back after"
+                f"instance {label(instance)}: its worker had ended, and is back after"
                 f" {now - lost.since:.1f} s; {waited} for it meanwhile"
             )
             del self.lost[instance]
@@ -231,14 +264,16 @@ class Monitor:
             if self._is_at(seen):
                 now = time.monotonic()
                 waited = now - (seen.queued_since or now)
+                own = is_heavy(instance) and self.settings.heavy_timeout != "auto"
+                limit = "heavy_timeout allows" if own else "kill_timeout is"
                 warn(
-                    f"instance {instance}: its worker {seen.pid} {why} (kill_timeout is"
-                    f" {self.settings.stop_timeout} s) and is killed; {seen.queued} requests"
+                    f"instance {label(instance)}: its worker {seen.pid} {why} ({limit}"
+                    f" {self._limit(instance)} s) and is killed; {seen.queued} requests"
                     f" wait behind it, the first for {waited:.0f} s"
                 )
                 signal.pidfd_send_signal(process, signal.SIGKILL)
         except OSError as error:
-            warn(f"instance {instance}: worker {seen.pid} can't be killed: {error.strerror}")
+            warn(f"instance {label(instance)}: worker {seen.pid} can't be killed: {error.strerror}")
         finally:
             os.close(process)
 
@@ -276,10 +311,16 @@ class Monitor:
         due = None if moved else to_recycle(ages, sizes, self.settings, limit)
         if due:
             instance, why = due
-            note(f"instance {instance}: its worker {why}: to be restarted between two requests")
+            name = label(instance)
+            note(f"instance {name}: its worker {why}: to be restarted between two requests")
         if wished := frozenset({due[0]} if due else moved):
             roll_state.wish(self.host, wished)
             self.host.start_later(self.host.package.roll_unit)
+
+
+def _is_kept(unit: Mapping[str, str]) -> bool:
+    """Does systemd start it, or start it again?"""
+    return unit.get("ActiveState") not in instances.ENDED
 
 
 def _version() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.names import Package
+from ..config.names import Package, is_heavy
 from ..system import unix_sockets
 from ..system.output import Failure
 from ..system.unix_sockets import FileId, UnixSocket
@@ -75,9 +75,9 @@ def is_reachable(table: Table, path: str) -> bool:
 
 def queue_of(package: Package, instance: int, table: Table) -> str:
     """The socket that an instance takes its requests from: its own if there is one,
-    else the shared one."""
+    else the shared one; in the lane for heavy requests its own is that of the lane."""
     own = package.socket(instance)
-    return own if table.listeners(own) else package.shared_socket
+    return own if is_heavy(instance) or table.listeners(own) else package.shared_socket
 
 
 def table(root: Path = Path("/")) -> Table:

@@ -3,11 +3,12 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config.names import Package
+from ..config import names
+from ..config.names import Package, is_heavy, label
 from . import outdated
 from .host import Host, properties
 
@@ -56,6 +57,10 @@ class Instances:
     shared: those of `listening` that are on the shared socket. by_worker, by_socket:
     enabled by that unit's link. shared_enabled, shared_open, shared_old: as for an
     instance's socket, of the shared one.
+
+    heavy: workers of the lane for heavy requests that run; nobody enables them, so they
+    are in no other set but masked and stale. lane_enabled, lane_open, lane_old,
+    lane_masked: as for an instance's socket, of theirs.
     """
 
     enabled: frozenset[int] = frozenset()
@@ -71,6 +76,11 @@ class Instances:
     shared_enabled: bool = False
     shared_open: bool = False
     shared_old: bool = False
+    heavy: frozenset[int] = frozenset()
+    lane_enabled: bool = False
+    lane_open: bool = False
+    lane_old: bool = False
+    lane_masked: bool = False
 
     def queue(self, package: Package, instance: int, *, shared: bool) -> str:
         """The socket that an instance takes its requests from; `shared`: where one
@@ -80,14 +90,25 @@ class Instances:
 
 
 def number(unit: str, pool: str, kind: str) -> int | None:
-    """The N of pool@N.kind; None for other names (also 0, 01, x)."""
-    found = re.fullmatch(rf"{re.escape(pool)}@([1-9][0-9]*)\.{kind}", unit)
-    return int(found[1]) if found else None
+    """The instance whose unit of this kind is called so; None for other names (also 0, 01, x)."""
+    found = re.fullmatch(rf"{re.escape(pool)}@([^.]*)\.{kind}", unit)
+    try:
+        return names.number(found[1]) if found else None
+    except ValueError:
+        return None
 
 
-def numbers(units: Iterable[str], pool: str, kind: str) -> frozenset[int]:
+def numbers(units: Iterable[str], pool: str, kind: str, *, heavy: bool = False) -> frozenset[int]:
+    """The instances that have one of the units: those of the lane for heavy requests, or the
+    others."""
     found = (number(unit, pool, kind) for unit in units)
-    return frozenset(n for n in found if n is not None)
+    return frozenset(n for n in found if n is not None and is_heavy(n) == heavy)
+
+
+def instances_of(units: Collection[str], pool: str) -> frozenset[int]:
+    """All instances that one of the units belongs to."""
+    kinds = ((kind, heavy) for kind in ("socket", "service") for heavy in (False, True))
+    return frozenset().union(*(numbers(units, pool, kind, heavy=heavy) for kind, heavy in kinds))
 
 
 def _links(host: Host, wants: str) -> list[str]:
@@ -108,8 +129,9 @@ def enabled(host: Host) -> frozenset[int]:
     return by_socket(host) | by_worker(host)
 
 
-def is_shared_enabled(host: Host) -> bool:
-    return host.package.shared_unit in _links(host, WANTS)
+def is_enabled(host: Host, socket: str) -> bool:
+    """Has the shared socket, or that of heavy requests, its link?"""
+    return socket in _links(host, WANTS)
 
 
 FAILED_STARTS = 3
@@ -125,26 +147,39 @@ def is_mask(file: Path) -> bool:
 
 def is_masked(host: Host, instance: int) -> bool:
     pool = host.package.pool
-    for folder in UNIT_FOLDERS:
-        for stem in (f"{pool}@{instance}", f"{pool}@"):
-            for kind in ("socket", "service"):
-                if is_mask(host.path(f"{folder}/{stem}.{kind}")):
-                    return True
-    return False
+    own = {f"{pool}@{label(instance)}.service", f"{pool}@.service"}
+    if not is_heavy(instance):
+        own |= {f"{pool}@{instance}.socket", f"{pool}@.socket"}
+    return any(is_unit_masked(host, unit) for unit in own)
+
+
+def is_unit_masked(host: Host, unit: str) -> bool:
+    return any(is_mask(host.path(f"{folder}/{unit}")) for folder in UNIT_FOLDERS)
 
 
 def units(host: Host) -> dict[str, dict[str, str]]:
-    """Properties of the pool's sockets and services that systemd has loaded, and of the
-    shared socket."""
+    """Properties of the pool's sockets and services that systemd has loaded, of the shared
+    socket, and of what the lane for heavy requests has beside its workers."""
     if not host.live:
         return {}
-    pattern = f"{host.package.pool}@*"
+    package = host.package
+    pattern = f"{package.pool}@*"
     said = host.ask(
         "show", f"--property={','.join(PROPERTIES)}", "--all",
-        f"{pattern}.socket", f"{pattern}.service", host.package.shared_unit,
+        f"{pattern}.socket", f"{pattern}.service", *common_units(package),
     )  # fmt: skip
     blocks = map(properties, said.split("\n\n"))
     return {block["Id"]: block for block in blocks if block.get("Id")}
+
+
+def common_units(package: Package) -> tuple[str, ...]:
+    """Those that are not an instance's, and that drop-ins may change."""
+    return (
+        package.shared_unit,
+        package.heavy_unit,
+        package.heavy_wake_unit,
+        f"{package.pool}.target",
+    )
 
 
 def worker_pid(host: Host, instance: int) -> int:
@@ -166,9 +201,7 @@ def definition_files(host: Host, unit: Mapping[str, str]) -> list[str]:
     found = [unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()]
     if unit["Id"].endswith(".service"):
         found.append(f"{host.package.etc}/env")
-    package = host.package
-    handed_over = (package.socket_dropin, package.shared_socket_dropin)
-    return [file for file in found if file and file not in handed_over]
+    return [file for file in found if file and file not in host.package.socket_dropins]
 
 
 def started(unit: Mapping[str, str]) -> float:
@@ -211,30 +244,36 @@ def gather(host: Host, candidates: frozenset[int] = frozenset()) -> Instances:
             definitions[name] = now
     replaced = {name for name, unit in up.items() if is_replaced(int(unit.get("MainPID") or 0))}
     own = numbers(up, pool, "socket")
-    shared_unit = host.package.shared_unit
-    kept = (name for name, unit in shown.items() if unit.get("ActiveState") not in ENDED)
+    package = host.package
+    shared_unit, lane_unit = package.shared_unit, package.heavy_unit
+    kept = [name for name, unit in shown.items() if unit.get("ActiveState") not in ENDED]
     shared = numbers(kept, pool, "service") - own if shared_unit in up else frozenset()
     listening = own | shared
-    masked = frozenset(n for n in on | listening | candidates if is_masked(host, n))
+    heavy = numbers(kept, pool, "service", heavy=True)
+    known_heavy = numbers(shown, pool, "service", heavy=True)
+    masked = frozenset(n for n in on | listening | known_heavy | candidates if is_masked(host, n))
     unread = {name for name, unit in shown.items() if unit.get("NeedDaemonReload") == "yes"}
     return Instances(
         enabled=on,
         masked=masked,
         listening=listening,
-        stale=numbers(old | replaced, pool, "service"),
+        stale=numbers(old | replaced, pool, "service")
+        | numbers(old | replaced, pool, "service", heavy=True),
         old_sockets=numbers(old, pool, "socket"),
         definitions=definitions,
         # A masked unit stays unread for ever.
-        need_reload=bool(
-            (numbers(unread, pool, "socket") | numbers(unread, pool, "service")) - masked
-        )
-        or shared_unit in unread,
+        need_reload=bool(unread & {*common_units(package)} or instances_of(unread, pool) - masked),
         shared=shared,
         by_worker=by_worker(host),
         by_socket=by_socket(host),
-        shared_enabled=is_shared_enabled(host),
+        shared_enabled=is_enabled(host, shared_unit),
         shared_open=shared_unit in up,
         shared_old=shared_unit in old,
+        heavy=heavy,
+        lane_enabled=is_enabled(host, lane_unit),
+        lane_open=lane_unit in up,
+        lane_old=lane_unit in old,
+        lane_masked=is_unit_masked(host, lane_unit),
     )
 
 
@@ -244,4 +283,4 @@ def record(host: Host) -> None:
 
 
 def listed(instances: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(instances)))
+    return ", ".join(map(label, sorted(instances)))

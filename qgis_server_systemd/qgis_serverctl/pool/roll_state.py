@@ -19,13 +19,15 @@ class Rolling:
     """`drained`: not to be named by the upstream while the roll goes on. `spare`:
     stands in for the only instance while that one is drained; `leaving` no longer
     does, and is to be stopped. `failed`: did not come up in a roll, and is not named
-    until it does. `alive`: a roll is under way; without it all but `failed` is left
+    until it does. `lane`: heavy requests go to the other workers while the roll goes on, since
+    their socket is opened again. `alive`: a roll is under way; without it all but `failed` is left
     over from one that was cut off."""
 
     drained: frozenset[int] = frozenset()
     spare: frozenset[int] = frozenset()
     leaving: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
+    lane: bool = False
     alive: bool = False
 
     def named(self, serving: frozenset[int]) -> frozenset[int]:
@@ -56,12 +58,13 @@ def load(host: Host) -> Rolling:
     except (AttributeError, TypeError, ValueError):
         sets = [frozenset()] * len(KEYS)
     drained, spare, leaving, failed = sets
-    return Rolling(drained, spare, leaving, failed, alive=under_way(host))
+    lane = isinstance(found, dict) and found.get("lane") is True
+    return Rolling(drained, spare, leaving, failed, lane, alive=under_way(host))
 
 
 def save(host: Host, rolling: Rolling) -> None:
-    sets = {key: sorted(getattr(rolling, key)) for key in KEYS}
-    _store(host, _file(host), {key: found for key, found in sets.items() if found})
+    values = {key: sorted(getattr(rolling, key)) for key in KEYS} | {"lane": rolling.lane}
+    _store(host, _file(host), {key: found for key, found in values.items() if found})
 
 
 def _store(host: Host, file: str, content: object) -> None:

@@ -2,6 +2,7 @@
 """Settings and facts of a server, brought together for the plan."""
 
 import pwd
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..config.settings import Settings
@@ -13,7 +14,7 @@ from ..pool.state import State
 from ..system import processes
 from ..system.files import read_or_none
 from ..system.output import die
-from ..units.dropins import generated, has_databases, socket_dropins
+from ..units.dropins import generated, has_databases, socket_dropins, there
 from . import plan
 
 
@@ -44,6 +45,7 @@ def gather(host: Host) -> plan.Facts:
     files = (
         *nginx_config.generated(package),
         *package.dropins,
+        *there(host),
         package.worker_file,
         package.cache_mark,
     )
@@ -70,16 +72,40 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
             pwd.getpwnam(user)
         except KeyError:
             die(f"socket_user: there is no user {user}", hint="is NGINX installed completely?")
-    http, location, server = nginx_config.generated(host.package)
+    http, location, heavy, server = nginx_config.generated(host.package)
     # A file of that name may have been there before the package.
     theirs = facts.files[http] is not None and not nginx_config.is_generated(
         host.package, facts.files[http]
     )
 
+    notes = [f"{http} is not the package's and is left alone: give it another name"] * theirs
+
     def queues(serving: frozenset[int]) -> tuple[str, ...]:
         now = facts.instances
         return tuple(now.queue(host.package, n, shared=settings.is_shared) for n in sorted(serving))
 
+    def locations() -> Iterator[tuple[str, str]]:
+        for file, lane in ((location, False), (heavy, True)):
+            yield (
+                file,
+                nginx_config.location_text(
+                    host.package,
+                    settings,
+                    checks_end=facts.nginx.checks_end,
+                    databases=has_databases(host),
+                    cancels=facts.cancels,
+                    lane=lane,
+                ),
+            )
+
+    def at_http(serving: frozenset[int], lane: bool) -> dict[str, str]:
+        sockets = queues(serving)
+        return {http: nginx_config.http_text(host.package, settings, sockets, lane=lane)}
+
+    count = plan.count(settings.instances, facts, explicit=explicit, maintainer=host.maintainer)
+    # A pool that was made by hand gets none.
+    none = facts.shadows.foreign or facts.instances.lane_masked
+    lane = 0 if none else settings.heavy_count(count)
     return plan.Wanted(
         count=settings.instances,
         explicit=explicit,
@@ -88,23 +114,13 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
         dropins=socket_dropins(host, user),
         shared=settings.is_shared,
         caches=settings.caches,
-        nginx_files=lambda serving: {
-            **(
-                {}
-                if theirs
-                else {http: nginx_config.http_text(host.package, settings, queues(serving))}
-            ),
-            location: nginx_config.location_text(
-                host.package,
-                settings,
-                checks_end=facts.nginx.checks_end,
-                databases=has_databases(host),
-                cancels=facts.cancels,
-            ),
+        nginx_files=lambda serving, lane: {
+            **({} if theirs else at_http(serving, lane)),
+            **dict(locations()),
             server: nginx_config.server_text(host.package, settings),
         },
-        generated=generated(host, settings),
-        notes=(f"{http} is not the package's and is left alone: give it another name",)
-        if theirs
-        else (),
+        generated=generated(host, settings, lane),
+        heavy=lane,
+        stays=not settings.heavy_idle_minutes,
+        notes=(*notes, *settings.notes),
     )

@@ -4,6 +4,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..config.names import HEAVY, label
 from ..front.nginx import Nginx
 from ..pool.instances import Instances, listed
 from ..pool.overrides import Shadows
@@ -41,7 +42,9 @@ class Wanted:
     to finish their requests. `socket_user` and `dropins`, (path, text or None), say
     whose the sockets are. `shared`: one queue for all workers. `caches`: NGINX keeps
     replies. `nginx_files`: texts of the files generated for NGINX over a set of
-    instances. `generated`: other files. `notes`: what the administrator should know anyway.
+    instances, with the lane for heavy requests or without. `generated`: other files. `heavy`:
+    how many workers that lane has, 0 if there is none; `stays`: they don't wait for a request,
+    nor end without one. `notes`: what the administrator should know anyway.
     """
 
     count: int | str
@@ -49,11 +52,18 @@ class Wanted:
     maintainer: bool
     socket_user: str
     dropins: tuple[tuple[str, str | None], ...]
-    nginx_files: Callable[[frozenset[int]], Mapping[str, str]]
+    nginx_files: Callable[[frozenset[int], bool], Mapping[str, str]]
     generated: tuple[Generated, ...] = ()
     shared: bool = False
     caches: bool = False
+    heavy: int = 0
+    stays: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def lane(self) -> frozenset[int]:
+        """The workers that the lane for heavy requests shall have."""
+        return frozenset(range(HEAVY + 1, HEAVY + self.heavy + 1))
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,50 @@ class StartShared:
 
 
 @dataclass(frozen=True)
+class EnableLane:
+    """Enable the socket of heavy requests, or disable it."""
+
+    on: bool
+
+    def __str__(self) -> str:
+        return f"{'enable' if self.on else 'disable'} the socket of heavy requests"
+
+
+@dataclass(frozen=True)
+class OpenLane:
+    def __str__(self) -> str:
+        return "open the socket of heavy requests"
+
+
+@dataclass(frozen=True)
+class StartHeavy:
+    """Start the workers of the lane that do not run, if they shall."""
+
+    instances: frozenset[int]
+
+    def __str__(self) -> str:
+        return f"start instance {listed(self.instances)}"
+
+
+@dataclass(frozen=True)
+class StopHeavy:
+    """Stop workers that the lane has no more; the others take the requests that wait."""
+
+    instances: frozenset[int]
+
+    def __str__(self) -> str:
+        return f"stop instance {listed(self.instances)}"
+
+
+@dataclass(frozen=True)
+class CloseLane:
+    """Close the socket of heavy requests, which NGINX no longer names, and stop its workers."""
+
+    def __str__(self) -> str:
+        return "close the socket of heavy requests, and stop its workers"
+
+
+@dataclass(frozen=True)
 class Write:
     """Write a generated file, or with None remove it."""
 
@@ -122,13 +176,14 @@ class ReloadManager:
 @dataclass(frozen=True)
 class GiveSocket:
     """Make over the sockets that exist to NGINX's user. `instance`: None is the
-    shared one."""
+    shared one, HEAVY that of heavy requests."""
 
     instance: int | None
     user: str
 
     def __str__(self) -> str:
-        whose = "shared socket" if self.instance is None else f"socket of instance {self.instance}"
+        special = {None: "shared socket", HEAVY: "socket of heavy requests"}
+        whose = special.get(self.instance, f"socket of instance {self.instance}")
         return f"give the {whose} to {self.user}"
 
 
@@ -155,17 +210,18 @@ class AwaitWarm:
 class Roll:
     """Restart workers, and stop and start sockets, that have changed on disk; move
     workers from one queue to the other, the shared one if `shared`. `again`: the
-    shared socket is closed, or opened again."""
+    shared socket is closed, or opened again. `lane`: that of heavy requests is."""
 
     workers: frozenset[int]
     sockets: frozenset[int]
     moves: frozenset[int] = frozenset()
     shared: bool = False
     again: bool = False
+    lane: bool = False
 
     @property
     def is_needed(self) -> bool:
-        return bool(self.workers or self.sockets or self.moves or self.again)
+        return bool(self.workers or self.sockets or self.moves or self.again or self.lane)
 
     def __str__(self) -> str:
         parts = []
@@ -178,6 +234,8 @@ class Roll:
             )
         if self.sockets:
             parts.append(f"open again, one after the other, the sockets of {listed(self.sockets)}")
+        if self.lane:
+            parts.append("open the socket of heavy requests again")
         if self.workers:
             parts.append(f"restart, one after the other, the workers of {listed(self.workers)}")
         return "; ".join(parts)
@@ -205,9 +263,11 @@ class StopSpare:
 
 @dataclass(frozen=True)
 class WriteUpstream:
-    """Write NGINX's files over those of `instances` that could be started."""
+    """Write NGINX's files over those of `instances` that could be started. `lane`: with that
+    for heavy requests, if its socket is open."""
 
     instances: frozenset[int]
+    lane: bool = False
 
     def __str__(self) -> str:
         return f"write NGINX's upstream: {listed(self.instances) or 'no instance'}"
@@ -249,6 +309,11 @@ Action = (
     | Relink
     | EnableShared
     | StartShared
+    | EnableLane
+    | OpenLane
+    | StartHeavy
+    | StopHeavy
+    | CloseLane
     | Write
     | ReloadManager
     | GiveSocket
@@ -273,18 +338,20 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def count(wanted: Wanted, facts: Facts) -> int:
-    """The number of instances, in mode auto by the cores."""
-    if isinstance(wanted.count, int):
-        return wanted.count
+def count(wanted: int | str, facts: Facts, *, explicit: bool, maintainer: bool) -> int:
+    """The number of instances, in mode auto by the cores; for the rest see Wanted."""
+    if isinstance(wanted, int):
+        return wanted
     own = facts.instances.enabled & facts.state.enabled
-    if wanted.maintainer and own and not wanted.explicit:
+    if maintainer and own and not explicit:
         return max(facts.cores, *own)
     return facts.cores
 
 
 def _range(wanted: Wanted, facts: Facts) -> frozenset[int]:
-    return frozenset(range(1, count(wanted, facts) + 1))
+    explicit, maintainer = wanted.explicit, wanted.maintainer
+    most = count(wanted.count, facts, explicit=explicit, maintainer=maintainer)
+    return frozenset(range(1, most + 1))
 
 
 def to_enable(wanted: Wanted, facts: Facts) -> frozenset[int]:
@@ -314,16 +381,26 @@ def named(wanted: Wanted, facts: Facts) -> frozenset[int]:
     return facts.rolling.named(serve - facts.state.drained or serve)
 
 
+def names_lane(wanted: Wanted, facts: Facts) -> bool:
+    """Shall NGINX send heavy requests to their lane?"""
+    return bool(wanted.heavy) and not (facts.rolling.alive and facts.rolling.lane)
+
+
+def nginx_files(wanted: Wanted, facts: Facts) -> Mapping[str, str]:
+    """Texts of NGINX's files as they shall be now."""
+    return wanted.nginx_files(named(wanted, facts), names_lane(wanted, facts))
+
+
 def differ(facts: Facts, files: Mapping[str, str]) -> bool:
     """Are generated files other than they should be?"""
-    return any(facts.files[file] != text for file, text in files.items())
+    return any(facts.files.get(file) != text for file, text in files.items())
 
 
 def beside(wanted: Wanted, facts: Facts) -> Plan:
     """For a pool that is not the package's to change: NGINX's upstream names its
     instances, and that is all."""
     serve = serving(wanted, facts)
-    changes = differ(facts, wanted.nginx_files(serve))
+    changes = differ(facts, wanted.nginx_files(serve, False))
     actions: list[Action] = [WriteUpstream(serve)] if changes else []
     if facts.nginx.running and facts.nginx.uses and (changes or not facts.loaded):
         actions.append(ReloadNginx(wait=False))
@@ -350,41 +427,60 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
     )
     relink = now.enabled - retire - now.masked - (linked - other)
     upstream = named(wanted, facts)
-    nginx_changes = differ(facts, wanted.nginx_files(upstream))
-    files = [made for made in wanted.generated if facts.files[made.file] != made.text]
+    nginx_changes = differ(facts, nginx_files(wanted, facts))
+    files = [made for made in wanted.generated if facts.files.get(made.file) != made.text]
     renew = {made.changes for made in files}
+    # Workers of the lane need theirs until they have stopped.
+    late = [made for made in files if made.changes == "lane" and made.text is None]
     by_number = wanted.explicit and isinstance(wanted.count, int)
 
     actions: list[Action] = [Adopt(n) for n in sorted(adopt)]
     actions += [Write(file, text) for file, text in dropins]
-    actions += [Write(made.file, made.text) for made in files]
+    actions += [Write(made.file, made.text) for made in files if made not in late]
     if now.shared_enabled != wanted.shared:
         actions.append(EnableShared(wanted.shared))
+    has_lane = bool(wanted.heavy)
+    lane_link = now.lane_enabled != has_lane and not now.lane_masked
+    if lane_link:
+        actions.append(EnableLane(has_lane))
     actions += [Enable(n, preset=not by_number) for n in sorted(enable)]
     actions += [Relink(n) for n in sorted(relink)]
     if facts.live:
-        if dropins or renew - {""} or enable or relink or now.need_reload:
+        if dropins or renew - {""} or enable or relink or lane_link or now.need_reload:
             actions.append(ReloadManager())
         if dropins:
             own: list[int | None] = [*sorted(now.listening - now.shared)]
-            there = [*own, *([None] if now.shared_open else [])]
+            there = [*own, *([None] if now.shared_open else []), *([HEAVY] * now.lane_open)]
             actions += [GiveSocket(n, wanted.socket_user) for n in there]
         if wanted.shared and not now.shared_open:
             actions.append(StartShared())
+        if has_lane and not now.lane_open:
+            actions.append(OpenLane())
         actions += [Start(n) for n in sorted(serve - now.listening)]
+        missing = wanted.lane - now.heavy - now.masked
+        if missing and (wanted.stays or now.heavy):
+            actions.append(StartHeavy(missing))
         if facts.caching != wanted.caches:
             actions.append(RunCache(wanted.caches))
         if not wanted.maintainer and now.listening and serve - now.listening:
             actions.append(AwaitWarm(serve - now.listening))
     if nginx_changes:
-        actions.append(WriteUpstream(upstream))
+        actions.append(WriteUpstream(upstream, names_lane(wanted, facts)))
     spares = facts.rolling.spare | facts.rolling.leaving
     left_over = frozenset() if facts.rolling.alive else spares - serve
     unread = facts.nginx.uses and (nginx_changes or not facts.loaded)
     # A worker on the shared socket has no path that NGINX would have to forget.
     going = (retire | left_over) - now.shared
-    if facts.nginx.running and (unread or going):
-        actions.append(ReloadNginx(wait=bool(going)))
+    closing = facts.live and now.lane_open and not has_lane
+    if facts.nginx.running and (unread or going or closing):
+        actions.append(ReloadNginx(wait=bool(going or closing)))
+    if closing:
+        actions.append(CloseLane())
+    elif surplus := now.heavy - wanted.lane:
+        actions.append(StopHeavy(surplus))
+    actions += [Write(made.file, None) for made in late]
+    if facts.live and late:
+        actions.append(ReloadManager())
     actions += [Retire(n) for n in sorted(retire)]
     if facts.live and retire:
         # Else the target, started for whatever reason, would start them again.
@@ -395,12 +491,16 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
     old = now.old_sockets | (own_sockets if "sockets" in renew else frozenset())
     moves = own_sockets if wanted.shared else now.shared
     old_shared = now.shared_old or "sockets" in renew
+    heavy = (now.heavy & wanted.lane) - now.masked
+    changed = {n for n in heavy for made in files if f"@{label(n)}.service.d/" in made.file}
+    old_heavy = heavy if "workers" in renew else heavy & (now.stale | changed)
     change = Roll(
-        (workers - old - moves) & serve,
+        ((workers - old - moves) & serve) | old_heavy,
         (old - moves) & serve,
         moves & serve,
         wanted.shared,
         again=facts.live and now.shared_open and (old_shared or not wanted.shared),
+        lane=has_lane and now.lane_open and (now.lane_old or "sockets" in renew),
     )
     # A roll that is under way sees what changes; but who is not in haste waits for it.
     if change.is_needed and not (wanted.maintainer and facts.rolling.alive):
@@ -413,8 +513,10 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
         notes.append(f"left alone, disabled by hand: instance {listed(by_hand)}")
     if drained := facts.state.drained & serve:
         notes.append(f"drained by hand: instance {listed(drained)}")
-    if masked := now.masked & (range_ | now.enabled):
+    if masked := now.masked & (range_ | now.enabled | wanted.lane):
         notes.append(f"left alone, masked: instance {listed(masked)}")
+    if now.lane_masked:
+        notes.append("heavy requests have no workers of their own: their socket is masked")
     if extra := now.enabled - range_ - retire - now.masked:
         notes.append(f"left alone, enabled by hand beyond {len(range_)}: instance {listed(extra)}")
     return Plan(tuple(actions), serve, tuple(notes))

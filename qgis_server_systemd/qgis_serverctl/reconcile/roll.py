@@ -4,6 +4,10 @@
 An instance is taken out of NGINX's upstream, finishes what it has, is restarted,
 loads its projects, and is put back: no request fails, and none meets a cold worker.
 
+Workers of the lane for heavy requests are restarted as those of the shared queue are, and only
+if they run. If their socket is opened again, NGINX sends heavy requests to the other workers
+meanwhile.
+
 With the shared queue there is nothing to take out: a worker that is told to end
 finishes its request, and the others take the next ones. A change from one queue to
 the other moves the workers one after the other; a shared socket whose unit has
@@ -15,6 +19,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Literal, NoReturn
 
+from ..config.names import HEAVY, is_heavy, label
 from ..config.settings import Settings
 from ..front import nginx
 from ..pool import connections, instances, roll_state
@@ -28,7 +33,8 @@ from . import inputs, plan
 
 How = Literal["restart", "reopen", "own", "shared"]
 """What is done to an instance: its worker is restarted, its own socket is opened again,
-or it moves to its own queue, or to the shared one."""
+or it moves to its own queue, or to the shared one. The number HEAVY stands for the lane for
+heavy requests: its socket is opened again."""
 
 
 REPEATS = 3
@@ -73,6 +79,7 @@ class Roll:
     def _read_settings(self) -> None:
         self.settings: Settings = load_settings(self.host).settings
         self.patience = self.settings.stop_timeout + 30
+        self.heavy_patience = self.settings.lane_stop_timeout + 30
         self.queue = queue_dropin(self.host, self.settings)
 
     def run(self, asked: frozenset[int], turn: Turn) -> None:
@@ -85,7 +92,7 @@ class Roll:
                 while (todo := self._next(asked - {instance for instance, _ in done})) is not None:
                     instance, how = todo
                     if done[todo] == REPEATS:
-                        die(f"instance {instance} is out of date again after each restart")
+                        die(f"instance {label(instance)} is out of date again after each restart")
                     done[todo] += 1
                     self._renew(instance, how)
             finally:
@@ -116,6 +123,10 @@ class Roll:
         for pending, how in todo:
             if due := pending & able:
                 return min(due), how
+        if found.lane_old and found.lane_open and self.settings.has_lane:
+            return HEAVY, "reopen"
+        if due := (found.stale | asked) & found.heavy - found.masked:
+            return min(due), "restart"
         return None
 
     def _close_shared(self) -> None:
@@ -148,8 +159,56 @@ class Roll:
         unit = package.service_unit(instance) if shared else package.socket_unit(instance)
         self.host.systemctl("start", unit)
 
+    def _renew_heavy(self, instance: int) -> None:
+        """It finishes its request, and the others take the next ones. One that has ended
+        meanwhile, since nobody asks for it, stays away."""
+        host, unit = self.host, self.host.package.service_unit(instance)
+        note(f"instance {label(instance)}: restarting its worker")
+        try:
+            host.systemctl("try-restart", unit, patience=self.heavy_patience)
+        except Unanswered:
+            raise
+        except Failure:
+            # As in _renew: what counts is whether the worker comes up.
+            pass
+        self._wait_until_up(instance)
+
+    def _reopen_lane(self) -> None:
+        """Open the socket of heavy requests again, while NGINX sends them elsewhere."""
+        host, package = self.host, self.host.package
+        former = roll_state.load(host)
+        roll_state.save(host, replace(former, lane=True))
+        try:
+            nginx.wait_until_gone(host, self._publish(), self.heavy_patience)
+            self._wait_until_lane_is_empty()
+            note("opening the socket of heavy requests again")
+            running = instances.gather(host).heavy
+            units = (package.heavy_unit, *map(package.service_unit, sorted(running)))
+            host.systemctl("stop", *units, patience=self.heavy_patience)
+            host.systemctl("start", *units)
+        finally:
+            roll_state.save(host, replace(roll_state.load(host), lane=False))
+
+    def _wait_until_lane_is_empty(self) -> None:
+        """NGINX's processes that knew it may have ended in the middle of a request."""
+        start = time.monotonic()
+        while time.monotonic() < start + self.heavy_patience:
+            try:
+                table = connections.table()
+            except Failure:
+                return
+            if not connections.connections(table, self.host.package.heavy_socket).queued:
+                return
+            time.sleep(0.05)
+
     def _renew(self, instance: int, how: How) -> None:
         host, package = self.host, self.host.package
+        if instance == HEAVY:
+            self._reopen_lane()
+            return
+        if is_heavy(instance):
+            self._renew_heavy(instance)
+            return
         self._use(how)
         self._take_out(instance, how)
         if how != "restart":
@@ -254,7 +313,7 @@ class Roll:
         with locked(host):
             found = inputs.look(host, self.settings)
             facts, wanted = found.facts, found.wanted
-            files = wanted.nginx_files(plan.named(wanted, facts))
+            files = plan.nginx_files(wanted, facts)
             if plan.differ(facts, files):
                 nginx.put(host, files)
             if not facts.nginx.running:
@@ -271,7 +330,10 @@ class Roll:
         while True:
             if is_up(self.host, instance):
                 return
-            tries = int(self.host.show(unit, "NRestarts").get("NRestarts") or 0)
+            shown = self.host.show(unit, "NRestarts", "ActiveState")
+            if is_heavy(instance) and shown.get("ActiveState") in instances.ENDED:
+                return
+            tries = int(shown.get("NRestarts") or 0)
             if (
                 tries >= instances.FAILED_STARTS
                 or time.monotonic() > start + self.settings.stop_timeout
@@ -281,10 +343,11 @@ class Roll:
 
     def _give_up(self, instance: int, tries: int, seconds: float) -> NoReturn:
         former = roll_state.load(self.host)
-        roll_state.save(self.host, replace(former, failed=former.failed | {instance}))
+        if not is_heavy(instance):
+            roll_state.save(self.host, replace(former, failed=former.failed | {instance}))
         how = f"ended {tries} times at once" if tries else f"is not ready after {seconds:.0f} s"
         die(
-            f"instance {instance} did not come up: its worker {how}",
+            f"instance {label(instance)} did not come up: its worker {how}",
             hint=f"journalctl -u {self.host.package.service_unit(instance)}; the others go on",
         )
 

@@ -2,11 +2,13 @@
 """Carries out a plan. Whoever changes the pool goes through here: postinst, trigger,
 boot and administrator."""
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config import names
 from ..front import foreign, nginx
 from ..pool import instances, roll_state
 from ..pool.host import Forbidden, Host, Unanswered, complaint
@@ -15,6 +17,12 @@ from ..pool.state import State
 from ..system.files import sweep, write
 from ..system.output import Failure, note, tell, warn
 from . import inputs, plan, roll
+
+
+def tidy(folder: Path) -> None:
+    """Remove a folder of drop-ins that has none any more."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 class Run:
@@ -33,6 +41,7 @@ class Run:
         self.forbidden = False
         self.unanswered = False
         self.told: set[str] = set()
+        self.no_lane = False
 
     def carry_out(self, steps: plan.Plan) -> None:
         for action in steps.actions:
@@ -52,6 +61,7 @@ class Run:
                 self.tell(action, str(error))
                 if isinstance(action, plan.Start | plan.Enable):
                     self.unusable.add(action.instance)
+                self.no_lane |= isinstance(action, plan.OpenLane)
                 if isinstance(action, plan.ReloadNginx | plan.WriteUpstream):
                     self.nginx_knows_old = True
 
@@ -73,20 +83,31 @@ class Run:
             case plan.Relink(instance):
                 self.relink(instance)
             case plan.EnableShared(on):
-                verb = "enable" if on else "disable"
-                done = host.enablement(verb, package.shared_unit)
-                if instances.is_shared_enabled(host) != on:
-                    raise Failure(f"systemctl {verb} {package.shared_unit}: {complaint(done)}")
+                self.enable_socket(package.shared_unit, on=on)
             case plan.StartShared():
                 host.systemctl("start", package.shared_unit)
+            case plan.EnableLane(on):
+                self.enable_socket(package.heavy_unit, on=on)
+            case plan.OpenLane():
+                host.systemctl("start", package.heavy_unit)
+            case plan.StartHeavy(missing):
+                host.systemctl("start", *map(package.service_unit, sorted(missing)))
+            case plan.StopHeavy(surplus):
+                host.systemctl("stop", *map(package.service_unit, sorted(surplus)))
+            case plan.CloseLane():
+                self.close_lane()
             case plan.Write(file, None):
                 host.path(file).unlink()
+                if names.HEAVY_WORD in file:
+                    tidy(host.path(file).parent)
             case plan.Write(file, str(text)):
                 write(host.path(file), text)
             case plan.ReloadManager():
                 host.systemctl("daemon-reload")
             case plan.GiveSocket(None, user):
                 shutil.chown(host.path(package.shared_socket), user)
+            case plan.GiveSocket(names.HEAVY, user):
+                shutil.chown(host.path(package.heavy_socket), user)
             case plan.GiveSocket(int(instance), user):
                 shutil.chown(host.path(package.socket(instance)), user)
             case plan.Start(instance):
@@ -102,9 +123,9 @@ class Run:
             case plan.StopSpare(instance):
                 host.systemctl("stop", *package.units(instance))
                 roll_state.save(host, roll_state.Rolling(failed=roll_state.load(host).failed))
-            case plan.WriteUpstream(serving):
+            case plan.WriteUpstream(serving, lane):
                 usable = serving - self.unusable - self.declined
-                nginx.put(host, self.wanted.nginx_files(usable))
+                nginx.put(host, self.wanted.nginx_files(usable, lane and not self.no_lane))
             case plan.ReloadNginx(wait):
                 if wait or not nginx.is_loaded(host):
                     nginx.reload(host, wait=wait)
@@ -112,6 +133,24 @@ class Run:
                 host.systemctl("start" if on else "stop", package.cache_unit)
             case plan.Retire(instance):
                 self.retire(instance)
+
+    def enable_socket(self, unit: str, *, on: bool) -> None:
+        verb = "enable" if on else "disable"
+        done = self.host.enablement(verb, unit)
+        if instances.is_enabled(self.host, unit) != on:
+            raise Failure(f"systemctl {verb} {unit}: {complaint(done)}")
+
+    def close_lane(self) -> None:
+        """Close it, unless NGINX may still send requests there; its socket first, or what
+        waits would start its workers again."""
+        package = self.host.package
+        if self.nginx_knows_old:
+            raise Failure(
+                "not done, since NGINX still names it", f"then run {package.command} apply"
+            )
+        running = instances.gather(self.host).heavy
+        workers = map(package.service_unit, sorted(running))
+        self.host.systemctl("stop", package.heavy_unit, *workers)
 
     def unit(self, instance: int) -> str:
         """What is enabled and started of an instance, and pulls in the rest."""

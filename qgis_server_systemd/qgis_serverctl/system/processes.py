@@ -44,6 +44,17 @@ def private_memory(pid: int) -> float | None:
     return _megabytes(f"/proc/{pid}/status", "RssAnon")
 
 
+def switches(pid: int) -> int | None:
+    """How often the main thread of a process has waited; None if that can't be told. One that
+    serves requests waits at each of them, and one that is idle waits for ever (proc(5))."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def replaced(maps: str, program: str) -> tuple[str, ...]:
     """Files that were replaced on disk since the process has mapped them: `program`
     and the libraries of QGIS, in the text of /proc/PID/maps (proc(5))."""

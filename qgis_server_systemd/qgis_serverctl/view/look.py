@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from ..config.names import is_heavy, label
 from ..config.settings import Settings
 from ..config.stored import Resolved
 from ..front import nginx
@@ -32,9 +33,10 @@ LISTENING = ("listening", "running")
 class Line:
     """One instance.
 
-    `enabled`: yes, no or masked. `drained`: no, or why NGINX sends it no requests:
-    administrator, roll or failed (did not come up in a roll). `socket`, `service`:
-    systemd's sub-states. `pid`: of the worker, 0 if there is none. `work`: idle,
+    `instance`: its number, or such as "heavy-1". `enabled`: yes, no or masked.
+    `drained`: no, or why NGINX sends it no requests: administrator, roll or failed (did
+    not come up in a roll). `socket`, `service`: systemd's sub-states. `pid`: of the
+    worker, 0 if there is none. `work`: idle,
     busy or starting. `busy_seconds`: since when. `queued`: requests that wait in
     the socket; `queued_seconds`: without a break since when. `restarts`: those that
     systemd did by itself. `age_seconds`, `memory_mb`: of the process. `version`:
@@ -42,7 +44,7 @@ class Line:
     what does not apply or can't be told.
     """
 
-    instance: int
+    instance: int | str
     enabled: str
     drained: str
     socket: str
@@ -75,6 +77,18 @@ class Queue:
     socket: str
     queued: int
     queued_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The lane for heavy requests. `socket`, `queued`, `queued_seconds`: as of a queue.
+    `wanted`: how many workers it may have. `workers`: those that run."""
+
+    socket: str
+    queued: int
+    queued_seconds: float | None
+    wanted: int
+    workers: tuple[Line, ...]
 
 
 @dataclass(frozen=True)
@@ -145,20 +159,35 @@ class Look:
         is_open = socket.get("ActiveState") == "active"
         if not self.is_shared and not is_open:
             return None
-        queued = connections.connections(self.table, package.shared_socket).queued
-        seen = self.watch.instances.values() if self.watch and queued else ()
-        since = [one.queued_since for one in seen if one.queued_since is not None]
-        return Queue(
-            socket=socket.get("SubState", "dead" if self.host.live else "-"),
-            queued=queued,
-            queued_seconds=self._since(min(since, default=None)),
+        return Queue(*self._queue(package.shared_unit, package.shared_socket, heavy=False))
+
+    @cached_property
+    def lane(self) -> Lane | None:
+        """The lane for heavy requests, if the settings want one, or if it is still open."""
+        package, known = self.host.package, self.server.instances
+        wanted = self.wanted.heavy if self.wanted else 0
+        if not wanted and not known.lane_open:
+            return None
+        lines = tuple(map(self._line, sorted(known.heavy)))
+        return Lane(
+            *self._queue(package.heavy_unit, package.heavy_socket, heavy=True), wanted, lines
         )
+
+    def _queue(self, unit: str, path: str, *, heavy: bool) -> tuple[str, int, float | None]:
+        """Of a queue that several workers have: sub-state of the socket, and what waits, and
+        since when."""
+        socket = self.units.get(unit, {}).get("SubState", "dead" if self.host.live else "-")
+        queued = connections.connections(self.table, path).queued
+        watched = self.watch.instances.items() if self.watch and queued else ()
+        seen = (one.queued_since for n, one in watched if is_heavy(n) == heavy)
+        return socket, queued, self._since(min(filter(None, seen), default=None))
 
     def _line(self, instance: int) -> Line:
         package = self.host.package
         queue = connections.queue_of(package, instance, self.table)
-        shared = queue == package.shared_socket and self.is_shared
-        name = package.shared_unit if shared else package.socket_unit(instance)
+        shared = is_heavy(instance) or (queue == package.shared_socket and self.is_shared)
+        on_shared = shared and not is_heavy(instance)
+        name = package.shared_unit if on_shared else package.socket_unit(instance)
         socket = self.units.get(name, {})
         service = self.units.get(package.service_unit(instance), {})
         unloaded = "dead" if self.host.live else "-"
@@ -166,13 +195,14 @@ class Look:
         there = connections.connections(self.table, queue)
         work, since = self._work(instance, pid, there)
         seen = self.watch.instances.get(instance) if self.watch else None
-        # What waits in the shared queue is no instance's: see Queue.
+        # What waits in a queue of several workers is no instance's: see Queue and Lane.
         queued = 0 if shared else there.queued
         queued_since = seen.queued_since if seen and queued else None
         known = self.server.instances
+        on = known.enabled | (self.wanted.lane if self.wanted else frozenset())
         return Line(
-            instance=instance,
-            enabled="masked" if instance in known.masked else _yes(instance in known.enabled),
+            instance=label(instance) if is_heavy(instance) else instance,
+            enabled="masked" if instance in known.masked else _yes(instance in on),
             drained=self._drained(instance),
             socket=socket.get("SubState", unloaded),
             service=service.get("SubState", unloaded),

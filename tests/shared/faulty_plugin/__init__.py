@@ -5,6 +5,8 @@
     FAULT=sleep&SECONDS=2.5          it takes so much longer, deep in a C function
     FAULT=spin                       it never comes back, busy in Python
     FAULT=leak&MB=300                it keeps so much memory for ever
+    HAND=over                        is handed over to the lane for heavy requests, if it may be
+    HAND=always                      the same, also by a worker of that lane
     NAME=text                        notes that a worker got this request
 
 The notes are lines "NAME PID" in FILE.
@@ -14,7 +16,7 @@ import ctypes
 import os
 import signal
 
-from qgis.server import QgsServerFilter, QgsServerInterface
+from qgis.server import QgsServerException, QgsServerFilter, QgsServerInterface
 
 FILE = "/srv/faults/requests"
 
@@ -29,6 +31,11 @@ class Faults(QgsServerFilter):  # type: ignore[misc]
         if "NAME" in given:
             with open(FILE, "a", encoding="utf-8") as file:
                 file.write(f"{given['NAME']} {os.getpid()}\n")
+        lane = self.serverInterface().getEnv("QGIS_SERVER_SYSTEMD_LANE")
+        if given.get("HAND") == "always" or (given.get("HAND") == "over" and lane == "light"):
+            handler = self.serverInterface().requestHandler()
+            handler.setServiceException(QgsServerException("To the lane.", 590))
+            return
         match given.get("FAULT"):
             case "SIGSEGV" | "SIGKILL" | "SIGSTOP" as name:
                 os.kill(os.getpid(), signal.Signals[name])
