@@ -80,7 +80,7 @@ class Beginning:
         self.stream = stream
         self.left = most
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = 2048, /) -> bytes:
         self.left -= size
         return self.stream.read(size) if self.left >= 0 else b""
 

@@ -15,7 +15,7 @@ from ..system import environment_file
 from ..system.files import read_or_none
 from ..system.output import printable
 from ..units import sandbox
-from ..units.sandbox import is_allowed, is_in, named, remedy
+from ..units.sandbox import CODE, is_allowed, is_in, is_left_by_workers, named, remedy
 from ..view.look import Look
 from .finding import Finding, error, warning
 
@@ -100,6 +100,21 @@ def check_environment(
             )
 
 
+def check_code(
+    package: Package, settings: Settings, variables: Mapping[str, str]
+) -> Iterator[Finding]:
+    for name, path in named(variables, CODE):
+        if is_left_by_workers(package, settings, path):
+            yield error(
+                "sandbox-code",
+                f"{name} names {path}, where workers can write: one that was taken over can leave "
+                "code there that all of them run",
+                f"{package.etc}/env",
+                f"move it out of writable_folders ({package.etc}/server.toml) and of "
+                f"{package.cache}, and change the line; {package.command} apply",
+            )
+
+
 def check_folders(package: Package, settings: Settings) -> Iterator[Finding]:
     """What is not there when a worker starts is not there for it later either."""
     for folder in (*settings.data_folders, *settings.writable_folders):
@@ -142,7 +157,9 @@ def check(host: Host, look: Look) -> Iterator[Finding]:
     yield from check_folders(package, settings)
     yield from check_system_calls(host, settings)
     text = read_or_none(host.path(f"{package.etc}/env")) or ""
-    yield from check_environment(package, settings, environment_file.read(text)[0])
+    variables = environment_file.read(text)[0]
+    yield from check_environment(package, settings, variables)
+    yield from check_code(package, settings, variables)
 
 
 def said(host: Host, look: Look) -> tuple[str, ...]:
