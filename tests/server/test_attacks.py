@@ -69,8 +69,8 @@ with zipfile.ZipFile(good) as old, zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATE
     for name in names:
         new.writestr(name, "import os")
 """
-LEFT = "/var/tmp/left.py"
-"""Where a worker may write."""
+LEFT = tuple(f"/var/cache/qgis-server/{instance}/left.py" for instance in (1, 2))
+"""Where workers may write."""
 
 # A print whose layout has a page of HTML, and a label that is HTML; the same project with a layer
 # that WMS hides.
@@ -142,7 +142,7 @@ def stray(bed: Testbed) -> Iterator[None]:
 @contextlib.contextmanager
 def leaving(bed: Testbed) -> Iterator[None]:
     """Projects in the folder whose archives lead out of the folder they are unpacked to."""
-    names = (LEFT, f"../..{LEFT}", f"../../..{LEFT}")
+    names = [f"{top}{left}" for top in ("", "../..", "../../..") for left in LEFT]
     world, files = f"{PROJECTS}/world.qgz", ("archive.qgz", "beside_attachments.zip")
     for file in files:
         bed.run("python3", "-c", LEAVING, world, f"{PROJECTS}/{file}", *names)
@@ -159,7 +159,7 @@ def leaving(bed: Testbed) -> Iterator[None]:
 
 def has_left(bed: Testbed) -> bool:
     """Has an archive been unpacked to where it wanted?"""
-    return bed.run("test", "-e", LEFT, check=False).returncode == 0
+    return any(bed.run("test", "-e", left, check=False).returncode == 0 for left in LEFT)
 
 
 @contextlib.contextmanager

@@ -437,6 +437,8 @@ def loose(bed: Testbed) -> Testbed:
     owned = ("--owner=root", f"--group={POOL_USER}", "--mode=640")
     for name, text in HIDDEN.items():
         bed.run("install", *owned, "/dev/stdin", f"{CREDENTIALS}/{name}", input=text)
+    # As those that look up names for others have them.
+    bed.run("mkdir", "-p", "/run/nscd", "/run/systemd/resolve")
     use(bed, *LOOSE)
     return bed
 
@@ -460,6 +462,8 @@ def test_folders_are_listed_and_may_be_writable(loose: Testbed) -> None:
 
 def test_without_network_no_connection_is_made(loose: Testbed) -> None:
     assert probe(loose, "connect", "127.0.0.1:80") == "EAFNOSUPPORT"
+    for folder in ("/run/nscd", "/run/systemd/resolve"):
+        assert probe(loose, "list", folder) in ("ENOENT", "EACCES"), folder
     assert exposure(loose, "qgis-server@1.service") <= 0.3
 
 

@@ -15,6 +15,12 @@ SYSTEM = (
 """What each worker sees of the system: as in its unit."""
 
 
+RESOLVERS = (
+    "/run/NetworkManager", "/run/connman", "/run/nscd", "/run/resolvconf", "/run/systemd/resolve",
+)  # fmt: skip
+"""Where programs that look up names for others have their sockets, and /etc/resolv.conf leads."""
+
+
 PRIVATE = ("/tmp", "/var/tmp")
 """Folders that workers have for themselves alone (PrivateTmp= in their unit)."""
 
@@ -52,6 +58,8 @@ def lines(package: Package, settings: Settings, *, databases: bool) -> Iterator[
         # The first line takes back what the unit says.
         yield from ("RestrictAddressFamilies=", "RestrictAddressFamilies=AF_UNIX")
         yield "IPAddressDeny=any"
+        # Whoever answers there looks up names in the network.
+        yield f"InaccessiblePaths={' '.join(f'-+{folder}' for folder in RESOLVERS)}"
     if databases:
         yield f"Environment=PGSERVICEFILE={package.service_file}"
     if not settings.quick_replies:
