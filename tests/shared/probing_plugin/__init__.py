@@ -52,6 +52,13 @@ def leave(path: str) -> str:
     return ""
 
 
+def pipe(path: str) -> str:
+    """Whoever opens it waits for ever."""
+    Path(path).unlink(missing_ok=True)
+    os.mkfifo(path)
+    return ""
+
+
 def memory_of(pid: str) -> str:
     """The first bytes of what another process has mapped."""
     start = Path(f"/proc/{pid}/maps").read_text(encoding="ascii").partition("-")[0]
@@ -177,6 +184,7 @@ PROBES: dict[str, Callable[[str], str]] = {
     "list": lambda path: " ".join(sorted(os.listdir(path))),
     "write": write,
     "leave": leave,
+    "pipe": pipe,
     "memory": memory_of,
     "processes": lambda _: " ".join(name for name in os.listdir("/proc") if name.isdigit()),
     "signal": lambda pid: call("kill", int(pid), 0),
