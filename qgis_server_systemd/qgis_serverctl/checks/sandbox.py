@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from ..adopt.hand_made import assignments
 from ..config.names import Package
 from ..config.settings import Settings
 from ..pool.host import Host
@@ -101,7 +102,7 @@ def check_environment(
 
 
 def check_code(
-    package: Package, settings: Settings, variables: Mapping[str, str]
+    package: Package, settings: Settings, variables: Mapping[str, str], place: str
 ) -> Iterator[Finding]:
     for name, path in named(variables, CODE):
         if is_left_by_workers(package, settings, path):
@@ -109,7 +110,7 @@ def check_code(
                 "sandbox-code",
                 f"{name} names {path}, where workers can write: one that was taken over can leave "
                 "code there that all of them run",
-                f"{package.etc}/env",
+                place,
                 f"move it out of writable_folders ({package.etc}/server.toml) and of "
                 f"{package.cache}, and change the line; {package.command} apply",
             )
@@ -159,7 +160,13 @@ def check(host: Host, look: Look) -> Iterator[Finding]:
     text = read_or_none(host.path(f"{package.etc}/env")) or ""
     variables = environment_file.read(text)[0]
     yield from check_environment(package, settings, variables)
-    yield from check_code(package, settings, variables)
+    yield from check_code(package, settings, variables, f"{package.etc}/env")
+    if host.live:
+        # Of drop-ins, such as one that an adoption has made.
+        unit = package.service_unit(1)
+        given = assignments(host.show(unit, "Environment").get("Environment", ""))
+        rest = {name: value for name, value in given.items() if name not in variables}
+        yield from check_code(package, settings, rest, unit)
 
 
 def said(host: Host, look: Look) -> tuple[str, ...]:
