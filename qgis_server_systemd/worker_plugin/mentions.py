@@ -151,9 +151,10 @@ def _of_expression(name: str, text: str) -> Mention:
         what = token[0].casefold()
         if token.lastgroup == "field":
             found.fields.add(plain(what.strip('"').replace('""', '"')))
+        elif token.lastgroup == "word" and text[token.end() :].lstrip().startswith("("):
+            found.whole = found.whole or (what if what in WHOLE else "")
         elif token.lastgroup == "word":
             found.fields.add(what)
-            found.whole = found.whole or (what if what in WHOLE else "")
     return found
 
 

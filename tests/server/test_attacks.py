@@ -99,7 +99,8 @@ assert project.write(sys.argv[2])
 project.writeEntry("WMSRestrictedLayers", "/", ["Relief"])
 assert project.write(sys.argv[3])
 project.writeEntry("WMSRestrictedLayers", "/", [])
-(layer,) = project.mapLayersByName("countries")
+(layer,) = (one for one in project.mapLayers().values() if one.shortName() == "countries"
+            or one.name().lower() == "countries")
 from qgis.core import Qgis, QgsField
 flags = getattr(Qgis, "FieldConfigurationFlag", None) or QgsField.ConfigurationFlag
 for name, flag in (("ISO_A3", flags.HideFromWms | flags.HideFromWfs), ("WB_A3", flags.HideFromWms)):

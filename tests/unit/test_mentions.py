@@ -70,6 +70,7 @@ def test_a_field_in_a_body_and_in_the_api_is_found() -> None:
     [
         ("FILTER", "a:\"x\" = 'secret'"),
         ("EXP_FILTER", "\"x\" = 'secret'"),
+        ("EXP_FILTER", 'secret ("x") = 1'),
         ("FILTER", OGC.replace(">1<", ">secret<") % "x"),
         ("SORTBY", "secrets"),
         ("LAYERS", "secret"),
