@@ -31,6 +31,7 @@ BOTH = frozenset({"WMS", "WFS"})
 
 PART = re.compile(r"MAP\d+:")
 QUOTED = re.compile(r"\"((?:[^\"]|\"\")*)\"|'(?:[^']|'')*'")
+CALLED = re.compile(r"\s*\(")
 LAYER_ELEMENTS = frozenset({"Query", "Update", "Delete", "Lock"})
 
 
@@ -151,7 +152,7 @@ def _of_expression(name: str, text: str) -> Mention:
         what = token[0].casefold()
         if token.lastgroup == "field":
             found.fields.add(plain(what.strip('"').replace('""', '"')))
-        elif token.lastgroup == "word" and text[token.end() :].lstrip().startswith("("):
+        elif token.lastgroup == "word" and CALLED.match(text, token.end()):
             found.whole = found.whole or (what if what in WHOLE else "")
         elif token.lastgroup == "word":
             found.fields.add(what)
