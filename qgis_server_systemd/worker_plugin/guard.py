@@ -167,7 +167,13 @@ class After(Guard):
     def of_hidden_fields(self, project: str) -> str:
         """QGIS Server leaves a field that a project hides out of replies, but filters by it."""
         told = self.knowledge.said
-        if not told.mentions or not (found := loaded(project)):
+        if not told.mentions:
+            return ""
+        try:
+            found = loaded(project)
+        except Exception:  # QGIS Server can't open it either, and says why
+            return ""
+        if not found:
             return ""
         hidden = hidden_fields(found, told.services)
         if not any(hidden.values()):
