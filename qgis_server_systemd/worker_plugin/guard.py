@@ -15,9 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from qgis.core import (
-    Qgis,
     QgsExpression,
-    QgsField,
     QgsLayoutItemHtml,
     QgsLayoutItemLabel,
     QgsLayoutItemMap,
@@ -247,19 +245,14 @@ def loaded(project: str) -> QgsProject | None:
 
 def hidden_fields(project: QgsProject, services: Collection[str]) -> dict[str, set[str]]:
     """Of each layer by its id: the names of fields that the project hides from a service."""
-    flags = getattr(Qgis, "FieldConfigurationFlag", None) or QgsField.ConfigurationFlag
-    kinds = {"WMS": flags.HideFromWms, "WFS": flags.HideFromWfs}
-    return {
-        layer.id(): {
-            plain(name)
-            for one in layer.fields()
-            if any(one.configurationFlags() & kinds[service] for service in services)
-            for name in (one.name(), one.alias())
-            if name
-        }
-        for layer in project.mapLayers().values()
-        if isinstance(layer, QgsVectorLayer)
-    }
+    found = {}
+    for layer in project.mapLayers().values():
+        if isinstance(layer, QgsVectorLayer):
+            names = set(layer.excludeAttributesWms() if "WMS" in services else ())
+            names |= set(layer.excludeAttributesWfs() if "WFS" in services else ())
+            aliases = {one.alias() for one in layer.fields() if one.name() in names}
+            found[layer.id()] = {plain(name) for name in names | aliases if name}
+    return found
 
 
 def layers_named(project: QgsProject) -> dict[str, set[str]]:

@@ -101,10 +101,8 @@ assert project.write(sys.argv[3])
 project.writeEntry("WMSRestrictedLayers", "/", [])
 (layer,) = (one for one in project.mapLayers().values() if one.shortName() == "countries"
             or one.name().lower() == "countries")
-from qgis.core import Qgis, QgsField
-flags = getattr(Qgis, "FieldConfigurationFlag", None) or QgsField.ConfigurationFlag
-for name, flag in (("ISO_A3", flags.HideFromWms | flags.HideFromWfs), ("WB_A3", flags.HideFromWms)):
-    layer.setFieldConfigurationFlags(layer.fields().indexOf(name), flag)
+layer.setExcludeAttributesWms(["ISO_A3", "WB_A3"])
+layer.setExcludeAttributesWfs(["ISO_A3"])
 assert project.write(sys.argv[4])
 """
 
