@@ -87,6 +87,18 @@ def load(iface: QgsServerInterface, path: str, settings: QgsServerSettings) -> N
         iface.setConfigFilePath("")
 
 
+def before(tried: Path) -> dict[str, list[object]]:
+    """What the last worker was about to load when it ended. It may have been taken over, and have
+    left something else there, such as a pipe that this one would wait for."""
+    try:
+        if tried.is_symlink() or not tried.is_file():
+            tried.unlink()
+        found = json.loads(tried.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def warm(
     iface: QgsServerInterface,
     fresh: Fresh,
@@ -98,10 +110,7 @@ def warm(
     worker the last time, as `tried` tells, is left out until it has changed."""
     settings = QgsServerSettings()
     settings.load()
-    try:
-        fatal: dict[str, list[object]] = json.loads(tried.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        fatal = {}
+    fatal = before(tried)
     start = time.monotonic()
     for path in projects:
         signature = list(of_file(path))
