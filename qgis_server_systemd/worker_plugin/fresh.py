@@ -155,6 +155,8 @@ class Fresh:
         files = [project for project in self.known if project.startswith("/")]
         # Where it fails, no reply of the project is kept.
         with contextlib.suppress(OSError):
+            # A former worker may have left something else there.
+            beside.unlink(missing_ok=True)
             beside.write_text(json.dumps(files), encoding="utf-8")
             beside.replace(file)
 
