@@ -216,6 +216,13 @@ CASES = (
         says="where workers may not look",
     ),
     Case(
+        "sandbox-code", "error",
+        f"mkdir -p /srv/edit; echo QGIS_PLUGINPATH=/srv/edit/plugins >>{ENV};"
+        + setting('writable_folders = ["/srv/edit"]'), ENV,
+        mends=f"sed -i /^QGIS_PLUGINPATH/d {ENV}; qgis-serverctl apply", after=RESTORED,
+        says="one that was taken over can leave code there",
+    ),
+    Case(
         "system-call-unknown", "error",
         f"""echo 'system_calls = ["@resources", "@resource", "frob"]' >>{SETTINGS}""", SETTINGS,
         mends=f"sed -i /^system_calls/d {SETTINGS}", says="@resource, frob ",

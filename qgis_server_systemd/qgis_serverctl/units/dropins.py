@@ -132,6 +132,7 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
         }
         if heavy
         else None,
+        "system_calls": settings.system_calls,
         "guard": {
             "mode": package.map_variable,
             "folders": (*settings.data_folders, *settings.project_folders, package.projects),
