@@ -30,7 +30,7 @@ NAMING = [
     ("FILTER", OGC % "secret", set()),
     ("FILTER", OGC % "qgs:Secret", set()),
     ("FILTER", OGC % "feature/secret", set()),
-    ("FILTER", OGC % "&#115;ecret", set()),
+    ("FILTER", OGC % "secr&#101;t", set()),
     ("FILTER", f"({OGC % 'x'})()({OGC % 'secret'})", set()),
     ("FILTER", f"{OGC % 'x'};{OGC % 'secret'}", set()),
     ("EXP_FILTER", '"a" = 1 and "Secret" = 1', set()),
