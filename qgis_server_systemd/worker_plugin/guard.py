@@ -35,6 +35,7 @@ from .archives import Archives
 from .folders import Folders
 from .forms import readings
 from .journal import say
+from .leftovers import Leftovers
 from .rules import Parameters, Rules, allowed, is_print, is_text
 
 FIRST, LAST = -1_000_000, 1_000_000
@@ -48,7 +49,7 @@ class Knowledge:
     """What the settings say, read anew when their file has changed: by its time, at each
     request."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, iface: QgsServerInterface, file: Path) -> None:
         # A text, as a Path would be made one at each request.
         self.file = str(file)
         self.time = 0
@@ -62,6 +63,7 @@ class Knowledge:
         words = os.environ.get("QGIS_SERVER_ALLOWED_EXTRA_SQL_TOKENS", "")
         self.words = tuple(word.strip() for word in words.split(",") if word.strip())
         self.archives = Archives()
+        self.leftovers = Leftovers(iface)
         self.look()
 
     def look(self) -> None:
@@ -107,6 +109,7 @@ class Before(Guard):
         known = self.knowledge
         known.look()
         parameters = handler.parameterMap()
+        known.leftovers.begin(parameters)
         if "MAP" in parameters:
             # Without the variable it is a file of NGINX's that knows nothing of it.
             if self.iface.getEnv(known.mode) == "refuse":
@@ -152,9 +155,13 @@ class After(Guard):
                 layouts = found.layoutManager().layouts()
                 prints = [one for one in layouts if isinstance(one, QgsPrintLayout)]
                 parameters = {n.upper(): t for n, t in handler.parameterMap().items() if t}
-                return self.of_hidden_layers(found, prints, parameters) or (
+                reason = self.of_hidden_layers(found, prints, parameters) or (
                     "" if known.rules.remote else self.of_print(prints, parameters)
                 )
+                if reason:
+                    return reason
+        if project:
+            known.leftovers.look(project)
         return ""
 
     def of_hidden_layers(
@@ -224,7 +231,7 @@ def nicknames(project: QgsProject, hidden: set[str]) -> set[str]:
 def install(iface: QgsServerInterface, file: Path) -> Archives:
     """Register both filters; whatever goes wrong is for the caller, who must not serve. What it
     returns must be told of projects that QGIS is about to open."""
-    knowledge = Knowledge(file)
+    knowledge = Knowledge(iface, file)
     for kind, priority in ((Before, FIRST), (After, LAST)):
         iface.registerFilter(kind(iface, knowledge), priority)
     return knowledge.archives

@@ -107,7 +107,7 @@ def body_of(bed: Testbed, path: str, text: str) -> None:
 @pytest.fixture(scope="module")
 def bed(installed: Snapshot) -> Iterator[Testbed]:
     """Besides, a server that listens to what workers ask for, and a print with HTML."""
-    with target_bed(installed) as testbed:
+    with target_bed(installed, instances=2) as testbed:
         body_of(testbed, "/root/listener.py", LISTENER)
         testbed.run("systemd-run", "--unit=listener", "python3", "/root/listener.py")
         body_of(testbed, "/etc/qgis-server/fastcgi_params", f"fastcgi_param SECRET_WORD {SECRET};")
