@@ -9,6 +9,8 @@ thinks it has changed (QgsWmsRestorer). It misses:
   qgswmsgetlegendgraphics.cpp).
 * OPACITIES together with a style that is not the current one: when QGIS goes back to the current
   style, it saves the other one with this opacity (QgsMapLayerStyleManager::setCurrentStyle).
+* The extent of a layer that FILTER is for: QGIS forgets what the project says of it, and works it
+  out anew (QgsVectorLayer::setSubsetString).
 * Layers that a Transaction has begun to edit, when it ends with an error (performTransaction in
   qgswfstransaction.cpp): as long as a layer is edited, no filter works on it.
 
@@ -16,12 +18,15 @@ So before such a request it is noted what the layers are like, and put back befo
 All others pass at the price of two look-ups.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qgis.core import (
     QgsMapLayer,
     QgsMapLayerStyle,
     QgsProject,
+    QgsRectangle,
     QgsVectorLayer,
 )
 from qgis.server import QgsConfigCache, QgsServerInterface, QgsServerSettings
@@ -32,6 +37,11 @@ from .rules import Parameters
 
 STYLES = ("STYLES", "STYLE")
 """Names, or ends of names such as MAP0:STYLES, of parameters that choose a style."""
+
+FILTER = re.compile(r"(?:MAP\d+:)?FILTER")
+
+SHORT_NAME = "wmsShortName"
+"""A property of a group."""
 
 MARK = "qgis_server_systemd"
 """A property of a project that is known."""
@@ -50,6 +60,13 @@ def has_opacity_and_style(parameters: Parameters) -> bool:
     )
 
 
+def filters(parameters: Parameters) -> str:
+    """Those of WMS, which are for layers by name."""
+    return ";".join(
+        text for name, text in parameters.items() if text and FILTER.fullmatch(name) is not None
+    )
+
+
 def is_transaction(parameters: Parameters) -> bool:
     return any(text.lower() == "transaction" for text in readings(parameters["REQUEST"]))
 
@@ -58,7 +75,8 @@ def may_leave_something(parameters: Parameters) -> bool:
     if "REQUEST" not in parameters:
         return False
     return (
-        has_opacity_and_style(parameters)
+        bool(filters(parameters))
+        or has_opacity_and_style(parameters)
         or is_for_an_extent(parameters)
         or is_transaction(parameters)
     )
@@ -71,6 +89,7 @@ class Layer:
     style: str
     opacity: float
     others: dict[str, QgsMapLayerStyle] = field(default_factory=dict)
+    extent: QgsRectangle | None = None
     subset: str = ""
     selected: list[int] = field(default_factory=list)
 
@@ -108,6 +127,20 @@ def put_back(layer: QgsMapLayer, was: Layer) -> None:
             layer.setSubsetString(was.subset)
         if layer.selectedFeatureIds() != was.selected:
             layer.selectByIds(was.selected)
+        if was.extent is not None and layer.extent() != was.extent:
+            layer.setExtent(was.extent)
+
+
+def filtered(project: QgsProject, text: str) -> Iterator[str]:
+    """The ids of layers that filters may be for: of all that they name, and of groups."""
+    if not text:
+        return
+    for group in project.layerTreeRoot().findGroups(True):
+        if any(name and name in text for name in (group.name(), group.customProperty(SHORT_NAME))):
+            yield from group.findLayerIds()
+    for layer in project.mapLayers().values():
+        if any(name and name in text for name in (layer.shortName(), layer.name(), layer.id())):
+            yield layer.id()
 
 
 class Leftovers:
@@ -118,6 +151,7 @@ class Leftovers:
         self.settings = QgsServerSettings()
         self.settings.load()
         self.expected = False
+        self.filters = ""
         self.path = ""
         self.layers: dict[str, Layer] = {}
         self.number = 0
@@ -127,6 +161,7 @@ class Leftovers:
         if self.path:
             self._put_back()
         self.expected = may_leave_something(parameters)
+        self.filters = filters(parameters) if self.expected else ""
 
     def look(self, path: str) -> None:
         """It is for this project, and about to be answered."""
@@ -138,6 +173,9 @@ class Leftovers:
             project.setProperty(MARK, self.number)
             self.path = path
             self.layers = {name: look(layer) for name, layer in project.mapLayers().items()}
+            for name in filtered(project, self.filters):
+                if name in self.layers:
+                    self.layers[name].extent = project.mapLayer(name).extent()
 
     def _project(self, path: str) -> QgsProject | None:
         return QgsConfigCache.instance().project(path, self.settings)

@@ -18,6 +18,7 @@ sys.path.insert(0, "/srv/maps")
 from make_projects import (
     WORLD,
     borders,
+    close_database,
     countries,
     fill_project,
     relief,
@@ -45,6 +46,7 @@ from qgis.core import (
     QgsRasterMinMaxOrigin,
     QgsRectangle,
     QgsRuleBasedRenderer,
+    QgsSettings,
     QgsSingleBandGrayRenderer,
     QgsSingleSymbolRenderer,
     QgsVectorLayer,
@@ -240,17 +242,14 @@ def allow_edits(project: QgsProject, layer: QgsMapLayer) -> None:
         project.writeEntry("WFSTLayers", what, [layer.id()])
 
 
-def main() -> None:
-    folder, edit = (Path(name) for name in sys.argv[1:])
-    gdal.UseExceptions()
-    osr.UseExceptions()
-    QSettings.setDefaultFormat(QSettings.Format.IniFormat)
-    application = QgsApplication([], True)
-    application.initQgis()
-    make_data(edit / "rich.gpkg")
+def make(folder: Path, edit: Path) -> None:
     layers = make_layers(folder, edit)
     project = QgsProject()
     fill_project(project, "Rich", list(layers.values()))
+    # The OGC API serves none of a project that has two collections of one name.
+    known = project.readListEntry("WFSLayers", "/")[0]
+    twins = {layers[name].id() for name in ("twin", "twin2")}
+    project.writeEntry("WFSLayers", "/", [name for name in known if name not in twins])
     arrange(project, layers)
     allow_edits(project, layers["places"])
     save(project, folder / "rich.qgs")
@@ -259,7 +258,21 @@ def main() -> None:
     fill_project(project, "Spare", [spare])
     allow_edits(project, spare)
     save(project, folder / "spare.qgs")
+
+
+def main() -> None:
+    folder, edit = (Path(name) for name in sys.argv[1:])
+    gdal.UseExceptions()
+    osr.UseExceptions()
+    QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+    application = QgsApplication([], True)
+    application.initQgis()
+    # Several layers are of one file, and a log of its own for each would be in the way.
+    QgsSettings().setValue("qgis/walForSqlite3", False)
+    make_data(edit / "rich.gpkg")
+    make(folder, edit)
     application.exitQgis()
+    close_database(folder / "world_map.gpkg")
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def state() -> dict[str, object]:
             auth.isDisabled(),
             auth.masterPasswordIsSet(),
             auth.configIds(),
-            sorted(auth.methodsKeys()),
+            sorted(auth.authMethodsKeys()),
         ],
         "GDAL": {
             name: gdal.GetConfigOption(name)
