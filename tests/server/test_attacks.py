@@ -339,6 +339,8 @@ def sql() -> Iterator[Attack]:
     inside = f"<Filter><Literal>a;countries:'x'||{hidden}||'y'</Literal></Filter>"
     yield Attack("FILTER in XML", f"{NAMED}?{get_map()}&FILTER={quote(inside)}")
     features = f"{NAMED}?{wfs('GetFeature', TYPENAME='countries', OUTPUTFORMAT='GeoJSON')}"
+    endless = f"{NAMED}?{wfs('Transaction', OPERATION='DELETE', FEATUREID='countries.1')}"
+    yield Attack("endless", endless)
     yield Attack("FEATUREID", f"{features}&FEATUREID={quote(chr(39) + ' or 1=1 --')}")
     yield Attack("SORTBY", f"{features}&SORTBY={quote('NAME || env(1)')}")
     yield Attack("SELECTION", f"{NAMED}?{get_map()}&SELECTION={quote('countries:1) or (1=1')}")
