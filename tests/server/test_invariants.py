@@ -16,7 +16,7 @@ from shared.serving import PROJECTS
 from testbed import Snapshot, Testbed
 
 SEED = 1
-PART = 600
+PART = 400
 """So many of the requests that are made by hand, unless all are asked for."""
 A_SECOND = 40
 """Generated requests for each of --fuzz-seconds."""
@@ -70,7 +70,7 @@ def test_the_first_requests_of_a_project_leave_nothing(
     watch: Watch, replies: dict[str, bytes], attempts: list[Sent]
 ) -> None:
     """Much of a project is worked out when it is asked for first."""
-    for number in range(3):
+    for number in range(2):
         watch.forget()
         first = shuffled(attempts, number)[:15]
         watch.send(first)

@@ -24,7 +24,7 @@ from .replies import CASES, RICH
 
 EDITED = "/srv/edit"
 TIMEOUT = 60.0
-EACH = 250
+EACH = 400
 """Requests between two looks at the replies."""
 FIRST = 3
 """Differences that are reported at most: each takes a while to be found."""
