@@ -40,6 +40,7 @@ from .forms import readings
 from .fresh import Fresh
 from .journal import say
 from .lane import HANDED_OVER, Lane
+from .leftovers import Leftovers
 from .mentions import NOTHING, plain, said
 from .rules import Parameters, Rules, allowed, is_print, is_text
 from .wanted import Wanted
@@ -55,7 +56,7 @@ class Knowledge:
     """What the settings say, read anew when their file has changed: by its time, at each
     request."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, iface: QgsServerInterface, file: Path) -> None:
         # A text, as a Path would be made one at each request.
         self.file = str(file)
         self.time = 0
@@ -72,6 +73,7 @@ class Knowledge:
         self.lane: Lane | None = None
         # Of the request at hand, before plugins add to it.
         self.said = NOTHING
+        self.leftovers = Leftovers(iface)
         self.look()
 
     def look(self) -> None:
@@ -126,6 +128,7 @@ class Before(Guard):
         known = self.knowledge
         known.look()
         parameters = handler.parameterMap()
+        known.leftovers.begin(parameters)
         if "MAP" in parameters:
             # Without the variable it is a file of NGINX's that knows nothing of it.
             if self.iface.getEnv(known.mode) == "refuse":
@@ -207,9 +210,13 @@ class After(Guard):
             layouts = found.layoutManager().layouts()
             prints = [one for one in layouts if isinstance(one, QgsPrintLayout)]
             parameters = {n.upper(): t for n, t in handler.parameterMap().items() if t}
-            return self.of_hidden_layers(found, prints, parameters) or (
+            reason = self.of_hidden_layers(found, prints, parameters) or (
                 "" if known.rules.remote else self.of_print(prints, parameters)
             )
+            if reason:
+                return reason
+        if project and known.leftovers.expected and opened(project):
+            known.leftovers.look(project)
         return ""
 
     def of_hidden_fields(self, project: str) -> str:
@@ -217,11 +224,7 @@ class After(Guard):
         told = self.knowledge.said
         if not told.mentions:
             return ""
-        try:
-            found = loaded(project)
-        except Exception:  # QGIS Server can't open it either, and says why
-            return ""
-        if not found:
+        if not (found := opened(project)):
             return ""
         hidden = hidden_fields(found, told.services)
         if not any(hidden.values()):
@@ -293,6 +296,14 @@ def loaded(project: str) -> QgsProject | None:
     return QgsConfigCache.instance().project(project, settings)
 
 
+def opened(project: str) -> QgsProject | None:
+    """The same; None if QGIS Server can't open it, which then says why."""
+    try:
+        return loaded(project)
+    except Exception:
+        return None
+
+
 def hidden_fields(project: QgsProject, services: Collection[str]) -> dict[str, set[str]]:
     """Of each layer by its id: the names of fields that the project hides from a service."""
     found = {}
@@ -338,7 +349,7 @@ def nicknames(project: QgsProject, hidden: set[str]) -> set[str]:
 def install(iface: QgsServerInterface, file: Path) -> After:
     """Register both filters; whatever goes wrong is for the caller, who must not serve. What it
     returns looks after changes of projects once it has `fresh`."""
-    knowledge = Knowledge(file)
+    knowledge = Knowledge(iface, file)
     iface.registerFilter(Before(iface, knowledge), FIRST)
     after = After(iface, knowledge)
     iface.registerFilter(after, LAST)

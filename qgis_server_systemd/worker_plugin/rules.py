@@ -145,6 +145,9 @@ class Rules:
 
     def refusal(self, parameters: Parameters, body: bytes, path: str) -> str:
         """Why the request is refused; empty if it is not."""
+        if "OPERATION" in parameters and "FEATUREID" in parameters:
+            # Takes memory without end (parseTransactionParameters in qgswfstransaction.cpp).
+            return "QGIS Server would never end a Transaction by OPERATION with FEATUREID"
         if not PLAIN_PATH.fullmatch(path) or ".." in path or "/collections/" in path:
             return self.of_all(parameters, body, path)
         glances = self.glances

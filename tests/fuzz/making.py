@@ -6,8 +6,11 @@ made again. Pure functions."""
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
-from urllib.parse import quote, quote_from_bytes
+from urllib.parse import parse_qsl, quote, quote_from_bytes
+
+from shared.invariants.replies import CASES
 
 OUTSIDE = "/opt/outside"
 OTHER = f"{OUTSIDE}/other.qgs"
@@ -44,6 +47,11 @@ NAMES = (
     "INFOFORMAT", "RESPONSE_CRS", "SUBSETTINGCRS", "bbox-crs", "EXCEPTIONS", "TIME", "DIM_LEVEL",
     "SRCWIDTH", "RESOURCEID", "REQUEST_BODY", "sortdesc",
 )  # fmt: skip
+CHANGING = (
+    "STYLES", "STYLE", "SLD_BODY", "OPACITIES", "FILTER", "SELECTION", "BBOX", "CRS", "LAYERS",
+    "map0:STYLES", "map0:LAYERS",
+)  # fmt: skip
+"""What changes a layer, so that QGIS Server has to put it back."""
 VALUES = (
     "countries", "states", "borders", "relief", "countries,states", "EPSG:4326", "EPSG:3857",
     "CRS:84", "-90,-180,90,180", "-180,-90,180,90", "-60,-120,60,120", "64", "256", "1", "0", "-1",
@@ -106,6 +114,10 @@ class Made:
     body: bytes
 
     @property
+    def name(self) -> str:
+        return f"seed {self.seed}, number {self.number}"
+
+    @property
     def raw(self) -> bytes:
         return self.head + self.body
 
@@ -158,6 +170,29 @@ def _query(dice: random.Random) -> str:
     )
 
 
+def _changed(dice: random.Random) -> tuple[str, str]:
+    """Path and query of a reply that is watched, changed: such a request comes far."""
+    case = dice.choice(CASES)
+    pairs = parse_qsl(case.query, keep_blank_values=True)
+    known = [*(name for name, _ in pairs), *dice.sample(NAMES, 5), *dice.sample(CHANGING, 2)]
+    for _ in range(dice.randrange(1, 5)):
+        name, kind = dice.choice(known), dice.randrange(8)
+        value = dict(parse_qsl(dice.choice(CASES).query)).get(name)
+        if kind == 0:
+            pairs = [pair for pair in pairs if pair[0] != name]
+        elif kind == 1 or value is None:
+            pairs.append((_spelled(dice, name), _value(dice)))
+        elif kind == 2:
+            pairs.append((name, re.sub(r"\d+", lambda _: str(dice.randrange(200)), value)))
+        else:
+            pairs = [pair for pair in pairs if pair[0] != name] + [(name, value)]
+    query = "&".join(
+        f"{name}={quote(value.encode('utf-8', 'surrogateescape'), safe='/:,')}"
+        for name, value in pairs
+    )
+    return f"{case.prefix}{case.path}", query
+
+
 def _body(dice: random.Random) -> bytes:
     body = dice.choice((*BODIES, _query(dice))).encode("utf-8", "surrogateescape")
     for _ in range(dice.choice((0, 0, 0, 1, 5))):
@@ -169,10 +204,14 @@ def _body(dice: random.Random) -> bytes:
 def make(seed: int, number: int) -> Made:
     dice = random.Random(f"{seed}:{number}")
     method, path = dice.choice(METHODS), dice.choice(PATHS)
-    if dice.random() < 0.1:
+    query = _query(dice)
+    if dice.random() < 0.5:
+        method = dice.choice(("GET", "GET", "GET", method))
+        path, query = _changed(dice)
+    elif dice.random() < 0.1:
         at = dice.randrange(len(path))
         path = path[:at] + quote_from_bytes(dice.randbytes(1)) + path[at:]
-    target = f"{path}?{_query(dice)}" if dice.random() < 0.9 else path
+    target = f"{path}?{query}" if dice.random() < 0.9 else path
     # A line of HTTP can't have these, and NGINX would see another request.
     target = target.replace(" ", "%20").replace("\r", "%0d").replace("\n", "%0a")
     body = _body(dice) if method in ("POST", "PUT", "PATCH") else b""

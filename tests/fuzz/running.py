@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import socket
 import threading
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from shared.invariants.watch import SETTINGS as WATCHED
+from shared.invariants.watch import Watch, add_projects
 from shared.pool import ctl, wait_for
 from testbed import Snapshot, Testbed
 
@@ -24,7 +27,9 @@ TOLD = (CANARY, b"root:x:0:0:", b"evil.example", b"\r\nX-Split:")
 PROJECTS = "/var/lib/qgis-server/projects"
 TIMEOUT = 60.0
 CLIENTS = 4
-SETTINGS = "instances = 2\nrequest_timeout = 20\n"
+SETTINGS = f"{WATCHED}request_timeout = 20\n"
+EACH = 500
+"""Requests between two looks at the replies that must stay."""
 UP = (
     "http://127.0.0.1/qgis/world?SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=countries&STYLES="
     "&CRS=EPSG:4326&BBOX=-60,-120,60,120&WIDTH=64&HEIGHT=32&FORMAT=image/png"
@@ -35,21 +40,23 @@ ENVIRONMENT = f"[Service]\nEnvironment=SECRET_WORD={CANARY.decode()}\n"
 @dataclass
 class Outcome:
     """`sent`: requests by the status of their reply; "none" where there was none. `told`:
-    requests whose reply had what must not be told."""
+    requests whose reply had what must not be told. `kept`: what was still there of requests when
+    others were sent."""
 
     sent: Counter[str] = field(default_factory=Counter)
     told: list[Made] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def target_bed(installed: Snapshot) -> Iterator[Testbed]:
+def target_bed(installed: Snapshot, instances: int = 1) -> Iterator[Testbed]:
     """A server as after README's way; besides, secrets outside of its folders."""
     with Testbed(installed.suite, like=installed) as bed:
         bed.boot()
         bed.run("rm", "--force", "/etc/qgis-server/server.auto.toml")
-        bed.run("tee", "/etc/qgis-server/server.toml", input=SETTINGS)
+        bed.run("tee", "/etc/qgis-server/server.toml", input=f"{SETTINGS}instances = {instances}\n")
         bed.run("mkdir", OUTSIDE)
-        bed.run("cp", "--archive", "/srv/maps/.", PROJECTS)
+        add_projects(bed)
         bed.run("cp", "/srv/maps/world_map.gpkg", OUTSIDE)
         bed.run("tee", SECRET_FILE, input=CANARY.decode())
         text = bed.out("cat", "/srv/maps/second.qgs").replace(">Second<", f">{CANARY.decode()}<")
@@ -80,16 +87,46 @@ def is_up(bed: Testbed) -> bool:
 
 
 def run(
-    bed: Testbed, seed: int, seconds: float, say: Callable[[str], None], first: int = 0
+    bed: Testbed,
+    seed: int,
+    seconds: float,
+    say: Callable[[str], None],
+    most: float = math.inf,
 ) -> Outcome:
-    """Send requests for so long. Raises AssertionError if the pool does not serve after it."""
-    port, outcome, numbers = bed.forward(), Outcome(), itertools.count(first)
-    end, lock = time.monotonic() + seconds, threading.Lock()
+    """Send requests for so long, and at most so many. Raises AssertionError if the pool does not
+    serve after it."""
+    watch, outcome, first = Watch(bed), Outcome(), 0
+    end = time.monotonic() + seconds
+    watch.take()
+    before = watch.take()
+    while time.monotonic() < end and first < most:
+        many = send_some(watch.port, seed, first, min(first + EACH, most), end, outcome)
+        wait_for(lambda: is_up(bed), "the pool serves", 120)
+        if watch.differences(before):
+            say(f"seed {seed}, numbers {first} to {first + many}: a reply is another one now")
+            made = [make(seed, number) for number in range(first, first + many)]
+            outcome.kept += watch.culprits(made, before, say) or [
+                f"seed {seed}, numbers {first} to {first + many}, at the same time"
+            ]
+            watch.renew()
+        first += many
+        say(f"{outcome.sent.total()} requests: {dict(outcome.sent)}")
+    return outcome
+
+
+def send_some(port: int, seed: int, first: int, until: float, end: float, outcome: Outcome) -> int:
+    """Send the requests of these numbers, as long as there is time; returns how many it were."""
+    numbers, lock = itertools.count(first), threading.Lock()
+    many = 0
 
     def client() -> None:
+        nonlocal many
         while time.monotonic() < end:
             with lock:
-                made = make(seed, next(numbers))
+                if (number := next(numbers)) >= until:
+                    return
+                many += 1
+                made = make(seed, number)
             try:
                 reply = send(port, made)
                 status = reply[9:12].decode("ascii", "replace") or "none"
@@ -100,16 +137,13 @@ def run(
                 # What a request itself said may come back; not so what it did not know.
                 if any(word in reply and word not in made.raw for word in TOLD):
                     outcome.told.append(made)
-                if outcome.sent.total() % 1000 == 0:
-                    say(f"{outcome.sent.total()} requests: {dict(outcome.sent)}")
 
     threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    wait_for(lambda: is_up(bed), "the pool serves", 120)
-    return outcome
+    return many
 
 
 def describe(made: Made) -> str:

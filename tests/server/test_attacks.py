@@ -114,7 +114,7 @@ def body_of(bed: Testbed, path: str, text: str) -> None:
 @pytest.fixture(scope="module")
 def bed(installed: Snapshot) -> Iterator[Testbed]:
     """Besides, a server that listens to what workers ask for, and a print with HTML."""
-    with target_bed(installed) as testbed:
+    with target_bed(installed, instances=2) as testbed:
         body_of(testbed, "/root/listener.py", LISTENER)
         testbed.run("systemd-run", "--unit=listener", "python3", "/root/listener.py")
         body_of(testbed, "/etc/qgis-server/fastcgi_params", f"fastcgi_param SECRET_WORD {SECRET};")
@@ -351,6 +351,8 @@ def sql() -> Iterator[Attack]:
     inside = f"<Filter><Literal>a;countries:'x'||{hidden}||'y'</Literal></Filter>"
     yield Attack("FILTER in XML", f"{NAMED}?{get_map()}&FILTER={quote(inside)}")
     features = f"{NAMED}?{wfs('GetFeature', TYPENAME='countries', OUTPUTFORMAT='GeoJSON')}"
+    endless = f"{NAMED}?{wfs('Transaction', OPERATION='DELETE', FEATUREID='countries.1')}"
+    yield Attack("endless", endless)
     yield Attack("FEATUREID", f"{features}&FEATUREID={quote(chr(39) + ' or 1=1 --')}")
     yield Attack("SORTBY", f"{features}&SORTBY={quote('NAME || env(1)')}")
     yield Attack("SELECTION", f"{NAMED}?{get_map()}&SELECTION={quote('countries:1) or (1=1')}")

@@ -584,3 +584,10 @@ def test_links_of_a_folder_that_lead_out(top: Path) -> None:
     known = Folders([str(top / "in")], [])
     assert known.strays(str(top / "in")) == [f"{top}/in/folder", f"{top}/in/link.qgs"]
     assert known.strays(str(top / "missing")) == []
+
+
+def test_a_transaction_that_never_ends_is_refused() -> None:
+    asked = {"SERVICE": "WFS", "REQUEST": "Transaction", "OPERATION": "DELETE"}
+    assert "OPERATION" in refusal_of({**asked, "FEATUREID": "countries.1"})
+    assert not refusal_of({**asked, "TYPENAME": "countries"})
+    assert not refusal_of({"REQUEST": "GetFeature", "FEATUREID": "countries.1"})

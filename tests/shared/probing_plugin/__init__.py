@@ -2,13 +2,15 @@
 """A plugin of QGIS Server, for tests: tells what its worker may do.
 
 A request with PROBE=name and, for some, WITH=argument is answered with "ok" and what was found,
-or with the name of the error.
+or with the name of the error. PROBE=state is answered with what the process is, as JSON;
+PROBE=forget makes the worker forget the project WITH.
 """
 
 import ctypes
 import errno
 import fcntl
 import json
+import locale
 import os
 import platform
 import resource
@@ -23,7 +25,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from qgis.PyQt.QtCore import QDateTime
+from osgeo import gdal
+from qgis.core import (
+    QgsApplication,
+    QgsExpressionContextUtils,
+    QgsNetworkAccessManager,
+    QgsProject,
+    QgsSettings,
+)
+from qgis.PyQt.QtCore import QDateTime, QLocale
 from qgis.server import QgsServerFilter, QgsServerInterface
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -206,16 +216,97 @@ PROBES: dict[str, Callable[[str], str]] = {
     "hour": lambda _: str(QDateTime.currentDateTime().time().hour()),
     "select": select_of,
     "at start": lambda name: os.environ[name],
+    "forget": lambda _: "",
     "python": lambda _: " ".join(path for path in sys.path if os.access(path, os.W_OK)),
 }
 
 
+def environment() -> list[str]:
+    """As C and QGIS see it: libfcgi puts that of the request in its place."""
+    environ = ctypes.POINTER(ctypes.c_char_p).in_dll(LIBC, "environ")
+    found: list[str] = []
+    while environ[len(found)] is not None:
+        found.append(os.fsdecode(environ[len(found)] or b""))
+    # Of the connection.
+    return sorted(text for text in found if not text.startswith("REMOTE_PORT="))
+
+
+def open_files() -> list[str]:
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            name = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            continue  # that of the list itself
+        if name.startswith("/") and not name.startswith("/proc/"):
+            found.add(name)
+    return sorted(found)
+
+
+def state() -> dict[str, object]:
+    """Whatever of the process a reply could depend on."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    scope = QgsExpressionContextUtils.globalScope()
+    settings = QgsSettings()
+    network = QgsNetworkAccessManager.instance()
+    auth = QgsApplication.authManager()
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return {
+        "environment": environment(),
+        "environment at start": dict(os.environ),
+        "folder": os.getcwd(),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "Qt's locale": [QLocale().name(), QLocale.system().name(), QgsApplication.locale()],
+        "mask": mask,
+        "variables": {
+            name: str(scope.variable(name))
+            for name in scope.variableNames()
+            if not callable(scope.variable(name))
+        },
+        "settings": {key: str(settings.value(key)) for key in sorted(settings.allKeys())},
+        "threads at most": QgsApplication.maxThreads(),
+        "network": [
+            network.cache().cacheDirectory(),
+            network.cache().maximumCacheSize(),
+            QgsNetworkAccessManager.timeout(),
+            network.fallbackProxy().hostName(),
+        ],
+        "authentication": [
+            auth.isDisabled(),
+            auth.masterPasswordIsSet(),
+            auth.configIds(),
+            sorted(auth.authMethodsKeys()),
+        ],
+        "GDAL": {
+            name: gdal.GetConfigOption(name)
+            for name in ("GDAL_HTTP_PROXY", "GDAL_PAM_ENABLED", "OGR_SQLITE_PRAGMA", "CPL_DEBUG")
+        },
+        "signals": [line for line in status if line.startswith(("Sig", "Shd"))],
+        "limits": Path("/proc/self/limits").read_text(encoding="ascii"),
+        "modules from": sys.path,
+        "project": QgsProject.instance().fileName(),
+        "files": open_files(),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+    }
+
+
 class Probing(QgsServerFilter):  # type: ignore[misc]
+    def requestReady(self) -> None:  # noqa: N802
+        given = self.serverInterface().requestHandler().parameterMap()
+        if given.get("PROBE") == "forget":
+            self.serverInterface().removeConfigCacheEntry(given["WITH"])
+
     def responseComplete(self) -> None:  # noqa: N802
         """Whatever QGIS itself has to say of the request."""
         handler = self.serverInterface().requestHandler()
         given = handler.parameterMap()
         if "PROBE" not in given:
+            return
+        if given["PROBE"] == "state":
+            handler.clear()
+            handler.setResponseHeader("Content-Type", "application/json")
+            handler.appendBody(json.dumps(state()).encode())
             return
         try:
             if given["PROBE"] == "at request":
