@@ -62,10 +62,10 @@ QUICK = Options(
 QUICK_SUITE = "trixie"
 PARTS = {
     "compare": 15.0,
-    "rest": 110.0,
+    "rest": 100.0,
     "scaling": 50.0,
     "memory": 90.0,
-    "cost": 130.0,
+    "cost": 100.0,
     "own": 70.0,
 }
 """Seconds that each takes in a release, about; of `compare`, what it does not tell itself."""

@@ -25,11 +25,11 @@ from bench.workloads import RATE, RECIPE, SHARE, Given, Workload
 LIBRARY = "/root/bench"
 STATIC = 8100
 """The port on which NGINX sends a file, to measure the load generator itself."""
-WARM_UP = 2.0
+WARM_UP = 1.0
 """Seconds; so that each worker has loaded the project before anything is measured."""
 CALIBRATION = 3.0
 SETUP = 25.0
-TURN = 7.0
+TURN = 6.0
 """Seconds of what comes before all turns, about, and of a turn besides its workloads."""
 
 

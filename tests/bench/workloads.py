@@ -301,7 +301,7 @@ WORKLOADS = (
         after="start",
         every=2,
         expected=6,
-        only=(RECIPE, *OURS),
+        only=OURS,
     ),
     FIRST,
 )
