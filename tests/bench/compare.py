@@ -285,12 +285,17 @@ def compare(
                 missing[name] = f"round {one.number}: {str(error)[:500]}"
         clock.done(one.expected)
     ready = [one for one in ready if one.name not in missing]
-    if any(one.ours for one in ready):
-        mine = next(one for one in ready if one.ours)
-        contestants.shell(bed, mine.start)
-        warm_up(bed, mine, options.workers)
-        generator = calibrate(bed, min(options.seconds or CALIBRATION, CALIBRATION))
-        contestants.shell(bed, mine.stop)
+    mine = next((one for one in ready if one.ours), None)
+    if mine is not None:
+        try:
+            contestants.shell(bed, mine.start)
+            warm_up(bed, mine, options.workers)
+            generator = calibrate(bed, min(options.seconds or CALIBRATION, CALIBRATION))
+        except (Unavailable, AssertionError) as error:
+            # What was measured before has taken too long to be lost by it.
+            missing["the load generator"] = str(error)[:500]
+        finally:
+            contestants.shell(bed, mine.stop)
     return {
         "workers": options.workers,
         "rounds": options.rounds,

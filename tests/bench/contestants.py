@@ -138,9 +138,9 @@ def ours(queue: str, workers: int) -> Contestant:
         f"this package, queue = {queue}",
         80,
         # It starts what it finds stopped.
-        before=f"qgis-serverctl queue {queue}; systemctl stop qgis-server.slice",
+        before=f"qgis-serverctl queue {queue}; systemctl stop qgis-server.target qgis-server.slice",
         start="systemctl start qgis-server.target",
-        stop="systemctl stop qgis-server.slice",
+        stop="systemctl stop qgis-server.target qgis-server.slice",
         restart="qgis-serverctl restart",
         sockets=tuple(paths) if queue == "per-worker" else ("/run/qgis-server.sock",),
         apart="/qgis-server-heavy.slice/",

@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bench.bars import BESIDE, CLOSED
+from bench.bars import BESIDE, CLOSED, OPEN_ALONE, PRINTS
 
-LIGHT_ROWS = ("light", "open", "open+N", "open+3N", "open+prints")
+LATENCY_ROWS = (OPEN_ALONE, BESIDE, PRINTS)
+IDLE_ROWS = (CLOSED, BESIDE)
 RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 SHADES = {"p50": "#9ecae1", "p95": "#4292c6", "p99": "#08306b"}
 OURS, OTHERS = "#d95f0e", "#4292c6"
@@ -142,16 +143,15 @@ def svg_of(figure: Figure) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def picture(workloads: Mapping[str, Row], titles: Mapping[str, str], title: str, draw: Draw) -> str:
-    """One panel for each workload with light requests."""
-    rows = [name for name in LIGHT_ROWS if workloads.get(name)]
-    names = list(dict.fromkeys(name for row in rows for name in workloads[row]))
+def picture(rows: Mapping[str, Row], titles: Mapping[str, str], title: str, draw: Draw) -> str:
+    """One panel for each workload."""
+    names = list(dict.fromkeys(name for row in rows for name in rows[row]))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3 * len(rows) + 1.5, 0.3 * len(names) + 1.6), layout="constrained")
         figure.suptitle(title)
         panels = figure.subplots(1, len(rows), squeeze=False, sharey=True)[0]
         for axes, name in zip(panels, rows, strict=True):
-            draw(axes, workloads[name], names)
+            draw(axes, rows[name], names)
             axes.set_title(f"{name}\n{titles[name]}", fontsize=8)
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
@@ -162,17 +162,16 @@ def picture(workloads: Mapping[str, Row], titles: Mapping[str, str], title: str,
         return svg_of(figure)
 
 
-PICTURES: tuple[tuple[str, str, Draw], ...] = (
-    ("latency", "How long light requests take", draw_latency),
-    ("idle", "A request waits while a worker is idle", draw_idle),
+PICTURES: tuple[tuple[str, str, Draw, tuple[str, ...]], ...] = (
+    ("latency", "How long light requests take", draw_latency, LATENCY_ROWS),
+    ("idle", "A request waits while a worker is idle", draw_idle, IDLE_ROWS),
 )
 
 
 def pictures(suite: str, compare: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """File names and contents for a release."""
-    workloads = compare["workloads"]
-    if not any(workloads.get(name) for name in LIGHT_ROWS):
-        return
-    for name, title, draw in PICTURES:
-        text = picture(workloads, compare["titles"], f"{title} ({suite})", draw)
-        yield f"{suite}-{name}.svg", text
+    for name, title, draw, wanted in PICTURES:
+        rows = {row: by for row in wanted if (by := compare["workloads"].get(row))}
+        if rows:
+            text = picture(rows, compare["titles"], f"{title} ({suite})", draw)
+            yield f"{suite}-{name}.svg", text
