@@ -236,33 +236,31 @@ FIRST = Workload(
     "first", "the first tile after a start", tiles(1, 1), first=True, every=1, expected=0
 )
 WORKLOADS = (
-    Workload(
-        "light", "4 clients, tiles", tiles(4), seconds=5, enough=ENOUGH, every=1, expected=5.5
-    ),
-    Workload("single", "1 client, tiles", tiles(1), seconds=3, expected=3.5, each=(RECIPE, *OURS)),
-    Workload("open", "tiles at a rate", at_a_rate(), seconds=6, expected=6.5, each=OURS),
+    Workload("light", "4 clients, tiles", tiles(4), seconds=5, enough=ENOUGH, every=1, expected=5),
+    Workload("single", "1 client, tiles", tiles(1), seconds=2, expected=2.5, each=(RECIPE, *OURS)),
+    Workload("open", "tiles at a rate", at_a_rate(), seconds=5, expected=5.5, each=OURS),
     Workload(
         "open+N",
         "tiles at a rate, 1 client with large maps for each worker",
         at_a_rate(1),
-        seconds=6,
-        expected=7.5,
+        seconds=5,
+        expected=6.5,
     ),
     Workload(
         "open+3N",
         "tiles at a rate, 3 clients with large maps for each worker",
         at_a_rate(MANY),
-        seconds=6,
+        seconds=5,
         every=1,
-        expected=9,
+        expected=8,
     ),
     Workload(
         "open+prints",
         "tiles at a rate, 3 clients with prints by POST for each worker",
         at_a_rate(MANY, prints),
-        seconds=6,
+        seconds=5,
         every=1,
-        expected=9,
+        expected=8,
     ),
     Workload(
         "replay",
