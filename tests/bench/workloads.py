@@ -129,7 +129,7 @@ def heavy(base: str) -> list[Request]:
 def prints(base: str) -> list[Request]:
     """A print whose parameters are in the body of a POST, as QWC2 and Lizmap send it: the URL
     does not tell what it is."""
-    form = urlencode(get_print(WORLD, "countries,states_provinces"))
+    form = urlencode(get_print(WORLD, "countries"))
     return [Request("heavy", base.rstrip("?&"), "application/pdf", form=form)]
 
 
