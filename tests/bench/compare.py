@@ -15,22 +15,22 @@ from testbed import Testbed
 from testbed.layers import say
 
 import qgis_server_systemd
-from bench import contestants, workloads
+from bench import contestants, weights, workloads
 from bench.clock import Clock
 from bench.contestants import Contestant, Unavailable
 from bench.inside.drive import Group, Request, Result, Sent, Spec
 from bench.report import Round, of_round, summary
-from bench.workloads import Workload
+from bench.workloads import RATE, RECIPE, SHARE, Given, Workload
 
 LIBRARY = "/root/bench"
 STATIC = 8100
 """The port on which NGINX sends a file, to measure the load generator itself."""
-WARM_UP = 2.0
+WARM_UP = 1.0
 """Seconds; so that each worker has loaded the project before anything is measured."""
 CALIBRATION = 3.0
-SETUP = 15.0
+SETUP = 25.0
 TURN = 6.0
-"""Seconds that a turn takes besides its workloads, about, and what comes before all turns."""
+"""Seconds of what comes before all turns, about, and of a turn besides its workloads."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,19 @@ def command_of(contestant: Contestant, workload: Workload) -> str:
     return contestant.restart if workload.restarts or workload.after else ""
 
 
-def spec_of(contestant: Contestant, workload: Workload, options: Options) -> Spec:
+def spec_of(
+    contestant: Contestant,
+    workload: Workload,
+    options: Options,
+    rate: float = RATE,
+    number: int = 1,
+) -> Spec:
+    """`rate`: of light requests that come at one, the same ones for all in a round, by its
+    `number`."""
     command = command_of(contestant, workload)
     return Spec(
         contestant.port,
-        workload.groups(contestant.path),
+        workload.groups(Given(contestant.path, options.workers, rate, number)),
         workload.seconds if options.seconds is None else options.seconds,
         command=contestants.quoted(command) if command else [],
         first=workload.first,
@@ -93,18 +101,43 @@ def spec_of(contestant: Contestant, workload: Workload, options: Options) -> Spe
         replaced=contestant.replaced if workload.restarts else "",
         sockets=list(contestant.sockets),
         program=contestant.program,
+        apart=contestant.apart,
     )
 
 
 def warm_up(bed: Testbed, contestant: Contestant, workers: int) -> None:
     """Until each worker has served all kinds of requests, and each has answered well."""
-    groups = [Group(2 * workers, workloads.replay(contestant.path))]
-    drive(bed, Spec(contestant.port, groups, WARM_UP))
-    one_each = {request.kind: request for request in workloads.replay(contestant.path)}
-    kinds = [*one_each.values(), workloads.light(contestant.path)[0]]
+    base = contestant.path
+    # Those for heavy requests alone may start with the first one.
+    heavy = Group(2 * workers, [*workloads.heavy(base), *workloads.prints(base)])
+    drive(bed, Spec(contestant.port, [heavy], 0))
+    drive(bed, Spec(contestant.port, [Group(2 * workers, workloads.replay(base))], WARM_UP))
+    one_each = {request.kind: request for request in workloads.replay(base)}
+    kinds = [*one_each.values(), *workloads.light(base)[:1]]
+    kinds += [*workloads.heavy(base), *workloads.prints(base)]
     for sent in drive(bed, Spec(contestant.port, [Group(1, [one]) for one in kinds], 0)).sent:
         if sent.problem:
             raise Unavailable(f"its reply to a request for {sent.kind} is bad: {sent.problem}")
+
+
+def light_rate(
+    bed: Testbed, ready: Iterable[Contestant], tasks: Iterable[Workload], options: Options
+) -> float | None:
+    """At which rate light requests come in this run: a share of what the recipe draws alone, so
+    that all are asked for the same. None if the recipe has no part in it, or none come at one."""
+    recipe = next((one for one in ready if one.name == RECIPE), None)
+    at_one = any(group.rate for task in tasks for group in task.groups(Given("?")))
+    if recipe is None or not at_one:
+        return None
+    try:
+        contestants.shell(bed, recipe.start)
+        warm_up(bed, recipe, options.workers)
+        spec = Spec(recipe.port, workloads.tiles(4)(Given(recipe.path)), CALIBRATION)
+        return round(SHARE * of_round(drive(bed, spec)).rate, 1) or None
+    except (Unavailable, AssertionError):
+        return None  # it is told when its first turn comes
+    finally:
+        contestants.shell(bed, recipe.stop)
 
 
 def calibrate(bed: Testbed, seconds: float) -> float:
@@ -180,9 +213,7 @@ def schedule(there: Iterable[Contestant], tasks: Sequence[Workload], rounds: int
             wanted = [
                 task
                 for task in tasks
-                if task.takes_part(number)
-                and (not one.only or task.name in one.only)
-                and (not task.only or one.name in task.only)
+                if task.takes_part(number, one.name) and (not one.only or task.name in one.only)
             ]
             if wanted and number <= one.rounds:
                 yield Turn(number, one, wanted)
@@ -193,28 +224,29 @@ def expected(options: Options) -> float:
     return SETUP + sum(one.expected for one in schedule(*chosen(options), options.rounds))
 
 
-def turn(
-    bed: Testbed, contestant: Contestant, tasks: Iterable[Workload], options: Options
-) -> dict[str, Round]:
-    """All workloads of one contestant, from its start to its stop."""
+def turn(bed: Testbed, one: Turn, options: Options, rate: float) -> tuple[dict[str, Round], str]:
+    """All workloads of one contestant, from its start to its stop; and what became of the weights
+    of its units."""
     found = {}
+    contestant = one.contestant
     try:
         if contestant.before:
             contestants.shell(bed, contestant.before)
-        # A contestant takes requests some time after its start: the first one shows when.
-        begin = of_round(drive(bed, spec_of(contestant, workloads.FIRST, options)))
-        if all(of.failed and not of.rate for of in begin.kinds.values()):
-            raise Unavailable(f"no reply after its start: {', '.join(begin.problems)}")
-        warm_up(bed, contestant, options.workers)
-        for workload in tasks:
-            if workload.first:
-                found[workload.name] = begin
-            else:
-                spec = spec_of(contestant, workload, options)
-                found[workload.name] = of_round(drive(bed, spec))
+        with weights.in_force(bed) as state:
+            # A contestant takes requests some time after its start: the first one shows when.
+            begin = of_round(drive(bed, spec_of(contestant, workloads.FIRST, options)))
+            if all(of.failed and not of.rate for of in begin.kinds.values()):
+                raise Unavailable(f"no reply after its start: {', '.join(begin.problems)}")
+            warm_up(bed, contestant, options.workers)
+            for workload in one.tasks:
+                if workload.first:
+                    found[workload.name] = begin
+                else:
+                    spec = spec_of(contestant, workload, options, rate, one.number)
+                    found[workload.name] = of_round(drive(bed, spec))
     finally:
         contestants.shell(bed, contestant.stop)
-    return found
+    return found, state.text
 
 
 def compare(
@@ -233,6 +265,8 @@ def compare(
     ready = install_all(bed, there, options.workers, missing)
     rounds: dict[str, dict[str, list[Round]]] = {task.name: {} for task in tasks}
     generator: float | None = None
+    rate = light_rate(bed, ready, tasks, options)
+    forces: dict[str, str] = {}
     clock.done(SETUP)
     for one in schedule(ready, tasks, options.rounds):
         name = one.contestant.name
@@ -242,7 +276,8 @@ def compare(
             left = clock.left()
             progress(f"round {one.number} of {options.rounds}, {left} left: {name}: {what}")
             try:
-                for task, found in turn(bed, one.contestant, one.tasks, options).items():
+                measured, forces[name] = turn(bed, one, options, rate or RATE)
+                for task, found in measured.items():
                     numbered = dataclasses.replace(found, number=one.number)
                     rounds[task].setdefault(name, []).append(numbered)
             except (Unavailable, AssertionError) as error:
@@ -250,18 +285,26 @@ def compare(
                 missing[name] = f"round {one.number}: {str(error)[:500]}"
         clock.done(one.expected)
     ready = [one for one in ready if one.name not in missing]
-    if any(one.ours for one in ready):
-        mine = next(one for one in ready if one.ours)
-        contestants.shell(bed, mine.start)
-        warm_up(bed, mine, options.workers)
-        generator = calibrate(bed, min(options.seconds or CALIBRATION, CALIBRATION))
-        contestants.shell(bed, mine.stop)
+    mine = next((one for one in ready if one.ours), None)
+    if mine is not None:
+        try:
+            contestants.shell(bed, mine.start)
+            warm_up(bed, mine, options.workers)
+            generator = calibrate(bed, min(options.seconds or CALIBRATION, CALIBRATION))
+        except (Unavailable, AssertionError) as error:
+            # What was measured before has taken too long to be lost by it.
+            missing["the load generator"] = str(error)[:500]
+        finally:
+            contestants.shell(bed, mine.stop)
     return {
         "workers": options.workers,
         "rounds": options.rounds,
         "seconds": options.seconds,
         "missing": missing,
         "generator_rate": generator,
+        "light_rate": rate or RATE,
+        "light_rate_of": RECIPE if rate else "",
+        "weights": forces,
         "titles": {task.name: task.title for task in tasks},
         "contestants": {one.name: contestants.described(one) for one in there},
         "workloads": {

@@ -39,7 +39,8 @@ class Contestant:
     comes before a start, and is not measured. `rounds`: no more than so many, where so much
     more processor time goes into a request that more rounds would only tell it again; `only`: no
     other workloads, if any is named. `sockets`: paths that its workers accept on; empty where
-    requests wait elsewhere, so that they can't be seen from outside. `needs`: a program without
+    requests wait elsewhere, so that they can't be seen from outside. `apart`: the control group of
+    workers that accept on other ones. `needs`: a program without
     which it can't run. `replaced`: the processes that a restart replaces, as a pattern; empty
     where they can't be told from others."""
 
@@ -52,6 +53,7 @@ class Contestant:
     before: str = ""
     path: str = "/qgis-server?"
     sockets: tuple[str, ...] = ()
+    apart: str = ""
     program: str = PROGRAM
     replaced: str = PROGRAM
     needs: str = ""
@@ -136,11 +138,12 @@ def ours(queue: str, workers: int) -> Contestant:
         f"this package, queue = {queue}",
         80,
         # It starts what it finds stopped.
-        before=f"qgis-serverctl queue {queue}; systemctl stop qgis-server.slice",
+        before=f"qgis-serverctl queue {queue}; systemctl stop qgis-server.target qgis-server.slice",
         start="systemctl start qgis-server.target",
-        stop="systemctl stop qgis-server.slice",
+        stop="systemctl stop qgis-server.target qgis-server.slice",
         restart="qgis-serverctl restart",
         sockets=tuple(paths) if queue == "per-worker" else ("/run/qgis-server.sock",),
+        apart="/qgis-server-heavy.slice/",
         prepare=put_ours,
         ours=True,
     )
@@ -210,7 +213,8 @@ def contestants(workers: int) -> tuple[Contestant, ...]:
             sockets=("/run/fcgiwrap-qgis/socket",),
             program=r"/usr/sbin/fcgiwrap",
             rounds=1,
-            only=("first", "light", "3+1"),
+            # At a rate its requests would be more each second than it can answer in a minute.
+            only=("first", "light"),
             needs="/usr/sbin/fcgiwrap",
         ),
         # It looks at the file every 3 s.

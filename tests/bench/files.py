@@ -10,7 +10,7 @@ from typing import Any
 
 from bench import store
 from bench.document import document
-from bench.plots import pictures
+from bench.plots import overview, pictures
 
 NAME = "benchmarks"
 
@@ -26,7 +26,11 @@ def contents(found: Mapping[str, Any]) -> dict[str, str]:
         for name, svg in pictures(suite, one["compare"]) if "compare" in one else ():
             plots.setdefault(suite, []).append(f"{NAME}/{name}")
             files[f"{NAME}/{name}"] = svg
-    return files | {f"{NAME}.json": results, f"{NAME}.md": document(again, plots)}
+    first = None
+    if (picture := overview(again["suites"])) is not None:
+        first = f"{NAME}/overview.svg"
+        files[first] = picture
+    return files | {f"{NAME}.json": results, f"{NAME}.md": document(again, plots, first)}
 
 
 def write(found: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -31,6 +31,8 @@ for folder in glob.glob("/proc/[0-9]*"):
     try:
         if not re.match(sys.argv[1], open(f"{folder}/cmdline").read()):
             continue
+        if sys.argv[2] in open(f"{folder}/cgroup").read():
+            continue
         lines = open(f"{folder}/smaps_rollup").read().splitlines()[1:]
     except OSError:
         continue
@@ -53,8 +55,9 @@ def settings(extra: str) -> str:
 
 
 def read(bed: Testbed) -> dict[str, Any]:
-    """Of all workers together, in MiB."""
-    found: dict[str, Any] = json.loads(bed.out("python3", "-c", READ, PROGRAM))
+    """Of all workers together, in MiB, without those for heavy requests."""
+    apart = ours("shared", 1).apart
+    found: dict[str, Any] = json.loads(bed.out("python3", "-c", READ, PROGRAM, apart))
     return found
 
 

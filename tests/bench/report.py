@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench.bars import Bar, evaluate, excluded
+from bench.bars import AT_A_RATE, BESIDE, CLOSED, Bar, evaluate, excluded, rows_of
 from bench.inside.drive import Result, Sent
+from bench.weights import INSIDE, NONE, OUTSIDE
 from bench.workloads import CACHE
 
 Row = Sequence[str]
@@ -47,7 +48,9 @@ class Round:
     share of time in which a request waited although a worker was idle, None where nobody can
     see it; `generator`: the share of one core that the load itself took; `command`: seconds of
     the restart, until the workers of before had gone; `stayed`: how many had not after 30 s.
-    `others`: cores that everybody else on the machine had meanwhile. `number`: which round."""
+    `others`: cores that everybody else on the machine had meanwhile. `number`: which round.
+    `late`: the most seconds that the load generator has sent a request after it was due.
+    `beside`: of `pss`, what is not of workers."""
 
     rate: float
     megapixels: float
@@ -62,6 +65,8 @@ class Round:
     kinds: dict[str, OfKind]
     problems: dict[str, int]
     number: int = 0
+    late: float = 0.0
+    beside: float = 0.0
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -122,6 +127,7 @@ def of_round(result: Result) -> Round:
             kind: of_kind([one for one in result.sent if one.kind == kind], end) for kind in kinds
         },
         problems=problems,
+        late=result.late,
     )
 
 
@@ -144,6 +150,8 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
         "others",
         "command",
         "stayed",
+        "late",
+        "beside",
     )
     found: dict[str, Any] = {
         name: asdict(figure(getattr(one, name) for one in rounds)) for name in names
@@ -283,14 +291,81 @@ def compared(found: Mapping[str, Any]) -> Iterator[str]:
             yield from restarts(by)
     yield f"\n{LEGEND}"
     yield from generator(found)
-    if bars := evaluate(found["workloads"]):
-        yield f"\n{table([BAR_HEAD, *map(bar_row, bars)], BAR_TEXTS)}"
-        for row, out in excluded(found["workloads"]).items():
-            yield from (f"  {row}: {name} can't be best: {why}" for name, why in out.items())
+    yield from at_rate(found)
+    yield from weighted(found)
     if disturbed(found):
         yield DISTURBED
     for name, reason in found["missing"].items():
         yield f"not measured: {name}: {reason}"
+
+
+def barred(suite: str, found: Mapping[str, Any]) -> Iterator[str]:
+    """The bars, of all parts of a release."""
+    rows = rows_of(found)
+    if bars := evaluate(rows, suite):
+        yield f"\n{table([BAR_HEAD, *map(bar_row, bars)], BAR_TEXTS)}"
+        for (row, who), out in excluded(rows).items():
+            lines = (f"  {row}, {who}: {name} can't be best: {why}" for name, why in out.items())
+            yield from lines
+
+
+def led(found: Mapping[str, Any]) -> Iterator[str]:
+    """First of all: the ways side by side."""
+    if rows := lead_rows({"": found}):
+        yield table([("", "tiles a second", "p99 beside heavy work, ms"), *rows])
+
+
+def lead_rows(releases: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """For each way to run QGIS Server its title, then for each release the tiles a second and the
+    p99 of a tile beside heavy work."""
+    titles = {
+        name: one["title"]
+        for found in releases.values()
+        for name, one in found["contestants"].items()
+        if any(name in found["workloads"].get(row, {}) for row in (CLOSED, BESIDE))
+    }
+    return [
+        (title, *(cell for found in releases.values() for cell in lead_cells(found, name)))
+        for name, title in titles.items()
+    ]
+
+
+def lead_cells(found: Mapping[str, Any], name: str) -> tuple[str, str]:
+    alone, beside = (
+        found["workloads"].get(row, {}).get(name, {}).get("kinds", {}).get("light")
+        for row in (CLOSED, BESIDE)
+    )
+    rate = number(alone["rate"]["median"]) if alone else "-"
+    p99 = number(beside["p99"]["median"]) if beside else "-"
+    failed = f" ({beside['failed']} failed)" if beside and beside["failed"] else ""
+    return rate, f"{p99}{failed}"
+
+
+def at_rate(found: Mapping[str, Any]) -> Iterator[str]:
+    """At which rate light requests came, and where that is from."""
+    if not any(found["workloads"].get(row) for row in AT_A_RATE):
+        return
+    late = max(
+        (one["late"]["most"] or 0.0 for by in found["workloads"].values() for one in by.values()),
+        default=0.0,
+    )
+    origin = "a quarter of what the recipe drew alone" if found["light_rate_of"] else "a constant"
+    yield (
+        f"At a rate: {found['light_rate']:g} light requests a second, {origin}; the same ones for "
+        f"all in a round. None was sent more than {1000 * late:.0f} ms after it was due."
+    )
+
+
+def weighted(found: Mapping[str, Any]) -> Iterator[str]:
+    """Whose units set CPUWeight=, and whether that counted, where the container has no controller
+    for it."""
+    states: dict[str, list[str]] = {}
+    for name, state in found.get("weights", {}).items():
+        states.setdefault(state, []).append(name)
+    for state, names in states.items():
+        if state not in (NONE, INSIDE):
+            how = "in force from outside the container" if state == OUTSIDE else state
+            yield f"CPUWeight= of units: {how}: {', '.join(names)}."
 
 
 def generator(found: Mapping[str, Any]) -> Iterator[str]:
@@ -346,6 +421,25 @@ def scaled(found: Mapping[str, Any]) -> Iterator[str]:
     yield workload_table(found["rows"])
 
 
+def rest_rows(found: Mapping[str, Any]) -> list[Row]:
+    """The part `rest`; the first row is the head."""
+    rows: list[Row] = [
+        ("contestant", "rounds", "first tile, s", "least to most", "PSS MiB", "not of workers")
+    ]
+    for name, one in found["rows"].items():
+        took = next(iter(one["kinds"].values()))["p50"]
+        least, most = (number((took[key] or math.nan) / 1000, 2) for key in ("least", "most"))
+        median = number((took["median"] or math.nan) / 1000, 2)
+        memory = (number(one[key]["median"]) for key in ("pss", "beside"))
+        rows.append((name, str(len(one["rounds"])), median, f"{least} to {most}", *memory))
+    return rows
+
+
+def rested(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"\na start, and a pool at rest: {found['workers']} workers, as many as cores"
+    yield table(rest_rows(found))
+
+
 def remembered_rows(found: Mapping[str, Any]) -> list[Row]:
     """The part `memory`; the first row is the head."""
     rows: list[Row] = [("", "workers", "PSS", "PSS each", "RSS", "anonymous PSS", "merged")]
@@ -395,8 +489,11 @@ def text(suite: str, found: Mapping[str, Any]) -> str:
     known = [f"{name} {value}" for name, value in found.get("versions", {}).items()]
     known += [f"load at the {name} {value}" for name, value in found.get("load", {}).items()]
     lines = [f"{suite}  {', '.join(known)}".rstrip()]
+    if "compare" in found:
+        lines += led(found["compare"])
     parts = {
         "compare": compared,
+        "rest": rested,
         "scaling": scaled,
         "memory": remembered,
         "cost": priced,
@@ -405,4 +502,5 @@ def text(suite: str, found: Mapping[str, Any]) -> str:
     for part, lines_of in parts.items():
         if part in found:
             lines += lines_of(found[part])
+    lines += barred(suite, found)
     return "\n".join(lines) + "\n"

@@ -6,10 +6,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from shared.pool import wait_for
 from testbed import Testbed
+from testbed.folders import cpu_group_of
 
-from bench import cost, document, machine, store
+from bench import cost, document, machine, store, weights
 from bench.compare import Options, compare
+from bench.inside.drive import poisson
 from bench.report import text, without_nan
 
 WITHOUT = ("this package", "... without its sandbox", "... without QGIS's profile folder")
@@ -17,7 +20,8 @@ WITHOUT = ("this package", "... without its sandbox", "... without QGIS's profil
 
 @pytest.mark.either
 def test_a_short_benchmark(server: Testbed) -> None:
-    options = Options(2, 1, 2.0, contestants=("ours-per-worker",), workloads=("light", "boot"))
+    rows = ("light", "open+prints", "boot")
+    options = Options(2, 1, 1.5, contestants=("ours-per-worker",), workloads=rows)
     found = compare(server, options)
     again = store.whole(json.loads(json.dumps(without_nan(store.slim(found)), allow_nan=False)))
     assert again["missing"] == {}
@@ -28,6 +32,13 @@ def test_a_short_benchmark(server: Testbed) -> None:
     assert 0 < light["p50"]["median"] <= light["p99"]["median"] <= light["max"]["median"]
     assert one["workers"]["median"] == 2
     assert one["pss"]["median"] > 50, "of two workers, in MiB"
+    beside = again["workloads"]["open+prints"]["ours-per-worker"]
+    assert beside["problems"] == {}
+    due = len(poisson(again["light_rate"], 1.5, 1))
+    assert beside["kinds"]["light"]["replies"]["median"] == due
+    assert beside["kinds"]["heavy"]["replies"]["median"] >= 3 * 2
+    assert beside["late"]["most"] < 1
+    assert again["weights"].keys() == {"ours-per-worker"}
     boot = again["workloads"]["boot"]["ours-per-worker"]["kinds"]
     assert [boot[kind]["replies"]["median"] for kind in ("first", "warm")] == [2, 20]
     assert one["idle_while_waiting"] is not None, "the queue was looked at"
@@ -38,6 +49,25 @@ def test_a_short_benchmark(server: Testbed) -> None:
     release = {"versions": versions, "compare": again}
     assert "ours-per-worker" in text(server.suite, release)
     assert "ours-per-worker" in "".join(document.release(server.suite, release, ()))
+
+
+@pytest.mark.either
+def test_weights_of_units_count_also_of_those_that_start_later(bed: Testbed) -> None:
+    bed.boot()
+    group = cpu_group_of(bed.bed.name)
+    with weights.in_force(bed) as state:
+        start = ("systemd-run", "--unit=low", "--slice=test-low.slice", "--property=CPUWeight=10")
+        bed.run(*start, "sleep", "infinity")
+        if state.text != weights.INSIDE:
+            assert group is not None
+            there = group / "test.slice/test-low.slice/low.service"
+            wait_for(lambda: weights.of(str(there)) != [], "the process is in a group")
+            assert (there / "cpu.shares").read_text() == "102\n"
+            assert (group / "system.slice/cpu.shares").read_text() == "1024\n"
+            (pid,) = weights.of(str(there))
+    if state.text != weights.INSIDE:
+        assert (state.text, group is not None and group.exists()) == (weights.OUTSIDE, False)
+        assert weights.own_group(pid, "cpu") == weights.own_group(bed.pid, "cpu")
 
 
 @pytest.mark.either

@@ -12,14 +12,31 @@ from urllib.parse import urlencode
 from bench.inside.drive import Group, Request
 
 LIGHT_SIZE = 256
-HEAVY_SIZE = 4000
-"""About two seconds of processor time on the machine where it was chosen."""
+HEAVY_SIZE = 3000
+"""The width; a third of a second of processor time on the machine where it was chosen."""
 DRAWN = 400
+RECIPE = "recipe"
 CACHE = "ours-cache"
 """The contestant that NGINX replies for, from its cache."""
+SHARE = 0.25
+"""Of what the recipe's pool can draw alone, the light requests that come at a rate."""
+RATE = 40.0
+"""So many a second, where the recipe has no part in a run."""
 
-Groups = Callable[[str], list[Group]]
-"""What clients send, given the beginning of a contestant's URLs, up to the query."""
+
+@dataclass(frozen=True)
+class Given:
+    """What requests depend on: the beginning of a contestant's URLs, up to the query; how many
+    workers each contestant has; at which rate light requests come, and by which seed."""
+
+    base: str
+    workers: int = 4
+    rate: float = RATE
+    seed: int = 1
+
+
+Groups = Callable[[Given], list[Group]]
+"""What clients send."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +48,8 @@ class Workload:
 
     `seconds`: how long, unless there have been `enough` light requests before. `every`: it has
     a part in the first round and in each so many-th after it: what bars are about in all, the
-    rest as time allows. `expected`: seconds that it takes all in all. `only`: no other
-    contestants, if any is named."""
+    rest as time allows; `each`: contestants for which it has a part in all. `expected`: seconds
+    that it takes all in all. `only`: no other contestants, if any is named."""
 
     name: str
     title: str
@@ -44,11 +61,14 @@ class Workload:
     enough: int = 0
     every: int = 5
     expected: float = 6.0
+    each: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
 
-    def takes_part(self, number: int) -> bool:
+    def takes_part(self, number: int, contestant: str) -> bool:
         """In this round, counted from 1?"""
-        return (number - 1) % self.every == 0
+        if self.only and contestant not in self.only:
+            return False
+        return (number - 1) % self.every == 0 or contestant in self.each
 
 
 def ask(base: str, kind: str, content: str, *, pixels: int = 0, **parameters: object) -> Request:
@@ -56,13 +76,18 @@ def ask(base: str, kind: str, content: str, *, pixels: int = 0, **parameters: ob
 
 
 def get_map(
-    base: str, kind: str, layers: str, bbox: tuple[float, float, float, float], size: int
+    base: str,
+    kind: str,
+    layers: str,
+    bbox: tuple[float, float, float, float],
+    width: int,
+    height: int,
 ) -> Request:
     return ask(
         base,
         kind,
         "image/png",
-        pixels=size * size,
+        pixels=width * height,
         SERVICE="WMS",
         VERSION="1.3.0",
         REQUEST="GetMap",
@@ -70,10 +95,13 @@ def get_map(
         STYLES="",
         CRS="EPSG:4326",
         BBOX=",".join(f"{value:.3f}" for value in bbox),
-        WIDTH=size,
-        HEIGHT=size,
+        WIDTH=width,
+        HEIGHT=height,
         FORMAT="image/png",
     )
+
+
+WORLD = (-90.0, -180.0, 90.0, 180.0)
 
 
 def boxes(number: int, degrees: float = 20) -> list[tuple[float, float, float, float]]:
@@ -88,12 +116,36 @@ def boxes(number: int, degrees: float = 20) -> list[tuple[float, float, float, f
 
 def light(base: str) -> list[Request]:
     """Tiles of one layer."""
-    return [get_map(base, "light", "countries", box, LIGHT_SIZE) for box in boxes(DRAWN)]
+    size = (LIGHT_SIZE, LIGHT_SIZE)
+    return [get_map(base, "light", "countries", box, *size) for box in boxes(DRAWN)]
 
 
 def heavy(base: str) -> list[Request]:
     """A large map of two layers."""
-    return [get_map(base, "heavy", "countries,states_provinces", (-90, -180, 90, 180), HEAVY_SIZE)]
+    size = (HEAVY_SIZE, HEAVY_SIZE // 2)
+    return [get_map(base, "heavy", "countries,states_provinces", WORLD, *size)]
+
+
+def prints(base: str) -> list[Request]:
+    """A print whose parameters are in the body of a POST, as QWC2 and Lizmap send it: the URL
+    does not tell what it is."""
+    form = urlencode(get_print(WORLD, "countries"))
+    return [Request("heavy", base.rstrip("?&"), "application/pdf", form=form)]
+
+
+def get_print(bbox: tuple[float, float, float, float], layers: str) -> dict[str, Any]:
+    """Its parameters."""
+    return {
+        "SERVICE": "WMS",
+        "VERSION": "1.3.0",
+        "REQUEST": "GetPrint",
+        "TEMPLATE": "A4",
+        "CRS": "EPSG:4326",
+        "map0:EXTENT": ",".join(f"{value:.3f}" for value in bbox),
+        "LAYERS": layers,
+        "DPI": 150,
+        "FORMAT": "pdf",
+    }
 
 
 def replay(base: str) -> list[Request]:
@@ -108,7 +160,8 @@ def _replayed(base: str, kind: str, box: tuple[float, float, float, float]) -> R
     wms: dict[str, Any] = {"SERVICE": "WMS", "VERSION": "1.3.0"}
     south, west, north, east = box
     if kind == "tile":
-        return get_map(base, kind, "countries,disputed_borders", box, LIGHT_SIZE)
+        layers = "countries,disputed_borders"
+        return get_map(base, kind, layers, box, LIGHT_SIZE, LIGHT_SIZE)
     if kind == "capabilities":
         return ask(base, kind, "text/xml", **wms, REQUEST="GetCapabilities")
     if kind == "legend":
@@ -152,86 +205,88 @@ def _replayed(base: str, kind: str, box: tuple[float, float, float, float]) -> R
             MAXFEATURES=5,
             OUTPUTFORMAT="application/vnd.geo+json",
         )
-    return ask(
-        base,
-        kind,
-        "application/pdf",
-        **wms,
-        REQUEST="GetPrint",
-        TEMPLATE="A4",
-        CRS="EPSG:4326",
-        map0_EXTENT=f"{south:.3f},{west:.3f},{north:.3f},{east:.3f}",
-        LAYERS="countries",
-        DPI=150,
-        FORMAT="pdf",
-    )
+    return ask(base, kind, "application/pdf", **get_print(box, "countries"))
 
 
 ENOUGH = 1000
 """Light requests in a round; a contestant that is too slow for them is bounded by time."""
 OURS = ("ours-per-worker", "ours-shared")
+MANY = 3
+"""Heavy clients for each worker, where there are many."""
+
+
+def tiles(clients: int, number: int = DRAWN) -> Groups:
+    """A closed loop."""
+    return lambda given: [Group(clients, light(given.base)[:number])]
+
+
+def at_a_rate(times: int = 0, requests: Callable[[str], list[Request]] = heavy) -> Groups:
+    """Tiles in an open loop, beside so many clients for each worker in a closed one."""
+
+    def groups(given: Given) -> list[Group]:
+        open_loop = Group(0, light(given.base), given.rate, given.seed)
+        if not times:
+            return [open_loop]
+        return [open_loop, Group(times * given.workers, requests(given.base))]
+
+    return groups
+
 
 FIRST = Workload(
-    "first",
-    "the first tile after a start",
-    lambda base: [Group(1, light(base)[:1])],
-    first=True,
-    every=1,
-    expected=0,
+    "first", "the first tile after a start", tiles(1, 1), first=True, every=1, expected=0
 )
 WORKLOADS = (
+    Workload("light", "4 clients, tiles", tiles(4), seconds=5, enough=ENOUGH, every=1, expected=5),
+    Workload("single", "1 client, tiles", tiles(1), seconds=2, expected=2.5, each=(RECIPE, *OURS)),
+    Workload("open", "tiles at a rate", at_a_rate(), seconds=5, expected=5.5, each=OURS),
     Workload(
-        "light",
-        "4 clients, tiles",
-        lambda base: [Group(4, light(base))],
+        "open+N",
+        "tiles at a rate, 1 client with large maps for each worker",
+        at_a_rate(1),
         seconds=5,
-        enough=ENOUGH,
+        expected=6.5,
+    ),
+    Workload(
+        "open+3N",
+        "tiles at a rate, 3 clients with large maps for each worker",
+        at_a_rate(MANY),
+        seconds=5,
         every=1,
-        expected=5.5,
-    ),
-    Workload("single", "1 client, tiles", lambda base: [Group(1, light(base))], seconds=3),
-    Workload(
-        "heavy",
-        "1 client, a large map alone",
-        lambda base: [Group(1, heavy(base))],
-        # One request each: no round ends within one.
-        seconds=0.5,
-        expected=3,
+        expected=8,
     ),
     Workload(
-        "3+1",
-        "3 clients with tiles, 1 with large maps",
-        lambda base: [Group(3, light(base)), Group(1, heavy(base))],
-        seconds=7,
-        enough=ENOUGH,
+        "open+prints",
+        "tiles at a rate, 3 clients with prints by POST for each worker",
+        at_a_rate(MANY, prints),
+        seconds=5,
         every=1,
-        expected=10,
+        expected=8,
     ),
     Workload(
-        "6+3",
-        "6 clients with tiles, 3 with large maps",
-        lambda base: [Group(6, light(base)), Group(3, heavy(base))],
-        seconds=6,
-        expected=12,
+        "replay",
+        "4 viewers",
+        lambda given: [Group(4, replay(given.base))],
+        only=(RECIPE, *OURS),
     ),
-    Workload("replay", "4 viewers", lambda base: [Group(4, replay(base))]),
     Workload(
         "repeat",
         "4 clients, the same 8 tiles",
-        lambda base: [Group(4, light(base)[:8])],
+        tiles(4, 8),
         seconds=3,
+        expected=3.5,
+        only=(RECIPE, "ours-per-worker", CACHE),
     ),
     Workload(
         "restart",
         "4 clients, tiles, while all workers are restarted",
-        lambda base: [Group(4, light(base))],
+        tiles(4),
         restarts=True,
         expected=10,
     ),
     Workload(
         "roll",
         "the first tiles after all workers were restarted",
-        lambda base: [Group(1, light(base)[:1])],
+        tiles(1, 1),
         after="restart",
         every=2,
         expected=14,
@@ -240,11 +295,11 @@ WORKLOADS = (
     Workload(
         "boot",
         "the first tiles after a start, once workers wait for requests",
-        lambda base: [Group(1, light(base)[:1])],
+        tiles(1, 1),
         after="start",
         every=2,
         expected=6,
-        only=("recipe", *OURS),
+        only=OURS,
     ),
     FIRST,
 )

@@ -21,18 +21,33 @@ def host_runs_systemd() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
+def hierarchies() -> dict[str, Path]:
+    """Where the kernel's hierarchies of control groups are mounted (cgroups(7)): by the
+    controllers and names of one of version 1; that of version 2 is ""."""
+    found: dict[str, Path] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        kind, _, options = rest.split(" ", 2)
+        names = {"cgroup2": [""], "cgroup": options.split(" ")[-1].split(",")}.get(kind, ())
+        found |= {name: Path(fields.split()[4]) for name in names}
+    return found
+
+
 def cgroups_of(name: str) -> list[Path]:
     """The control groups of a testbed. Where the host's systemd is running, nspawn has a scope
     made; elsewhere two containers started from one group would share it and its units."""
     if host_runs_systemd():
         return []
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        kind, _, options = rest.split(" ", 2)
-        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options):
-            found.append(Path(fields.split()[4]) / f"qgis-server-systemd-{name}")
-    return found
+    there = hierarchies()
+    used = [there[key] for key in ("", "name=systemd") if key in there]
+    return [folder / f"qgis-server-systemd-{name}" for folder in used]
+
+
+def cpu_group_of(name: str) -> Path | None:
+    """The control group in which the benchmark puts weights of a testbed's units into force; None
+    where no hierarchy of the processor's is mounted."""
+    folder = hierarchies().get("cpu")
+    return None if folder is None else folder / f"qgis-server-systemd-{name}"
 
 
 def remove_cgroup(path: Path) -> None:
@@ -58,8 +73,9 @@ def remove_bed(bed: Path) -> None:
     for record in sorted(bed.glob("*.process")):
         end_recorded(record)
     unmount(bed / "root")
-    for group in cgroups_of(bed.name):
-        remove_cgroup(group)
+    for group in (*cgroups_of(bed.name), cpu_group_of(bed.name)):
+        if group is not None:
+            remove_cgroup(group)
     # The lock last: without it, another run's sweep would take the bed for a leftover and
     # remove it at the same time.
     for path in bed.iterdir():

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Send requests in a closed loop, and sample the workers meanwhile.
+"""Send requests, and sample the workers meanwhile.
 
     python3 -m bench.inside.drive <SPEC >RESULT
 
 SPEC is the JSON of `Spec`, RESULT that of `Result`. Each client is a thread that makes a
-connection of its own for each request, and sends the next one when it has the reply. A
-request that has begun within the time is waited for, however long it takes.
+connection of its own for each request, and sends the next one when it has the reply: a closed
+loop, which asks less of those who are slow. Requests at a rate are an open loop: each is sent at
+its time, whatever has become of the others, and what it waits to be sent is a part of its
+latency. A request that has begun within the time is waited for, however long it takes.
 """
 
 import contextlib
 import json
 import os
+import random
 import select
 import socket
 import subprocess
@@ -19,8 +22,9 @@ import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from bench.inside.sample import look, processes
+from bench.inside.sample import look, processes, takers
 
 TIMEOUT = 60.0
 """Seconds that a client waits for the next piece of a reply."""
@@ -34,27 +38,33 @@ READY = 60.0
 """Seconds that workers may take until they wait for requests."""
 WARM = 20
 """Requests that tell how long one takes when all is warm."""
+FORM = "application/x-www-form-urlencoded"
 LIGHT = "light"
 """The kind of request that a load ends after enough of."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One GET: what it counts as, the path with its query, the beginning of the reply's
-    Content-Type, and the pixels of the map that comes."""
+    """What it counts as, the path with its query, the beginning of the reply's Content-Type, and
+    the pixels of the map that comes. A POST if it has a `form`, which is its body."""
 
     kind: str
     path: str
     content: str
     pixels: int = 0
+    form: str = ""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Clients that send the same requests, each beginning at another one."""
+    """Clients that send the same requests, each beginning at another one. With a `rate` the
+    requests come at so many a second instead, by a Poisson process that has this `seed`; they all
+    count as one client's."""
 
     clients: int
     requests: list[Request]
+    rate: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ class Spec:
     is a reply. With `ready` it runs before, too: once so many workers wait for requests, the
     only request is sent to each of them, one after the other, see `run_ready`. `enough`: so many
     light requests end the load before its time. `replaced` is a pattern for the processes that
-    the command is to replace. `sockets` and `program`: see sample.py."""
+    the command is to replace. `sockets`, `program` and `apart`: see sample.py."""
 
     port: int
     groups: list[Group]
@@ -76,12 +86,14 @@ class Spec:
     replaced: str = ""
     sockets: list[str] = field(default_factory=list)
     program: str = ""
+    apart: str = ""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A request that has ended: the number of its client, when it began and how long it took,
-    in seconds; `problem` is empty if the reply was whole and of the kind that was asked for."""
+    """A request that has ended: the number of its client, when it began (at a rate: when it was
+    due) and how long it took from then, in seconds; `problem` is empty if the reply was whole and
+    of the kind that was asked for."""
 
     client: int
     kind: str
@@ -98,7 +110,8 @@ class Result:
     reply. Processor time meanwhile, in seconds: `cpu` of the container, `own_cpu` of this
     program, `others_cpu` of everybody else on the machine. `command`: how
     long it took, until the workers of before had gone; `stayed`: how many of them had not.
-    `samples`: see sample.py."""
+    `late`: seconds from when a request was due until it was sent, the most of all. `samples`: see
+    sample.py."""
 
     sent: list[Sent]
     seconds: float
@@ -109,6 +122,19 @@ class Result:
     command: float
     stayed: int
     samples: dict[str, float]
+    late: float = 0.0
+
+
+def poisson(rate: float, seconds: float, seed: int) -> list[float]:
+    """When requests are due, in seconds from the beginning: so many a second on the mean, each
+    whenever it likes."""
+    dice = random.Random(seed)
+    found = []
+    at = dice.expovariate(rate)
+    while at < seconds:
+        found.append(at)
+        at += dice.expovariate(rate)
+    return found
 
 
 def verdict(reply: bytes, content: str) -> str:
@@ -133,16 +159,23 @@ def verdict(reply: bytes, content: str) -> str:
     return ""
 
 
+def written(port: int, request: Request) -> bytes:
+    """The request as it is sent."""
+    head = (
+        f"{'POST' if request.form else 'GET'} {request.path} HTTP/1.1\r\n"
+        f"Host: 127.0.0.1:{port}\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n"
+    )
+    if request.form:
+        head += f"Content-Type: {FORM}\r\nContent-Length: {len(request.form)}\r\n"
+    return f"{head}\r\n{request.form}".encode("ascii")
+
+
 def ask(port: int, request: Request) -> tuple[int, str]:
     """The size of the reply, and what is wrong with it."""
-    head = (
-        f"GET {request.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: bench\r\n"
-        "Accept: */*\r\nConnection: close\r\n\r\n"
-    )
     pieces = []
     try:
         with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
-            connection.sendall(head.encode("ascii"))
+            connection.sendall(written(port, request))
             while piece := connection.recv(262144):
                 pieces.append(piece)
     except TimeoutError:
@@ -161,27 +194,53 @@ class Load:
         self.sent: list[Sent] = []
         self.stop = threading.Event()
         self.stayed = 0
+        self.late = 0.0
         self.start = time.monotonic()
 
+    def send(self, number: int, request: Request, began: float) -> str:
+        """What is wrong with the reply."""
+        size, problem = ask(self.spec.port, request)
+        took = time.monotonic() - began
+        pixels = 0 if problem else request.pixels
+        self.sent.append(
+            Sent(number, request.kind, began - self.start, took, size, pixels, problem)
+        )
+        return problem
+
     def client(self, number: int, requests: list[Request], turn: int) -> None:
-        while not self.stop.is_set():
+        """One request at least."""
+        while True:
             request = requests[turn % len(requests)]
             turn += 1
-            began = time.monotonic()
-            size, problem = ask(self.spec.port, request)
-            took = time.monotonic() - began
-            pixels = 0 if problem else request.pixels
-            self.sent.append(
-                Sent(number, request.kind, began - self.start, took, size, pixels, problem)
-            )
-            if problem:
+            if self.send(number, request, time.monotonic()):
                 # As a client would; else refused connections would be all that is counted.
                 self.stop.wait(0.1)
+            if self.stop.is_set():
+                break
+
+    def arrivals(self, number: int, group: Group) -> None:
+        """All requests of a group that has a rate, each by a thread of its own."""
+        threads = []
+        for turn, at in enumerate(poisson(group.rate, self.spec.seconds, group.seed)):
+            due = self.start + at
+            left = due - time.monotonic()
+            if left > 0 and self.stop.wait(left):
+                break
+            request = group.requests[turn % len(group.requests)]
+            thread = threading.Thread(target=self.send, args=(number, request, due))
+            thread.start()
+            threads.append(thread)
+            self.late = max(self.late, time.monotonic() - due)
+        for thread in threads:
+            thread.join()
 
     def run(self) -> tuple[float, float]:
         """How long the load and the command lasted, in seconds."""
         threads: list[threading.Thread] = []
         for group in self.spec.groups:
+            if group.rate:
+                args: tuple[Any, ...] = (len(threads), group)
+                threads.append(threading.Thread(target=self.arrivals, args=args))
             for number in range(group.clients):
                 turn = number * len(group.requests) // group.clients
                 args = (len(threads), group.requests, turn)
@@ -227,7 +286,7 @@ class Load:
         deadline = time.monotonic() + READY
         ready = 0
         while ready < 2 and time.monotonic() < deadline:
-            there = list(processes(self.spec.program))
+            there = takers(self.spec.program, self.spec.apart)
             all_wait = len(there) >= self.spec.ready and len(look(there, ()).idle) == len(there)
             ready = ready + 1 if all_wait else 0
             time.sleep(0.2)  # between two looks
@@ -277,7 +336,7 @@ def machine_cpu() -> float:
 
 def drive(spec: Spec) -> Result:
     sampler = subprocess.Popen(
-        [sys.executable, "-m", "bench.inside.sample", spec.program, *spec.sockets],
+        [sys.executable, "-m", "bench.inside.sample", spec.program, spec.apart, *spec.sockets],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -299,13 +358,15 @@ def drive(spec: Spec) -> Result:
     whole = machine_cpu() - whole
     samples = json.loads(sampler.communicate()[0])
     others = max(0.0, whole - cpu - own - samples["cpu"])
-    return Result(load.sent, seconds, wall, cpu, own, others, command, load.stayed, samples)
+    return Result(
+        load.sent, seconds, wall, cpu, own, others, command, load.stayed, samples, load.late
+    )
 
 
 def main() -> None:
     given = json.load(sys.stdin)
     groups = [
-        Group(group["clients"], [Request(**request) for request in group["requests"]])
+        Group(**{**group, "requests": [Request(**request) for request in group["requests"]]})
         for group in given.pop("groups")
     ]
     # What is measured are the contestants, not how long this program waits for a core.

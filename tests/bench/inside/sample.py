@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Look at the workers every 5 ms until a line comes on standard input, then print JSON.
 
-    python3 -m bench.inside.sample PROGRAM SOCKET...
+    python3 -m bench.inside.sample PROGRAM APART SOCKET...
 
 PROGRAM is a pattern for the command of the processes that take requests, SOCKET a path
-whose connections they accept. What is counted is the time in which a request waited though
+whose connections they accept. Those whose control group APART is a part of, if it is not empty,
+accept other ones. What is counted is the time in which a request waited though
 a worker was idle: the same connection was not yet accepted, and the same worker waited in
 accept(2), in one sample and in the next. A worker that has been woken, but has no core yet,
 is not idle: the kernel calls it running.
@@ -90,6 +91,19 @@ def processes(pattern: str) -> Iterator[int]:
                 yield int(folder.name)
 
 
+def is_apart(pid: int, apart: str) -> bool:
+    """Does it accept from other sockets?"""
+    try:
+        return bool(apart) and apart in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def takers(pattern: str, apart: str) -> list[int]:
+    """The processes that accept from the sockets."""
+    return [pid for pid in processes(pattern) if not is_apart(pid, apart)] if pattern else []
+
+
 def pss(pid: int) -> int:
     """Its proportional share of memory, in bytes."""
     return int((memory(pid) or 0) * 2**20)
@@ -104,10 +118,10 @@ def look(pids: Iterable[int], paths: Collection[str]) -> Sample:
 
 
 def main() -> None:
-    pattern, *paths = sys.argv[1:]
+    pattern, apart, *paths = sys.argv[1:]
     with suppress(PermissionError):
         os.nice(-10)
-    pids = list(processes(pattern)) if pattern else []
+    pids = takers(pattern, apart)
     times = Times()
     start = before = look(pids, paths)
     looked = start.at
@@ -118,7 +132,7 @@ def main() -> None:
             times = count(times, before, now)
         before = now
         if pattern and now.at - looked > LOOK_FOR_WORKERS:
-            pids, looked = list(processes(pattern)), now.at
+            pids, looked = takers(pattern, apart), now.at
         if not times.pss and now.at - start.at > MEMORY_AFTER:
             all_of_them = set(processes(f"{pattern}|{MAPSERV}"))
             times = replace(times, pss=sum(map(pss, all_of_them)) or 1, workers=len(all_of_them))
