@@ -170,7 +170,9 @@ class Watch:
     def differences(self, before: dict[str, bytes]) -> list[str]:
         after = self.take()
         return [
-            difference(name, old, after[name]) for name, old in before.items() if after[name] != old
+            difference(name, before[name], new)
+            for name, new in after.items()
+            if before[name] != new
         ]
 
     def send(self, requests: Sequence[Sent]) -> None:
