@@ -72,7 +72,8 @@ def victim(installed: Snapshot) -> Iterator[Testbed]:
 
 def use(bed: Testbed, **settings: object) -> None:
     """Have the server run by these settings, and up."""
-    wanted = {"instances": COUNT, "warm": '["/srv/maps/world.qgz"]', **settings}
+    kept = '["/srv/maps/world.qgz"]'
+    wanted = {"instances": COUNT, "warm": kept, "heavy_workers": 0, **settings}
     text = "".join(f"{key} = {value}\n" for key, value in wanted.items())
     file = bed.root / TOML.lstrip("/")
     if file.read_text() != text:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.names import Package
+from ..config.names import HEAVY_WORD, Package
 from ..config.stored import read
 from ..pool.host import Host
 from ..pool.settings import auto_file, settings_file
@@ -99,7 +99,8 @@ def projects(look: Look) -> tuple[str, ...]:
 def folders(host: Host) -> tuple[str, ...]:
     """Folders in which workers write; systemd makes those that are missing."""
     package = host.package
-    caches = sorted(host.path(package.cache).glob("[0-9]*"))
+    cache = host.path(package.cache)
+    caches = sorted((*cache.glob("[0-9]*"), *cache.glob(f"{HEAVY_WORD}[0-9]*")))
     there = (f"{package.cache}/{folder.name}" for folder in caches)
     return tuple(folder for folder in there if host.path(folder).is_dir())
 
