@@ -17,9 +17,9 @@ from .journal import say
 if TYPE_CHECKING:
     from qgis.server import QgsServerInterface
 
-    from .archives import Archives
+    from .guard import After
 
-FILE = f"{__name__.upper()}_WORKER"
+WORKER = f"{__name__.upper()}_WORKER"
 """Names the file that the pool's helper makes of its settings."""
 
 REPLY_WAIT = f"{__name__.upper()}_REPLY_WAIT"
@@ -29,16 +29,21 @@ READY = "ready"
 """In the worker's runtime folder: this worker has come up; see ``backoff``."""
 
 
-def start(iface: "QgsServerInterface", file: Path, runtime: Path, archives: "Archives") -> None:
+def start(iface: "QgsServerInterface", file: Path, runtime: Path, after: "After") -> None:
     """Load the listed projects, then look after changes."""
-    from .filter import Filter
     from .fresh import LISTED, Fresh
+    from .stores import sign
+    from .wanted import FILE, Wanted
     from .warm import warm
 
     given = json.loads(file.read_text(encoding="utf-8"))
-    fresh = Fresh(Path(given["reload"]), listed=runtime / LISTED)
-    iface.registerFilter(Filter(iface, fresh, archives), 0)
-    warm(iface, fresh, archives, given["warm"], runtime / "warming.json")
+    after.fresh = fresh = Fresh(Path(given["reload"]), sign, listed=runtime / LISTED)
+    most, learned, folders = given["learn"], [], after.knowledge.folders
+    if most and (cache := os.environ.get("CACHE_DIRECTORY")):
+        after.wanted = Wanted(Path(cache) / FILE)
+        learned = [one for one in after.wanted.listed() if folders.has(one)]
+    tried = runtime / "warming.json"
+    warm(iface, fresh, after.knowledge.archives, given["warm"], learned, most, tried)
 
 
 def forget_writable_folders() -> None:
@@ -50,18 +55,18 @@ def forget_writable_folders() -> None:
 
 def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
     """Called by QGIS Server once it has started, before the first request."""
-    file, runtime = os.environ.get(FILE), os.environ.get("RUNTIME_DIRECTORY")
+    file, runtime = os.environ.get(WORKER), os.environ.get("RUNTIME_DIRECTORY")
     if file and runtime:
         forget_writable_folders()
         try:
             from . import guard
 
-            archives = guard.install(iface, Path(file))
+            after = guard.install(iface, Path(file))
         except Exception as error:
             say(f"{file}: {error!r}: requests can't be judged, so this worker serves none")
             os._exit(1)
         try:
-            start(iface, Path(file), Path(runtime), archives)
+            start(iface, Path(file), Path(runtime), after)
         except Exception as error:
             say(f"{file}: {error!r}: no project is loaded in advance")
         try:

@@ -188,6 +188,9 @@ FORMS = {
 API = _names("BBOX BBOX-CRS CRS DATETIME LIMIT OFFSET PROPERTIES RESULTTYPE SORTBY SORTDESC")
 """Of a collection of the OGC API; whatever else is there is the value of a field."""
 
+HEAVY_REQUESTS = frozenset({"GETPRINT", "GETPRINTATLAS", "GETCOVERAGE"})
+"""Requests that are heavy whatever their parameters are (setting heavy_workers)."""
+
 FILTER_WORDS = (
     *("AND", "OR", "NOT", "IN", "IS", "NULL", "LIKE", "ILIKE", "BETWEEN"),
     *("DMETAPHONE", "SOUNDEX"),

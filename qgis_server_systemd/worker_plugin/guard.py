@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Refuses requests that are not for clients, with what QGIS Server has made of them.
+"""What is called at each request: refuses what is not for clients, with what QGIS Server has
+made of it, hands back what is heavy, and has QGIS Server forget a project that has changed.
 
 NGINX sees the query of a request. Its body is a query as well if it is neither XML nor JSON,
 or malformed XML, and the attributes of a root element are parameters, too: so only here is
@@ -34,8 +35,11 @@ from qgis.server import (
 from .archives import Archives
 from .folders import Folders
 from .forms import readings
+from .fresh import Fresh
 from .journal import say
+from .lane import HANDED_OVER, Lane
 from .rules import Parameters, Rules, allowed, is_print, is_text
+from .wanted import Wanted
 
 FIRST, LAST = -1_000_000, 1_000_000
 """Priorities of filters; those of others are about 0."""
@@ -62,12 +66,17 @@ class Knowledge:
         words = os.environ.get("QGIS_SERVER_ALLOWED_EXTRA_SQL_TOKENS", "")
         self.words = tuple(word.strip() for word in words.split(",") if word.strip())
         self.archives = Archives()
+        self.lane: Lane | None = None
         self.look()
 
     def look(self) -> None:
         changed = os.stat(self.file).st_mtime_ns
         if changed != self.time:
-            given = json.loads(Path(self.file).read_text(encoding="utf-8"))["guard"]
+            given = json.loads(Path(self.file).read_text(encoding="utf-8"))
+            lane = given.get("lane")
+            self.lane = Lane(lane["pixels"], lane["features"]) if lane else None
+            self.lane_variable: str = lane["variable"] if lane else ""
+            given = given["guard"]
             self.mode: str = given["mode"]
             self.folders = Folders((*given["folders"], *self.listed), given["projects"])
             self.rules = Rules(
@@ -77,7 +86,7 @@ class Knowledge:
 
 
 class Guard(QgsServerFilter):  # type: ignore[misc]
-    """A filter that may refuse a request; what it can't judge it refuses."""
+    """A filter that may end a request; what it can't judge it refuses."""
 
     def __init__(self, iface: QgsServerInterface, knowledge: Knowledge) -> None:
         super().__init__(iface)
@@ -95,6 +104,11 @@ class Guard(QgsServerFilter):  # type: ignore[misc]
             reason, status = "it can't be judged", 500
         if reason:
             handler.setServiceException(QgsServerException(f"Refused: {reason}.", status))
+        else:
+            self.passed(handler)
+
+    def passed(self, handler: QgsRequestHandler) -> None:
+        """Nothing speaks against the request."""
 
     def refusal(self, handler: QgsRequestHandler) -> str:
         raise NotImplementedError
@@ -114,9 +128,27 @@ class Before(Guard):
             project = parameters["MAP"]
             if project and not known.folders.has(project):
                 return "MAP leads out of the folders of projects (setting data_folders)"
-        path = handler.path()
+        self.parameters = parameters
+        self.path = path = handler.path()
         body = bytes(handler.data())
         return known.rules.refusal(parameters, body, path) or self.of_landing_page(path, parameters)
+
+    def passed(self, handler: QgsRequestHandler) -> None:
+        lane = self.knowledge.lane
+        if not lane or self.iface.getEnv(self.knowledge.lane_variable) != "light":
+            return
+        try:
+            heavy = lane.takes(self.parameters, self.iface.configFilePath(), self.path)
+        except Exception as error:
+            say(f"{error!r}: not known whether a request is heavy")
+        else:
+            if heavy:
+                # Nothing has been done for it: QGIS Server executes nothing with an exception.
+                handler.setServiceException(QgsServerException("Heavy.", HANDED_OVER))
+
+    def responseComplete(self) -> None:  # noqa: N802
+        if self.knowledge.lane:
+            self.knowledge.lane.ends()
 
     def of_landing_page(self, path: str, parameters: Parameters) -> str:
         known = self.knowledge
@@ -137,11 +169,29 @@ class Before(Guard):
 class After(Guard):
     """The project that was found for the request."""
 
+    fresh: Fresh | None = None
+    wanted: Wanted | None = None
+
+    def passed(self, handler: QgsRequestHandler) -> None:
+        if self.wanted and (project := self.iface.configFilePath()):
+            self.wanted.note(project)
+
+    def forget(self) -> None:
+        """Have QGIS Server load the project anew if it has changed."""
+        project = self.iface.configFilePath()
+        try:
+            if project and self.fresh and self.fresh.is_stale(project):
+                self.iface.removeConfigCacheEntry(project)
+                self.knowledge.archives.look_again(project)
+        except Exception as error:
+            say(f"{error!r}: not known whether the project has changed")
+
     def refusal(self, handler: QgsRequestHandler) -> str:
         known = self.knowledge
         project = handler.parameter("MAP") or self.iface.getEnv("QGIS_PROJECT_FILE")
         if project and not known.folders.has(project):
             return "the project is outside of the folders of projects (setting data_folders)"
+        self.forget()
         if project and (reason := known.archives.refusal(project)):
             say(f"{project}: {reason}")
             return f"the project {reason}"
@@ -221,10 +271,11 @@ def nicknames(project: QgsProject, hidden: set[str]) -> set[str]:
     return found - {""}
 
 
-def install(iface: QgsServerInterface, file: Path) -> Archives:
+def install(iface: QgsServerInterface, file: Path) -> After:
     """Register both filters; whatever goes wrong is for the caller, who must not serve. What it
-    returns must be told of projects that QGIS is about to open."""
+    returns looks after changes of projects once it has `fresh`."""
     knowledge = Knowledge(file)
-    for kind, priority in ((Before, FIRST), (After, LAST)):
-        iface.registerFilter(kind(iface, knowledge), priority)
-    return knowledge.archives
+    iface.registerFilter(Before(iface, knowledge), FIRST)
+    after = After(iface, knowledge)
+    iface.registerFilter(after, LAST)
+    return after

@@ -3,7 +3,8 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -22,7 +23,10 @@ from .fresh import Fresh, of_file
 from .journal import say
 
 BUDGET = 60.0
-"""Seconds after which no further project is begun."""
+"""Seconds after which no further project of the settings is begun."""
+
+LEARNED_BUDGET = 10.0
+"""The same for those that were asked for lately: nobody has asked for this to be done."""
 
 PART = 16
 """This part of the width and height of a project is drawn: all of it might take minutes."""
@@ -87,15 +91,26 @@ def load(iface: QgsServerInterface, path: str, settings: QgsServerSettings) -> N
         iface.setConfigFilePath("")
 
 
+def memory() -> int:
+    """MB that this process has for itself (RssAnon in /proc/PID/status)."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        found = next((line.split()[1] for line in status if line.startswith("RssAnon:")), "0")
+    return int(found) // 1024
+
+
 def warm(
     iface: QgsServerInterface,
     fresh: Fresh,
     archives: Archives,
-    projects: Iterable[str],
+    projects: Sequence[str],
+    learned: Iterable[str],
+    most: int,
     tried: Path,
 ) -> None:
-    """Load all projects; one that can't be loaded is reported, and one that ended the
-    worker the last time, as `tried` tells, is left out until it has changed."""
+    """Load all projects, and after them those that were asked for lately, as long as that takes
+    no more than LEARNED_BUDGET and the worker has less than `most` MB. One that can't be loaded
+    is reported, and one that ended the worker the last time, as `tried` tells, is left out until
+    it has changed."""
     settings = QgsServerSettings()
     settings.load()
     try:
@@ -103,7 +118,10 @@ def warm(
     except (OSError, ValueError):
         fatal = {}
     start = time.monotonic()
-    for path in projects:
+    more = (path for path in learned if path not in projects and of_file(path))
+    for path in chain(projects, more):
+        if path not in projects and (time.monotonic() - start > LEARNED_BUDGET or memory() >= most):
+            break
         signature = list(of_file(path))
         if fatal.get(path) == signature:
             say(f"{path}: not loaded in advance, since that ended this worker before")

@@ -4,6 +4,7 @@ and what the settings change in units and NGINX."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -233,6 +234,39 @@ def test_listed_projects_are_loaded_before_the_first_request(three: Testbed) -> 
         is_served(three)
     finally:
         three.run("rm", "/srv/broken.qgs")
+        configure(three, "")
+
+
+def test_what_was_asked_for_lately_is_loaded_before_the_first_request(three: Testbed) -> None:
+    """Each worker keeps its own record; what is written there opens nothing else."""
+    configure(three, "")
+    record = "/var/cache/qgis-server/1/wanted.json"
+    file = three.root / record.lstrip("/")
+    three.run("rm", "--force", record)
+    ctl(three, "restart", "--instance", "1")
+
+    def has_noted() -> bool:
+        is_served(three)
+        return file.exists()
+
+    wait_for(has_noted, "the first worker has had a request")
+    stray = "/usr/share/stray.qgs"
+    three.run("cp", WORLD, stray)
+    try:
+        noted = json.loads(file.read_text())
+        assert list(noted["projects"]) == [WORLD]
+        noted["projects"] |= {stray: 100.0}
+        file.write_text(json.dumps(noted))
+        ctl(three, "restart", "--instance", "1")
+        said = journal(three, "qgis-server@1.service", f"_PID={main_pid(three, 1)}")
+        assert f"{WORLD}: loaded in advance in " in said
+        assert stray not in said
+        configure(three, "warm = []\n")
+        ctl(three, "restart", "--instance", "1")
+        said = journal(three, "qgis-server@1.service", f"_PID={main_pid(three, 1)}")
+        assert "in advance" not in said
+    finally:
+        three.run("rm", stray)
         configure(three, "")
 
 

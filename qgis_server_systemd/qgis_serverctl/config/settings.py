@@ -13,18 +13,19 @@ from .values import (
     MAX_INSTANCES,
     Count,
     OneOf,
+    Projects,
     Whole,
     WordOr,
     account,
     count,
     folders,
     kilobytes,
+    megabytes,
     named,
     networks,
     origins,
     plain_folders,
     project,
-    projects,
     size,
     size_or_share,
     switch,
@@ -33,6 +34,11 @@ from .values import (
 )
 
 QUEUES = ("per-worker", "shared")
+
+
+LEARNED = 256
+"""MB that a worker may have after it has loaded what it was asked for lately; one that has
+loaded nothing has about 100."""
 
 
 FOLDERS = "a list of absolute paths without colons, quotes and backslashes"
@@ -79,13 +85,15 @@ class Settings:
         ),
         example='"/srv/qgis/city.qgz"',
     )
-    warm: tuple[str, ...] = setting(
-        (),
-        projects,
-        allowed="a list of absolute paths of project files, and of project URIs",
+    warm: tuple[str, ...] | str = setting(
+        "auto",
+        WordOr("auto", Projects()),
+        allowed='"auto", or a list of absolute paths of project files, and of project URIs',
         help=(
             "Projects that each worker loads and draws once whenever it starts, before\n"
-            "it takes a request. The one of the setting project always is."
+            'it takes a request. The one of the setting project always is. "auto": those\n'
+            "that the worker was asked for lately, the most wanted first, for 10 seconds at\n"
+            "most."
         ),
         example='["/srv/qgis/city.qgz"]',
     )
@@ -438,13 +446,22 @@ class Settings:
     @property
     def chosen(self) -> tuple[str, ...]:
         """Projects that settings name, wherever they are."""
-        named = (self.project, *self.warm, *self.named.values())
+        named = (self.project, *self.warmed, *self.named.values())
         return tuple(dict.fromkeys(filter(None, named)))
 
     @property
     def warmed(self) -> tuple[str, ...]:
-        """Projects that workers load when they start."""
-        return tuple(dict.fromkeys(filter(None, (self.project, *self.warm))))
+        """Projects that workers load when they start, whoever has asked for them."""
+        listed = () if isinstance(self.warm, str) else self.warm
+        return tuple(dict.fromkeys(filter(None, (self.project, *listed))))
+
+    @property
+    def learned(self) -> int:
+        """MB up to which a worker loads those that it was asked for lately: a part of what it
+        may grow to (memory_recycle) before it is restarted. 0: none."""
+        if self.warm != "auto":
+            return 0
+        return LEARNED if self.memory_recycle == "auto" else megabytes(self.memory_recycle) // 2
 
 
 SETTINGS: tuple[Declaration, ...] = declarations(Settings)

@@ -155,11 +155,19 @@ def networks(value: object) -> tuple[str, ...]:
     return strings(value, lambda item: str(ipaddress.ip_network(item)))
 
 
-def projects(value: object) -> tuple[str, ...]:
-    found = strings(value, project)
-    if "" in found:
-        raise ValueError
-    return found
+@dataclass(frozen=True)
+class Projects:
+    """A list of paths and URIs."""
+
+    def __call__(self, value: object) -> tuple[str, ...]:
+        found = strings(value, project)
+        if "" in found:
+            raise ValueError
+        return found
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": "string"}}
 
 
 def folder(value: str) -> str:
@@ -195,7 +203,7 @@ def named(value: object) -> tuple[str, ...]:
     names = [line.partition("=")[0] for line in found]
     if not all(re.fullmatch(NAME, name) for name in names) or len(set(names)) < len(names):
         raise ValueError
-    projects([line.partition("=")[2] for line in found])
+    Projects()([line.partition("=")[2] for line in found])
     return found
 
 

@@ -78,6 +78,7 @@ def generated(host: Host, settings: Settings) -> tuple[Generated, ...]:
     worker = {
         "reload": package.reload_file,
         "warm": settings.warmed,
+        "learn": settings.learned,
         "guard": {
             "mode": package.map_variable,
             "folders": (*settings.data_folders, *settings.project_folders, package.projects),
