@@ -20,6 +20,7 @@ from .qgis_serverctl.config.qgis import REPLY_WAIT
 from .qgis_serverctl.config.settings import NAMED_URL, SETTINGS, Settings
 from .qgis_serverctl.config.values import MAX_INSTANCES
 from .qgis_serverctl.system.output import die
+from .qgis_serverctl.system.unit_file import mount_units
 from .qgis_variables import VARIABLES, Variable
 from .site import Site
 from .sources import HERE, TEMPLATES, mode
@@ -57,6 +58,7 @@ def environment(folder: Path | None = None) -> jinja2.Environment:
         "groups": _groups,
         "paragraphs": quoting.paragraphs,
         "parameter": quoting.parameter,
+        "mounts": lambda folder: " ".join(mount_units(folder)),
         "toml": as_toml,
         "troff": quoting.troff,
     }

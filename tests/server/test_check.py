@@ -203,7 +203,12 @@ CASES = (
     ),
     Case(
         "folder-missing", "warning", setting('data_folders = ["/srv", "/data"]'), "/data",
-        mends="mkdir /data && qgis-serverctl restart", after=f"{RESTORED}; rmdir /data",
+        after=f"{RESTORED}; rmdir /data",
+    ),
+    Case(
+        "folder-not-writable", "warning",
+        "mkdir /srv/edit; " + setting('writable_folders = ["/srv/edit"]'), "/srv/edit",
+        after=f"{RESTORED}; rmdir /srv/edit", says="writable_folders",
     ),
     Case(
         "sandbox-variable", "error", f"mkdir /data; echo QGIS_PLUGINPATH=/data >>{ENV}", ENV,
@@ -237,8 +242,9 @@ CASES = (
         mends="rm /etc/nginx/conf.d/own.conf; systemctl reload nginx",
     ),
     Case(
-        "nginx-not-reloaded", "warning", "rm /run/qgis-server-systemd/nginx-loaded",
+        "nginx-not-reloaded", "warning", "echo '# mine' >>/etc/nginx/snippets/qgis-server.conf",
         "/etc/nginx/conf.d/qgis-server.conf",
+        after="sed -i '/^# mine/d' /etc/nginx/snippets/qgis-server.conf; qgis-serverctl apply",
     ),
     Case("location-missing", "warning", "qgis-serverctl site disable", "/etc/nginx"),
     Case(

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 from shared.pool import (
+    MAP,
     ctl,
     enabled,
     has_rolled,
@@ -291,6 +292,41 @@ def test_a_project_that_kills_its_worker_is_left_out_the_next_time(three: Testbe
         assert f"{WORLD}: loaded in advance in " in said
     finally:
         configure(three, "")
+
+
+def test_folders_that_come_late_or_are_replaced_are_seen_without_a_hand(three: Testbed) -> None:
+    """A file system that is mounted after the workers have started, and a link that a deployment
+    switches."""
+
+    def answers(project: str) -> bool:
+        return three.fetch(MAP.replace(WORLD, project)).status == 200
+
+    def all_answer(project: str) -> None:
+        wait_for(lambda: all(answers(project) for _ in range(6)), f"all workers see {project}")
+
+    three.run("sh", "-ec", "for n in one two; do install -Dt /opt/sites/$n /srv/maps/*.*; done")
+    three.run("mv", "/opt/sites/two/world.qgz", "/opt/sites/two/new.qgz")
+    three.run("ln", "-s", "sites/one", "/opt/current")
+    try:
+        configure(three, 'data_folders = ["/srv", "/mnt/late", "/opt/current"]\n')
+        assert answers("/opt/current/world.qgz")
+        assert not answers("/mnt/late/world.qgz")
+        three.run("sh", "-ec", "mkdir /mnt/late && mount -t tmpfs late /mnt/late")
+        three.run("sh", "-ec", "cp /opt/sites/one/* /mnt/late")
+        wait_for(
+            lambda: all(answers("/mnt/late/world.qgz") for _ in range(6)), "all workers see it"
+        )
+        three.run("sh", "-ec", "ln -sfn sites/two /opt/current && rm -r /opt/sites/one")
+        wait_for(
+            lambda: all(answers("/opt/current/new.qgz") for _ in range(6)), "all see the new one"
+        )
+        assert not answers("/opt/current/world.qgz")
+        said = three.out("journalctl", "--output=cat", "--unit=qgis-server-monitor.service")
+        assert "/mnt/late has been mounted or replaced since its worker started" in said
+    finally:
+        configure(three, "")
+        wait_for(lambda: has_rolled(three), "the restarts are over")
+        three.run("sh", "-c", "umount /mnt/late; rmdir /mnt/late; rm -r /opt/current /opt/sites")
 
 
 def test_settings_reach_units_and_nginx(three: Testbed) -> None:

@@ -426,6 +426,22 @@ def test_folders_are_listed_and_may_be_writable(loose: Testbed) -> None:
     is_served(loose, MAP.replace("/srv/maps/", "/opt/maps/"))
 
 
+def test_what_a_setting_makes_writable_is_so_whatever_others_name_it(loose: Testbed) -> None:
+    use(
+        loose,
+        'data_folders = ["/srv", "/srv/edit", "/opt/maps"]',
+        'writable_folders = ["/srv/edit", "/var/lib/qgis-server/projects", "/opt"]',
+    )
+    try:
+        assert probe(loose, "write", "/srv/edit") == "ok "
+        assert probe(loose, "write", "/srv") == "EROFS"
+        # Permissions are another matter.
+        assert probe(loose, "write", "/var/lib/qgis-server/projects") == "EACCES"
+        assert probe(loose, "write", "/opt/maps") == "EACCES"
+    finally:
+        use(loose, *LOOSE)
+
+
 def test_without_network_no_connection_is_made(loose: Testbed) -> None:
     assert probe(loose, "connect", "127.0.0.1:80") == "EAFNOSUPPORT"
     assert exposure(loose, "qgis-server@1.service") <= 0.3

@@ -2,6 +2,7 @@
 """Checks of files: settings, projects, folders, environment, fonts, unit files."""
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +123,34 @@ def check_folders(host: Host, found: dict[Question, Obstacle]) -> Iterator[Findi
             )
 
 
+def edited(host: Host, look: Look) -> tuple[str, ...]:
+    """Folders that the settings make writable, as far as they are there."""
+    named = look.settings.writable_folders if look.settings else ()
+    return tuple(folder for folder in named if host.path(folder).is_dir())
+
+
+def check_edited(host: Host, look: Look, found: dict[Question, Obstacle]) -> Iterator[Finding]:
+    package = host.package
+    for folder in edited(host, look):
+        if obstacle := found.get(Question(folder, "w")):
+            itself = obstacle.path == os.path.realpath(folder)
+            place = shlex.quote(folder)
+            yield warning(
+                "folder-not-writable",
+                f"permissions keep the workers' user {package.user} from writing there (setting"
+                " writable_folders)",
+                folder,
+                f"chgrp -R {package.group} {place} && chmod -R g+rwX {place}"
+                if itself
+                else access.opening(folder, obstacle),
+            )
+
+
 def check_access(host: Host, look: Look) -> Iterator[Finding]:
     user = host.package.user
     questions = [
         *(Question(project, "r") for project in projects(look)),
-        *(Question(folder, "w") for folder in folders(host)),
+        *(Question(folder, "w") for folder in (*folders(host), *edited(host, look))),
     ]
     try:
         found = access.as_user(user, questions)
@@ -135,6 +159,7 @@ def check_access(host: Host, look: Look) -> Iterator[Finding]:
         return
     yield from check_projects(host.package, look, found)
     yield from check_folders(host, found)
+    yield from check_edited(host, look, found)
 
 
 # ---- Disks

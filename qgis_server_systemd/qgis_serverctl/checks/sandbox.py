@@ -4,6 +4,7 @@ and by paths in their environment. What workers have written to the journal is o
 clients and authors of projects choose words in it, so it is no ground for any advice."""
 
 import re
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -101,14 +102,14 @@ def check_environment(
 
 
 def check_folders(package: Package, settings: Settings) -> Iterator[Finding]:
-    """What is not there when a worker starts is not there for it later either."""
+    """The monitor has workers restarted once a folder is there."""
     for folder in (*settings.data_folders, *settings.writable_folders):
         if not Path(folder).is_dir():
             yield warning(
                 "folder-missing",
                 "there is no such folder (settings data_folders, writable_folders)",
                 folder,
-                f"make it, then systemctl restart {package.pool}.target",
+                f"mkdir -p {shlex.quote(folder)}",
             )
 
 

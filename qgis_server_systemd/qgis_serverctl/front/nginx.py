@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..pool import connections
 from ..pool.host import STOP_TIMEOUT, Host
-from ..system import unix_sockets
+from ..system import processes, unix_sockets
 from ..system.files import read_or_none, write
 from ..system.output import Failure, die, warn
 from .nginx_config import generated
@@ -115,12 +115,16 @@ def test(host: Host) -> str:
     return lines[0].removeprefix("nginx: [emerg] ") if lines else f"exit status {done.returncode}"
 
 
-def _digest(host: Host) -> str:
-    """Over all files of the package that NGINX reads, also those shipped in it."""
+def _files(host: Host) -> tuple[Path, ...]:
+    """All files of the package that NGINX reads, also those shipped in it."""
     package = host.package
     params = f"{package.etc}/fastcgi_params"
     files = (*generated(package), package.nginx_snippet, package.nginx_site, params)
-    texts = (read_or_none(host.path(file)) or "" for file in files)
+    return tuple(host.path(file) for file in files)
+
+
+def _digest(host: Host) -> str:
+    texts = (read_or_none(file) or "" for file in _files(host))
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
@@ -131,10 +135,26 @@ def _loaded_mark(host: Host) -> Path:
 def is_loaded(host: Host) -> bool:
     """Has every running NGINX read the package's files as they are now?
 
-    The mark holds their digest as of the last reload. It lies in /run: after a
-    boot there is none.
+    The mark holds their digest as of the last reload by the command. It lies in /run: after a
+    boot there is none. An NGINX that somebody else has started or reloaded since the files'
+    last change has read them, too.
     """
-    return read_or_none(_loaded_mark(host)) == _digest(host)
+    return read_or_none(_loaded_mark(host)) == _digest(host) or _is_younger(host)
+
+
+def _is_younger(host: Host) -> bool:
+    """Did all processes of NGINX that take requests begin after the last change of the files?"""
+    if not is_running(host):
+        return False
+    changes = [file.stat().st_ctime for file in _files(host) if file.exists()]
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.time()
+    changed = max(changes, default=0.0) + since_boot
+    master = host.main_pid(SERVICE)
+    listening = _listening(master)
+    workers = [pid for pid in _worker_pids(master) if not _is_leaving(pid, listening)]
+    began = [processes.started(pid) for pid in workers]
+    # The clock of /proc is coarse, and so may be that of the disk.
+    return bool(began) and all(one is not None and one > changed + 1 for one in began)
 
 
 def mark_loaded(host: Host) -> None:

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from ..config.settings import Settings
@@ -22,7 +23,8 @@ from ..pool.host import Host
 from ..pool.settings import auto_file, load_settings, settings_file
 from ..system import processes
 from ..system.output import Failure, note, warn
-from . import record
+from ..units import sandbox
+from . import mounts, record
 from .record import Watch, Watched
 
 EVERY = 1.0
@@ -110,6 +112,7 @@ class Monitor:
         self.watched: dict[int, Watched] = dict(kept.instances) if kept else {}
         self.stuck: dict[int, float] = {}
         self.lost: dict[int, Lost] = {}
+        self.mounts = mounts.Mounts()
 
     def turn(self) -> None:
         """One look, and what follows from it."""
@@ -267,11 +270,15 @@ class Monitor:
             if (size := processes.private_memory(worker.pid)) is not None:
                 sizes[n] = int(size)
         limit = recycle_limit(self.settings, int(processes.memory_total()), len(up))
-        due = to_recycle(ages, sizes, self.settings, limit)
+        folders = [*chain.from_iterable(sandbox.bound(self.host.package, self.settings))]
+        moved = self.mounts.ask(folders, {n: worker.pid for n, worker in up.items()})
+        mounts.told(moved)
+        due = None if moved else to_recycle(ages, sizes, self.settings, limit)
         if due:
             instance, why = due
             note(f"instance {instance}: its worker {why}: to be restarted between two requests")
-            roll_state.wish(self.host, frozenset({instance}))
+        if wished := frozenset({due[0]} if due else moved):
+            roll_state.wish(self.host, wished)
             self.host.start_later(self.host.package.roll_unit)
 
 

@@ -2,6 +2,7 @@
 """A worker as a process: its memory, and the files that it runs. All of it needs
 root, or the worker's own user; anybody else gets None."""
 
+import os
 import platform
 import re
 from pathlib import Path
@@ -26,6 +27,16 @@ def memory(pid: int) -> float | None:
     """MB that the process takes, a part of each page that it shares with others
     included (Pss of /proc/PID/smaps_rollup, proc(5))."""
     return _megabytes(f"/proc/{pid}/smaps_rollup", "Pss")
+
+
+def started(pid: int) -> float | None:
+    """When the process began, in seconds of the clock of time.CLOCK_BOOTTIME (field starttime
+    of /proc/PID/stat, proc(5))."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def private_memory(pid: int) -> float | None:

@@ -15,3 +15,26 @@ def lines(text: str) -> Iterator[tuple[str, str, str]]:
         elif line and line[0] not in "#;" and "=" in line:
             key, _, value = line.partition("=")
             yield section, key.strip(), value.strip()
+
+
+def mount_units(path: str) -> tuple[str, ...]:
+    """The units of what may be mounted at an absolute path, or above it (systemd.mount(5));
+    systemd passes over those that do not exist."""
+    parts = [part for part in path.split("/") if part]
+    return tuple(f"{_escaped(parts[:n])}.mount" for n in range(1, len(parts) + 1))
+
+
+def _escaped(parts: list[str]) -> str:
+    """As systemd-escape(1) does with --path."""
+    plain = re.compile(rb"[A-Za-z0-9:_.]")
+    name = "/".join(parts).encode()
+    signs = (bytes([byte]) for byte in name)
+    words = (
+        "-"
+        if sign == b"/"
+        else sign.decode()
+        if plain.fullmatch(sign) and (at or sign != b".")
+        else f"\\x{sign[0]:02x}"
+        for at, sign in enumerate(signs)
+    )
+    return "".join(words)

@@ -60,13 +60,16 @@ def has_databases(host: Host) -> bool:
         return file in (read_or_none(host.path(host.package.nginx_location)) or "")
 
 
-def _dropin(host: Host, section: str, lines: Iterable[str]) -> str | None:
-    """The units name the defaults; a drop-in has what the settings change."""
-    changed = tuple(lines)
+def _dropin(
+    host: Host, section: str, lines: Iterable[str], *, unit: Iterable[str] = ()
+) -> str | None:
+    """The units name the defaults; a drop-in has what the settings change. `unit`: lines of
+    [Unit]."""
+    changed, before = tuple(lines), tuple(unit)
     if not changed:
         return None
     head = f"# Written by {host.package.command} from {settings_file(host)}; changes are lost."
-    return "\n".join([head, f"[{section}]", *changed]) + "\n"
+    return "\n".join([head, *(["[Unit]", *before] if before else []), f"[{section}]", *changed, ""])
 
 
 def generated(host: Host, settings: Settings) -> tuple[Generated, ...]:
@@ -74,6 +77,7 @@ def generated(host: Host, settings: Settings) -> tuple[Generated, ...]:
     package, usual = host.package, Settings()
     sockets, shared, workers = package.settings_dropins
     backlog = [] if settings.backlog == usual.backlog else [f"Backlog={settings.backlog}"]
+    mounts, folders = sandbox.folders(package, settings)
     confined = sandbox.lines(package, settings, databases=has_databases(host))
     worker = {
         "reload": package.reload_file,
@@ -95,7 +99,7 @@ def generated(host: Host, settings: Settings) -> tuple[Generated, ...]:
         Generated(package.queue_dropin, queue_dropin(host, settings), "queue"),
         Generated(workers, _dropin(host, "Service", confined), "workers"),
         Generated(
-            package.folders_dropin, _dropin(host, "Service", sandbox.folders(settings)), "workers"
+            package.folders_dropin, _dropin(host, "Service", folders, unit=mounts), "workers"
         ),
         Generated(package.worker_file, warmed, ""),
         Generated(package.cache_mark, "" if settings.caches else None, ""),

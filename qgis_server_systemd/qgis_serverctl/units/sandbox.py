@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ..config.names import Package
 from ..config.settings import Settings
+from ..system.unit_file import mount_units
 
 SYSTEM = (
     "/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr",
@@ -60,18 +61,30 @@ def lines(package: Package, settings: Settings, *, databases: bool) -> Iterator[
         yield f"SystemCallFilter={' '.join(settings.system_calls)}"
 
 
-def folders(settings: Settings) -> Iterator[str]:
-    """For the drop-in that takes the place of the package's, which has the default."""
-    usual = Settings()
-    readable = tuple(dict.fromkeys((*settings.data_folders, *settings.project_folders)))
+def bound(package: Package, settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The folders with projects and data that workers can read, and that they can write to
+    as well: what a setting makes writable is so, whatever other settings name it or what is in
+    it."""
+    named = (package.projects, *settings.data_folders, *settings.project_folders)
     writable = settings.writable_folders
-    if (readable, writable) == ((*usual.data_folders, *usual.project_folders), ()):
-        return
-    if any(is_in(folder, PROTECTED) for folder in (*readable, *writable)):
-        yield "ProtectHome=tmpfs"
+    readable = (folder for folder in dict.fromkeys(named) if not is_in(folder, writable))
+    return tuple(readable), writable
+
+
+def folders(package: Package, settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The lines of [Unit] and [Service] for the drop-in that takes the place of the package's,
+    which has the default; none for the default."""
+    readable, writable = bound(package, settings)
+    if (readable, writable) == bound(package, Settings()):
+        return (), ()
+    every = (*readable, *writable)
+    # Not Requires=: where a file system is missing, other projects are served all the same.
+    mounts = dict.fromkeys(unit for folder in every for unit in mount_units(folder))
+    hidden = any(is_in(folder, PROTECTED) for folder in every)
+    lines = ["ProtectHome=tmpfs"] if hidden else []
     for key, paths in (("BindReadOnlyPaths", readable), ("BindPaths", writable)):
-        for path in paths:
-            yield f'{key}=-"{path.replace("%", "%%")}"'
+        lines += [f'{key}=-"{path.replace("%", "%%")}"' for path in paths]
+    return tuple(f"After={unit.replace('%', '%%')}" for unit in mounts), tuple(lines)
 
 
 def is_in(path: str, folders: tuple[str, ...]) -> bool:

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""At boot no more workers start at a time than there are cores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from shared.paths import TOP
+
+PROGRAM = TOP / "debian/root/usr/share/qgis-server-systemd/turn"
+CORES = len(os.sched_getaffinity(0))
+
+
+def begin(instance: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-IS", PROGRAM, instance, folder], text=True)
+
+
+@pytest.mark.parametrize("instance", ["1", str(CORES), "heavy-9", str(CORES + 1)])
+def test_who_has_nobody_to_wait_for_starts(tmp_path: Path, instance: str) -> None:
+    assert begin(instance, tmp_path).wait(20) == 0
+
+
+def test_a_worker_waits_for_the_one_before_it(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    waiting = begin(str(CORES + 1), tmp_path)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(0.6)
+    (tmp_path / "1/ready").touch()
+    assert waiting.wait(20) == 0
+
+
+def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    assert begin(str(CORES + 1), tmp_path).wait(20) == 0
