@@ -15,8 +15,9 @@ PROGRAM = TOP / "debian/root/usr/share/qgis-server-systemd/turn"
 CORES = len(os.sched_getaffinity(0))
 
 
-def begin(instance: str, folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-IS", PROGRAM, instance, folder], text=True)
+def begin(instance: str, folder: Path, env: Path = PROGRAM) -> subprocess.Popen[str]:
+    command = [sys.executable, "-IS", *map(str, (PROGRAM, instance, folder, env))]
+    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("instance", ["1", str(CORES), "heavy-9", str(CORES + 1)])
@@ -36,3 +37,11 @@ def test_a_worker_waits_for_the_one_before_it(tmp_path: Path) -> None:
 def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     assert begin(str(CORES + 1), tmp_path).wait(20) == 0
+
+
+def test_without_the_file_of_variables_no_worker_starts(tmp_path: Path) -> None:
+    begun = begin("1", tmp_path, tmp_path / "env")
+    _, said = begun.communicate(timeout=20)
+    assert (begun.returncode, said) == (
+        1, f"{tmp_path}/env is missing: touch {tmp_path}/env\n",
+    )  # fmt: skip
