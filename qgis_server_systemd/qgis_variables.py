@@ -573,10 +573,12 @@ VARIABLES: tuple[Variable, ...] = (
         default="the profile folder",
         since="2.12",
         help="Folder of qgis-auth.db, the store of passwords that projects refer to as\n"
-        "authcfg. The workers must be able to write into the folder; if not, it is\n"
-        "ignored without a word, and the store of the profile is used.",
+        "authcfg. Without this variable each worker has a copy of\n"
+        "/var/lib/qgis-server/auth, made when it starts. The workers must be able to\n"
+        "write into the folder; if not, it is ignored without a word, and the store of\n"
+        "the profile is used.",
         group="Authentication",
-        example="/var/lib/qgis-server/auth",
+        example="/srv/qgis/auth",
     ),
     Variable(
         name="QGIS_AUTH_DB_URI",

@@ -59,6 +59,12 @@ def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
     if file and runtime:
         forget_writable_folders()
         try:
+            from . import apart
+
+            apart.keep(json.loads(Path(file).read_text(encoding="utf-8")).get("system_calls", ()))
+        except Exception as error:
+            say(f"{error}: this worker could disturb the others")
+        try:
             from . import guard
 
             after = guard.install(iface, Path(file))

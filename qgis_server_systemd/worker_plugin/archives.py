@@ -12,6 +12,9 @@ import struct
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+from xml.parsers import expat
 
 from .fresh import MOST, Signature, of_file
 
@@ -95,32 +98,96 @@ def _reasons(archive: zipfile.ZipFile) -> Iterator[str]:
             yield "has a member in its archive that has two names or is encrypted"
 
 
+MOST_PROJECTS = 100
+"""That one opens for layers and groups which it takes from them, and they for theirs."""
+
+
+def _embedded(project: str) -> set[str]:
+    """The projects that a project file takes layers from. Raises OSError, and what expat and
+    zipfile raise."""
+    found: set[str] = set()
+
+    def start(_: str, attributes: dict[str, str]) -> None:
+        if path := attributes.get("project"):
+            found.add(os.path.join(os.path.dirname(project), path))
+
+    def parse(stream: IO[bytes]) -> None:
+        parser = expat.ParserCreate()
+        parser.StartElementHandler = start
+        parser.ParseFile(stream)
+
+    if project.lower().endswith(".qgz"):
+        with zipfile.ZipFile(project) as archive:
+            for name in archive.namelist():
+                if name.lower().endswith(".qgs"):
+                    with archive.open(name) as stream:
+                        parse(stream)
+    elif project.lower().endswith(".qgs"):
+        with open(project, "rb") as file:
+            parse(file)
+    return found
+
+
+def look(project: str) -> tuple[dict[str, Signature], str]:
+    """The files that QGIS opens with the project, as they were before they were looked at, and why
+    it must not open one of them."""
+    files: dict[str, Signature] = {}
+    projects, coming = {project}, [project]
+    while coming:
+        path = coming.pop()
+        archive = archive_of(path)
+        for file in filter(None, (path, archive)):
+            files.setdefault(file, of_file(file))
+        if archive and files[archive] and (reason := strayed(archive)):
+            other = "" if path == project else "takes a layer from a project that "
+            return files, f"{other}{reason}"
+        if not files[path]:
+            continue
+        try:
+            further = _embedded(path) - projects
+        except Exception:  # of expat and zipfile: QGIS can't read it either
+            continue
+        projects |= further
+        if len(projects) > MOST_PROJECTS:
+            return files, "takes layers from too many projects"
+        coming += further
+    return files, ""
+
+
+@dataclass
+class Known:
+    """What was found of a project, and the files that it depends on."""
+
+    asked: float
+    files: dict[str, Signature]
+    reason: str
+
+
 class Archives:
     """What is known of the archives of projects."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[float, Signature, str]] = {}
+        self._known: dict[str, Known] = {}
 
     def refusal(self, project: str) -> str:
         """Why QGIS must not open the project; empty if it may."""
         now = time.monotonic()
-        asked, signature, reason = self._known.get(project, (-LOOK_EVERY, (), ""))
-        if now - asked < LOOK_EVERY:
-            return reason
+        known = self._known.get(project)
+        if known and now - known.asked < LOOK_EVERY:
+            return known.reason
+        if known and all(of_file(file) == was for file, was in known.files.items()):
+            known.asked = now
+            return known.reason
         if len(self._known) >= MOST:
             self._known.clear()
-        if path := archive_of(project):
-            found = of_file(path)
-            if found != signature:
-                signature, reason = found, strayed(path) if found else ""
-        self._known[project] = now, signature, reason
+        files, reason = look(project) if project.startswith("/") else ({}, "")
+        self._known[project] = Known(now, files, reason)
         return reason
 
     def look_again(self, project: str) -> None:
         """QGIS is about to open it: what was known is not good for any time."""
         if project in self._known:
-            _, signature, reason = self._known[project]
-            self._known[project] = -LOOK_EVERY, signature, reason
+            self._known[project].asked = -LOOK_EVERY
 
     def strays(self, folder: str) -> Iterator[tuple[str, str]]:
         """Projects of a folder that QGIS must not open, and why."""

@@ -34,7 +34,7 @@ ENTITY = re.compile("&(?:#([0-9]{1,7})|#[xX]([0-9A-Fa-f]{1,6})|(amp|lt|gt|quot|a
 ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 
 
-def _character(found: re.Match[str]) -> str:
+def character(found: re.Match[str]) -> str:
     decimal, hexadecimal, name = found.groups()
     if name:
         return ENTITIES[name]
@@ -272,7 +272,7 @@ class _Reader:
         for text in readings(value):
             if text is not value and any(text.count(c) > value.count(c) for c in "<\"'"):
                 raise _Refused("is coded twice")
-            plain = ENTITY.sub(_character, text)
+            plain = ENTITY.sub(character, text)
             if name.casefold() == "srsname" and not CRS.fullmatch(plain.strip()):
                 raise _Refused(f"has a {name} that {BAD_CRS}")
             if name == "href" and not self.remote:
@@ -293,7 +293,7 @@ class _Reader:
             self.strict -= 1
         if self.field is not None:
             for text in readings("".join(self.field)):
-                if not FIELD.fullmatch(ENTITY.sub(_character, text).strip()):
+                if not FIELD.fullmatch(ENTITY.sub(character, text).strip()):
                     raise _Refused("has a name of a field that is none")
             self.field = None
 

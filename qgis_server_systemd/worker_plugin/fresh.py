@@ -11,11 +11,13 @@ import contextlib
 import json
 import os
 import stat
+import sys
 import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from xml.parsers import expat
 
 LOOK_EVERY = 1.0
@@ -44,11 +46,17 @@ Signature = tuple[int, ...]
 there is none."""
 
 
+def _open(path: str) -> int:
+    """A descriptor; nothing waits for whoever writes to a pipe. Raises OSError, and ValueError for
+    what can be no path."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
 def of_file(path: str) -> Signature:
     """Opened, since an NFS client asks the server anew at an open alone (nfs(5),
     close-to-open cache consistency)."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = _open(path)
     except (OSError, ValueError):  # such as a NUL in the path
         return ()
     try:
@@ -65,29 +73,38 @@ def age(signature: Signature) -> float:
     return time.time() - signature[0] / 1e9
 
 
-def is_whole(path: str) -> bool:
-    """Can the file be a complete project? It is read through."""
+class Beginning:
+    """What expat reads of a file; beyond `most` bytes it is no whole one."""
+
+    def __init__(self, stream: IO[bytes], most: int) -> None:
+        self.stream = stream
+        self.left = most
+
+    def read(self, size: int = 2048, /) -> bytes:
+        self.left -= size
+        return self.stream.read(size) if self.left >= 0 else b""
+
+
+def is_whole(path: str, most: int = sys.maxsize) -> bool:
+    """Can the file be a complete project? It is read through, but for more than `most` bytes."""
+    kind = path.lower()[-4:]
+    if kind not in (".qgs", ".qgz"):
+        return True
     try:
-        if path.lower().endswith(".qgz"):
-            with zipfile.ZipFile(path) as archive:
+        with open(_open(path), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return False
+            if kind == ".qgs":
+                expat.ParserCreate().ParseFile(Beginning(file, most))
+                return True
+            with zipfile.ZipFile(file) as archive:
                 inner = [name for name in archive.namelist() if name.lower().endswith(".qgs")]
                 for name in inner:
                     with archive.open(name) as stream:
-                        expat.ParserCreate().ParseFile(stream)
+                        expat.ParserCreate().ParseFile(Beginning(stream, most))
                 return bool(inner)
-        if path.lower().endswith(".qgs"):
-            with open(path, "rb") as stream:
-                expat.ParserCreate().ParseFile(stream)
-    except (
-        OSError,
-        expat.ExpatError,
-        zipfile.BadZipFile,
-        EOFError,
-        ValueError,
-        NotImplementedError,
-    ):
+    except Exception:  # of expat, of zipfile, and of all kinds of compression that it knows
         return False
-    return True
 
 
 @dataclass
@@ -138,6 +155,8 @@ class Fresh:
         files = [project for project in self.known if project.startswith("/")]
         # Where it fails, no reply of the project is kept.
         with contextlib.suppress(OSError):
+            # A former worker may have left something else there.
+            beside.unlink(missing_ok=True)
             beside.write_text(json.dumps(files), encoding="utf-8")
             beside.replace(file)
 

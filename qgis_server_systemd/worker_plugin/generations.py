@@ -18,6 +18,7 @@ however it ends: nothing is kept then, and nothing sent of what was.
 import json
 import os
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +31,16 @@ from .fresh import LISTED, LOOK_EVERY, MOST, SETTLED, Fresh, Signature, age, is_
 
 EVERY = 1.0
 """Seconds between two looks."""
+
+READ_FOR = 2.0
+"""Seconds in a look after which no further file is read through: what has changed must be seen
+soon, whatever is listed."""
+
+LARGEST = 1 << 28
+"""Bytes of a project's XML beyond which no reply of it is kept: reading it would take too long."""
+
+LONGEST_NOTE = 1 << 22
+"""Bytes of what a worker notes: MOST paths, as long as paths may be (PATH_MAX)."""
 
 SURE = LOOK_EVERY + SETTLED + 1.0
 """A worker looks once in LOOK_EVERY seconds, and takes a file for written SETTLED seconds after
@@ -55,6 +66,28 @@ def names(path: str) -> tuple[str, ...]:
     return path.lstrip("/"), quote(path, safe="")
 
 
+def noted(file: Path) -> list[str]:
+    """The projects that a worker notes, which somebody may have taken over: whatever it is,
+    nothing waits for it and nothing ends. What is no path of a project is left out."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        with open(descriptor, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return []
+            found = json.loads(opened.read(LONGEST_NOTE))
+    except (OSError, ValueError, RecursionError):
+        return []
+    listed = found[:MOST] if isinstance(found, list) else []
+    return [path for path in listed if isinstance(path, str) and is_path(path)]
+
+
+def is_path(text: str) -> bool:
+    """Is it written as a path is once it is resolved, and can it be a file's?"""
+    # normpath leaves two slashes at the beginning as they are.
+    resolved = text.startswith("/") and text == os.path.normpath(text) and text[1:2] != "/"
+    return resolved and "\0" not in text and text == text.encode(errors="ignore").decode()
+
+
 class Generations:
     """All that is kept from one look to the next."""
 
@@ -69,12 +102,7 @@ class Generations:
 
     def loaded(self) -> set[str]:
         """The projects that workers have loaded."""
-        found: set[str] = set()
-        for file in self.workers.glob(f"*/{LISTED}"):
-            with suppress(OSError, ValueError):
-                found.update(json.loads(file.read_text(encoding="utf-8")))
-        # normpath leaves two slashes at the beginning as they are.
-        return {p for p in found if p == os.path.normpath(p) and not p.startswith("//")}
+        return {path for file in self.workers.glob(f"*/{LISTED}") for path in noted(file)}
 
     def look(self) -> None:
         loaded = self.loaded()
@@ -83,8 +111,12 @@ class Generations:
             # What was kept of it is good, whether or not a worker has it loaded now.
             if full or not self.known[path].signature:
                 self.end(path, self.known.pop(path))
+        since = time.monotonic()
         for path in self.known.keys() | loaded:
             self.look_at(path)
+        for path, known in self.known.items():
+            if not known.generation and self.is_sure(path, known, since):
+                self.begin(path, known)
 
     def look_at(self, path: str) -> None:
         now, signature, turn = time.monotonic(), of_file(path), self.orders.turn(path)
@@ -97,15 +129,16 @@ class Generations:
             # Workers look for orders at each request.
             self.end(path, known)
             known.turn = turn
-        if not known.generation and self.is_sure(path, known, now):
-            self.begin(path, known)
 
     def is_sure(self, path: str, known: Project, now: float) -> bool:
-        """Do all workers serve the project as it is now, from their next request on?"""
+        """Do all workers serve the project as it is now, from their next request on? `now`: when
+        the files were looked at."""
         if not known.signature or now - known.since < SURE or age(known.signature) < SURE:
             return False
         if known.whole is None:
-            known.whole = is_whole(path)
+            if time.monotonic() - now > READ_FOR:
+                return False
+            known.whole = is_whole(path, LARGEST)
         return known.whole
 
     def begin(self, path: str, known: Project) -> None:

@@ -12,6 +12,7 @@ Once a request has an exception, QGIS Server executes nothing of it (QgsServer::
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from qgis.core import (
@@ -21,6 +22,7 @@ from qgis.core import (
     QgsLayoutItemMap,
     QgsPrintLayout,
     QgsProject,
+    QgsVectorLayer,
 )
 from qgis.server import (
     QgsConfigCache,
@@ -38,6 +40,7 @@ from .forms import readings
 from .fresh import Fresh
 from .journal import say
 from .lane import HANDED_OVER, Lane
+from .mentions import NOTHING, plain, said
 from .rules import Parameters, Rules, allowed, is_print, is_text
 from .wanted import Wanted
 
@@ -67,6 +70,8 @@ class Knowledge:
         self.words = tuple(word.strip() for word in words.split(",") if word.strip())
         self.archives = Archives()
         self.lane: Lane | None = None
+        # Of the request at hand, before plugins add to it.
+        self.said = NOTHING
         self.look()
 
     def look(self) -> None:
@@ -131,6 +136,7 @@ class Before(Guard):
         self.parameters = parameters
         self.path = path = handler.path()
         body = bytes(handler.data())
+        known.said = said(parameters, body, path)
         return known.rules.refusal(parameters, body, path) or self.of_landing_page(path, parameters)
 
     def passed(self, handler: QgsRequestHandler) -> None:
@@ -195,16 +201,41 @@ class After(Guard):
         if project and (reason := known.archives.refusal(project)):
             say(f"{project}: {reason}")
             return f"the project {reason}"
-        if project and is_print(handler.parameter("REQUEST")):
-            settings = QgsServerSettings()
-            settings.load()
-            if found := QgsConfigCache.instance().project(project, settings):
-                layouts = found.layoutManager().layouts()
-                prints = [one for one in layouts if isinstance(one, QgsPrintLayout)]
-                parameters = {n.upper(): t for n, t in handler.parameterMap().items() if t}
-                return self.of_hidden_layers(found, prints, parameters) or (
-                    "" if known.rules.remote else self.of_print(prints, parameters)
-                )
+        if project and (reason := self.of_hidden_fields(project)):
+            return reason
+        if project and is_print(handler.parameter("REQUEST")) and (found := loaded(project)):
+            layouts = found.layoutManager().layouts()
+            prints = [one for one in layouts if isinstance(one, QgsPrintLayout)]
+            parameters = {n.upper(): t for n, t in handler.parameterMap().items() if t}
+            return self.of_hidden_layers(found, prints, parameters) or (
+                "" if known.rules.remote else self.of_print(prints, parameters)
+            )
+        return ""
+
+    def of_hidden_fields(self, project: str) -> str:
+        """QGIS Server leaves a field that a project hides out of replies, but filters by it."""
+        told = self.knowledge.said
+        if not told.mentions:
+            return ""
+        try:
+            found = loaded(project)
+        except Exception:  # QGIS Server can't open it either, and says why
+            return ""
+        if not found:
+            return ""
+        hidden = hidden_fields(found, told.services)
+        if not any(hidden.values()):
+            return ""
+        named = layers_named(found)
+        for one in told.mentions:
+            about = one.layers or told.layers
+            is_told = bool(about) and about <= named.keys()
+            layers = set().union(*(named[name] for name in about)) if is_told else hidden.keys()
+            fields: set[str] = set().union(*(hidden.get(layer, ()) for layer in layers))
+            if known := sorted(one.fields & fields):
+                return f"{one.parameter} names the field {known[0][:40]}, which the project hides"
+            if one.whole and fields:
+                return f"{one.parameter} has the function {one.whole}: the project hides fields"
         return ""
 
     def of_hidden_layers(
@@ -253,6 +284,39 @@ class After(Guard):
                 if any("<" in one for one in readings(text)):
                     return "a label in a print has HTML (setting remote_references)"
         return ""
+
+
+def loaded(project: str) -> QgsProject | None:
+    """The project as the request gets it."""
+    settings = QgsServerSettings()
+    settings.load()
+    return QgsConfigCache.instance().project(project, settings)
+
+
+def hidden_fields(project: QgsProject, services: Collection[str]) -> dict[str, set[str]]:
+    """Of each layer by its id: the names of fields that the project hides from a service."""
+    found = {}
+    for layer in project.mapLayers().values():
+        if isinstance(layer, QgsVectorLayer):
+            names = set(layer.excludeAttributesWms() if "WMS" in services else ())
+            names |= set(layer.excludeAttributesWfs() if "WFS" in services else ())
+            aliases = {one.alias() for one in layer.fields() if one.name() in names}
+            found[layer.id()] = {plain(name) for name in names | aliases if name}
+    return found
+
+
+def layers_named(project: QgsProject) -> dict[str, set[str]]:
+    """What a request may call layers and groups, and the ids of the layers."""
+    found: dict[str, set[str]] = {}
+    for layer in project.mapLayers().values():
+        for name in (layer.id(), layer.name(), layer.shortName()):
+            found.setdefault(plain(name), set()).add(layer.id())
+    for group in project.layerTreeRoot().findGroups(True):
+        ids = {one.layerId() for one in group.findLayers()}
+        for name in (group.name(), group.customProperty("wmsShortName")):
+            found.setdefault(plain(name or ""), set()).update(ids)
+    found.pop("", None)
+    return found
 
 
 def unquoted(text: str) -> str:

@@ -7,6 +7,8 @@ it starts again, also after a boot.
 
 import contextlib
 import json
+import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,20 @@ HALF = 86400.0
 """Seconds after which a request counts half."""
 
 
+LONGEST = 1 << 20
+"""Bytes of the record that are read."""
+
+
+def read(file: Path) -> bytes:
+    """The former worker may have been taken over, and have left something else there, such as a
+    pipe that this one would wait for. Raises OSError or ValueError."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError
+        return stream.read(LONGEST)
+
+
 class Wanted:
     """`file`: where it is kept. `clock`: seconds since 1970."""
 
@@ -31,8 +47,9 @@ class Wanted:
         self.clock = clock
         self.counts: dict[str, float] = {}
         self.saved = clock()
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
-            given = json.loads(file.read_text(encoding="utf-8"))
+        wrong = (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
+        with contextlib.suppress(*wrong, RecursionError):
+            given = json.loads(read(file))
             aged = 0.5 ** (max(0.0, clock() - float(given["time"])) / HALF)
             self.counts = {str(one): float(n) * aged for one, n in given["projects"].items()}
 
@@ -60,5 +77,7 @@ class Wanted:
         # On a full disk the next start loads what is on record.
         with contextlib.suppress(OSError):
             text = json.dumps({"time": now, "projects": self.counts})
-            beside.write_text(text, encoding="utf-8")
+            beside.unlink(missing_ok=True)
+            with open(beside, "x", encoding="utf-8") as stream:
+                stream.write(text)
             beside.replace(self.file)

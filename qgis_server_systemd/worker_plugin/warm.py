@@ -98,6 +98,18 @@ def memory() -> int:
     return int(found) // 1024
 
 
+def before(tried: Path) -> dict[str, list[object]]:
+    """What the last worker was about to load when it ended. It may have been taken over, and have
+    left something else there, such as a pipe that this one would wait for."""
+    try:
+        if tried.is_symlink() or not tried.is_file():
+            tried.unlink()
+        found = json.loads(tried.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def warm(
     iface: QgsServerInterface,
     fresh: Fresh,
@@ -113,10 +125,7 @@ def warm(
     it has changed."""
     settings = QgsServerSettings()
     settings.load()
-    try:
-        fatal: dict[str, list[object]] = json.loads(tried.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        fatal = {}
+    fatal = before(tried)
     start = time.monotonic()
     more = (path for path in learned if path not in projects and of_file(path))
     for path in chain(projects, more):

@@ -69,7 +69,8 @@ with zipfile.ZipFile(good) as old, zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATE
     for name in names:
         new.writestr(name, "import os")
 """
-LEFT = "/var/lib/qgis-server/home/left.py"
+LEFT = tuple(f"/var/cache/qgis-server/{instance}/left.py" for instance in (1, 2))
+"""Where workers may write."""
 
 # A print whose layout has a page of HTML, and a label that is HTML; the same project with a layer
 # that WMS hides.
@@ -97,6 +98,12 @@ layout.addLayoutItem(label)
 assert project.write(sys.argv[2])
 project.writeEntry("WMSRestrictedLayers", "/", ["Relief"])
 assert project.write(sys.argv[3])
+project.writeEntry("WMSRestrictedLayers", "/", [])
+(layer,) = (one for one in project.mapLayers().values() if one.shortName() == "countries"
+            or one.name().lower() == "countries")
+layer.setExcludeAttributesWms(["ISO_A3", "WB_A3"])
+layer.setExcludeAttributesWfs(["ISO_A3"])
+assert project.write(sys.argv[4])
 """
 
 
@@ -111,7 +118,9 @@ def bed(installed: Snapshot) -> Iterator[Testbed]:
         body_of(testbed, "/root/listener.py", LISTENER)
         testbed.run("systemd-run", "--unit=listener", "python3", "/root/listener.py")
         body_of(testbed, "/etc/qgis-server/fastcgi_params", f"fastcgi_param SECRET_WORD {SECRET};")
-        files = (f"{PROJECTS}/{name}" for name in ("world.qgz", "pages.qgs", "hiding.qgs"))
+        files = (
+            f"{PROJECTS}/{name}" for name in ("world.qgz", "pages.qgs", "hiding.qgs", "veiled.qgs")
+        )
         testbed.run("python3", "-c", PAGES, *files)
         testbed.run("chmod", "-R", "a+rX", PROJECTS)
         testbed.run("systemctl", "reload", "nginx")
@@ -132,21 +141,24 @@ def stray(bed: Testbed) -> Iterator[None]:
 @contextlib.contextmanager
 def leaving(bed: Testbed) -> Iterator[None]:
     """Projects in the folder whose archives lead out of the folder they are unpacked to."""
-    names = (LEFT, f"../..{LEFT}", f"../../..{LEFT}")
+    names = [f"{top}{left}" for top in ("", "../..", "../../..") for left in LEFT]
     world, files = f"{PROJECTS}/world.qgz", ("archive.qgz", "beside_attachments.zip")
     for file in files:
         bed.run("python3", "-c", LEAVING, world, f"{PROJECTS}/{file}", *names)
     bed.run("cp", f"{PROJECTS}/second.qgs", f"{PROJECTS}/beside.qgs")
+    layer = '<maplayer embedded="1" project="./archive.qgz" id="a"/>'
+    text = f"<qgis><projectlayers>{layer}</projectlayers></qgis>"
+    body_of(bed, f"{PROJECTS}/embedding.qgs", text)
     bed.run("chmod", "-R", "a+rX", PROJECTS)
     try:
         yield
     finally:
-        bed.run("rm", *(f"{PROJECTS}/{file}" for file in (*files, "beside.qgs")))
+        bed.run("rm", *(f"{PROJECTS}/{file}" for file in (*files, "beside.qgs", "embedding.qgs")))
 
 
 def has_left(bed: Testbed) -> bool:
     """Has an archive been unpacked to where it wanted?"""
-    return bed.run("test", "-e", LEFT, check=False).returncode == 0
+    return any(bed.run("test", "-e", left, check=False).returncode == 0 for left in LEFT)
 
 
 @contextlib.contextmanager
@@ -412,6 +424,40 @@ def hidden_layers() -> Iterator[Attack]:
         yield Attack(f"map of {layers}", f"{hiding}&LAYERS=&map0:LAYERS={layers}")
 
 
+VEILED = "/qgis/veiled"
+
+
+def naming(field: str, answer: int, other: int) -> Iterator[Attack]:
+    """Requests that tell of what is in a field, with the answers of WMS and of WFS."""
+
+    def wfs_of(name: str, value: str) -> Attack:
+        query = wfs("GetFeature", TYPENAME="countries", OUTPUTFORMAT="GeoJSON", MAXFEATURES="1")
+        return Attack(f"{name} {field}", f"{VEILED}?{query}&{name}={quote(value)}", other)
+
+    of_layer = f"countries:\"{field}\" = 'NOR'"
+    for name in ("FILTER", "filter", "MAP0:FILTER"):
+        yield Attack(f"{name} {field}", f"{VEILED}?{get_map()}&{name}={quote(of_layer)}", answer)
+    info = get_map().replace("GetMap", "GetFeatureInfo")
+    asked = f"{VEILED}?{info}&QUERY_LAYERS=countries&I=1&J=1"
+    yield Attack(f"info {field}", f"{asked}&FILTER={quote(of_layer)}", answer)
+    yield Attack(f"label {field}", f"{VEILED}?{get_map()}&SLD_BODY={label(field)}", answer)
+    for text in (f"\"{field}\" = 'NOR'", f"{field} = 'NOR'", f"\"{field.lower()}\" = 'NOR'"):
+        yield wfs_of("EXP_FILTER", text)
+    yield wfs_of("SORTBY", field)
+    yield wfs_of("SORTBY", f"{field} DESC")
+    body = FILTER.replace(b">NAME<", f">{field}<".encode())
+    yield Attack(f"body {field}", VEILED, other, body, "text/xml")
+    items = f"{VEILED}/wfs3/collections/countries/items.json?limit=1"
+    yield Attack(f"items {field}", f"{items}&{field}=NOR", other)
+
+
+def hidden_fields() -> Iterator[Attack]:
+    yield from naming("ISO_A3", 403, 403)
+    features = f"{VEILED}?{wfs('GetFeature', TYPENAME='countries', OUTPUTFORMAT='GeoJSON')}"
+    for text in ("attribute($currentfeature, 'ISO' || '_A3') = 'NOR'", "attributes()['ISO_A3']"):
+        yield Attack(text, f"{features}&EXP_FILTER={quote(text)}")
+
+
 def bodies() -> Iterator[Attack]:
     entity = f"<!DOCTYPE a [<!ENTITY b SYSTEM 'file://{OUTSIDE}/secret.txt'>]>"
     get = "<GetFeature service='WFS' version='1.0.0'><Query typeName='countries'>&b;</Query>"
@@ -435,6 +481,7 @@ def paths() -> Iterator[Attack]:
         ("/qgis/leak", 403),
         ("/qgis/archive", 403),
         ("/qgis/beside", 403),
+        ("/qgis/embedding", 403),
         ("/qgis/beside/wfs3/collections.json", 403),
         ("/qgis/leak/wfs3/collections.json", 403),
         ("/qgis/other/../world", 403),
@@ -464,6 +511,7 @@ ATTACKS = (
     *header_makers(),
     *encodings(),
     *hidden_layers(),
+    *hidden_fields(),
     *bodies(),
     *paths(),
 )
@@ -488,6 +536,15 @@ def test_every_attack_is_refused_and_harms_nobody(bed: Testbed) -> None:
     for case in SERVED:
         case.check(ask(bed, case))
     assert fetch(bed, f"http://127.0.0.1/qgis/hiding?{get_print('pdf')}").status == 200
+
+
+def test_fields_that_a_project_shows_may_be_named(bed: Testbed) -> None:
+    """WB_A3 is hidden from WMS alone."""
+    shown_in_both = naming("NAME", 200, 200)
+    for attack in (*shown_in_both, *naming("WB_A3", 403, 200)):
+        if attack.status == 200:
+            reply = send(bed, attack)
+            assert reply.status == 200, f"{attack.name}: {shown(reply)}"
 
 
 @pytest.mark.parametrize("case", SERVED, ids=lambda case: case.name)

@@ -32,10 +32,9 @@ SECRETS = (
 
 
 HOME = "/var/lib/qgis-server/home"
+AUTH = "/var/lib/qgis-server/auth"
 PROFILE = "profile/profiles/default/python"
 PYTHON = (
-    f"{HOME}/.local/lib/python%s/site-packages/usercustomize.py",
-    f"{HOME}/.local/share/QGIS/QGIS3/startup.py",
     "/tmp/share/QGIS/QGIS3/startup.py",
     *(
         f"{top}/{PROFILE}/{name}"
@@ -142,8 +141,8 @@ def test_nothing_is_written_but_in_its_own_folders(bed: Testbed, folder: str) ->
 @pytest.mark.parametrize(
     "folder",
     [
-        "/tmp", "/var/tmp", "/run/qgis-server/1", "/var/cache/qgis-server/1",
-        "/var/lib/qgis-server/home", "/var/lib/qgis-server/auth",
+        "/tmp", "/var/tmp", "/dev/shm", "/tmp/auth", "/run/qgis-server/1",
+        "/var/cache/qgis-server/1",
     ],
 )  # fmt: skip
 def test_its_own_folders_are_its_to_write(bed: Testbed, folder: str) -> None:
@@ -152,14 +151,44 @@ def test_its_own_folders_are_its_to_write(bed: Testbed, folder: str) -> None:
 
 def test_what_a_worker_has_written_is_not_run(bed: Testbed) -> None:
     assert probe(bed, "python") == "ok "
-    release = bed.out("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
     for file in PYTHON:
-        assert probe(bed, "leave", file.replace("%s", release)) == "ok "
+        assert probe(bed, "leave", file) == "ok "
+    for name in ("warming.json", "failures", "projects.json"):
+        assert probe(bed, "pipe", f"/run/qgis-server/1/{name}") == "ok "
     before = main_pid(bed, 1)
     bed.run("systemctl", "kill", "--signal=KILL", "qgis-server@1.service")
     wait_for(lambda: main_pid(bed, 1) not in (0, before), "it is started again")
     assert probe(bed, "python") == "ok "
-    assert bed.run("test", "-e", f"{HOME}/ran", check=False).returncode != 0
+    ran = ("test", "-e", "/var/cache/qgis-server/1/ran")
+    assert bed.run(*ran, check=False).returncode != 0
+
+
+def test_no_worker_writes_where_another_one_reads(bed: Testbed) -> None:
+    """Not even if permissions alone allow it, as those of a former version did."""
+    bed.run("chown", "-R", POOL_USER, HOME, AUTH)
+    for folder in (HOME, AUTH):
+        bed.run("chmod", "u+w", folder)
+        bed.out("touch", f"{folder}/one", user=POOL_USER)
+        assert probe(bed, "write", folder) == "EROFS"
+        assert probe(bed, "list", folder).split()[1:] == ["one"]
+        bed.run("rm", f"{folder}/one")
+    bed.run("systemd-tmpfiles", "--create", "qgis-server-systemd.conf")
+    for folder in (HOME, AUTH):
+        assert bed.out("stat", "--format=%U:%G %a", folder) == f"root:{POOL_USER} 750"
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        assert probe(bed, "leave", f"{folder}/mine.py") == "ok "
+        assert probe(bed, "list", folder).count("mine.py") == 1
+        assert "mine.py" not in probe(bed, "list", folder, instance=2)
+
+
+def test_the_authentication_database_is_copied_to_each_worker(bed: Testbed) -> None:
+    bed.run("install", "-m", "640", "-g", POOL_USER, "/dev/stdin", f"{AUTH}/some.db", input="x")
+    use(bed)
+    for instance in (1, 2):
+        assert probe(bed, "read", "/tmp/auth/some.db", instance=instance) == "ok x"
+        assert probe(bed, "write", "/tmp/auth", instance=instance) == "ok "
+        assert probe(bed, "at start", "QGIS_AUTH_DB_DIR_PATH") == "ok /tmp/auth"
+    bed.run("rm", f"{AUTH}/some.db")
 
 
 def test_its_run_is_its_own(bed: Testbed) -> None:
@@ -174,8 +203,13 @@ def test_other_processes_are_out_of_reach(bed: Testbed) -> None:
     # Of its own user it sees others, and what they have open, but not into them.
     assert str(main_pid(bed, 1)) in seen
     assert "1" not in seen
-    assert probe(bed, "memory", other) in ("EACCES", "EPERM", "ENOENT")
-    assert probe(bed, "signal", "1") in ("EPERM", "ESRCH")
+    assert other not in seen
+    for pid in (other, "1"):
+        found = json.loads(probe(bed, "reach", pid).removeprefix("ok "))
+        assert found.keys() <= {"EPERM", "ESRCH", "EACCES", "ENOENT"}, (pid, found)
+    assert probe(bed, "own") == "ok "
+    assert probe(bed, "listen") == "EPERM"
+    assert probe(bed, "list", "/run/systemd/journal") in ("ENOENT", "EACCES")
 
 
 @pytest.mark.parametrize(
@@ -405,6 +439,8 @@ def loose(bed: Testbed) -> Testbed:
     owned = ("--owner=root", f"--group={POOL_USER}", "--mode=640")
     for name, text in HIDDEN.items():
         bed.run("install", *owned, "/dev/stdin", f"{CREDENTIALS}/{name}", input=text)
+    # As those that look up names for others have them.
+    bed.run("mkdir", "-p", "/run/nscd", "/run/systemd/resolve")
     use(bed, *LOOSE)
     return bed
 
@@ -444,6 +480,8 @@ def test_what_a_setting_makes_writable_is_so_whatever_others_name_it(loose: Test
 
 def test_without_network_no_connection_is_made(loose: Testbed) -> None:
     assert probe(loose, "connect", "127.0.0.1:80") == "EAFNOSUPPORT"
+    for folder in ("/run/nscd", "/run/systemd/resolve"):
+        assert probe(loose, "list", folder) in ("ENOENT", "EACCES"), folder
     assert exposure(loose, "qgis-server@1.service") <= 0.3
 
 
@@ -546,9 +584,7 @@ def test_the_helper_reads_nothing_that_the_pool_could_have_written(server: Testb
         "find", "/run", "/var/lib", "/var/cache", "/etc", "/var/log", "/var/tmp", "-xdev",
         "-type", "d", "-user", POOL_USER, "-not", "-path", "*/qgis-server-systemd/root/*",
     ).splitlines()  # fmt: skip
-    assert {"/run/qgis-server/1", "/var/cache/qgis-server/1", "/var/lib/qgis-server/home"} < set(
-        folders
-    )
+    assert {"/run/qgis-server/1", "/var/cache/qgis-server/1"} < set(folders)
     server.run("python3", "-c", HOSTILE, *folders, user=POOL_USER)
     workers = [str(main_pid(server, n)) for n in (1, 2)]
     server.run("kill", "-STOP", *workers)

@@ -127,3 +127,32 @@ def test_an_archive_beside_a_project_is_unpacked_as_well(tmp_path: Path) -> None
 )
 def test_where_the_archive_of_a_project_is(project: str, archive: str) -> None:
     assert archive_of(project) == archive
+
+
+EMBEDDING = (
+    '<qgis><projectlayers><maplayer embedded="1" project="%s" id="a"/></projectlayers></qgis>'
+)
+
+
+def test_the_archives_of_embedded_projects_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    bad = made(tmp_path / "far/bad.qgz", member("../a"))
+    middle = made(tmp_path / "far/middle.qgz")
+    first = tmp_path / "first.qgs"
+    known = Archives()
+
+    def refusal(text: str) -> str:
+        first.write_text(text)
+        known.look_again(str(first))
+        return known.refusal(str(first))
+
+    for path in ("far/bad.qgz", "./far/../far/bad.qgz", str(bad), "far/bad.q&#103;z"):
+        assert "takes a layer from a project that has a member" in refusal(EMBEDDING % path)
+    assert refusal(EMBEDDING % "far/middle.qgz") == ""
+    # The other one changes later, and is itself in an archive.
+    with zipfile.ZipFile(middle, "w") as archive:
+        archive.writestr("m.qgs", EMBEDDING % "bad.qgz")
+    known.look_again(str(first))
+    assert "takes a layer" in known.refusal(str(first))
+    assert refusal(EMBEDDING % "first.qgs") == ""
+    assert refusal(EMBEDDING % "far/none.qgz") == ""

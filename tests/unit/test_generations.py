@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -119,3 +121,91 @@ def test_what_no_worker_has_loaded_is_watched_on(
     monkeypatch.setattr(generations, "MOST", 0)
     watcher.look()
     assert (linked(project), watcher.known) == (None, {})
+
+
+HOSTILE = (
+    b"",
+    b"\xff\xfe",
+    b"{",
+    b"7",
+    b"null",
+    b'{"/srv/a.qgs": 1}',
+    b"[1, null, [], {}, true]",
+    b"[" * 1_000_000,
+    b'["\\ud800.qgs", "/\\ud800.qgs", "/a\\u0000.qgs", "", "a.qgs", "/../a.qgs", "/a/"]',
+    b'["/' + b"a" * 5_000_000 + b'"]',
+)
+
+
+@pytest.mark.parametrize("note", HOSTILE, ids=range(len(HOSTILE)))
+def test_what_a_hostile_worker_notes_ends_nothing(project: Path, note: bytes) -> None:
+    watcher = watch(project)
+    file = project.parents[1] / "workers/2" / fresh.LISTED
+    file.parent.mkdir()
+    file.write_bytes(note)
+    assert generations.noted(file) == []
+    settle(watcher, project)
+    assert watcher.known.keys() == {str(project), "/nowhere.qgs"}
+
+
+def test_what_a_hostile_worker_has_in_the_place_of_its_note_ends_nothing(project: Path) -> None:
+    watcher = watch(project)
+    listed = project.parents[1] / "workers/1" / fresh.LISTED
+    for number in range(2, 6):
+        (project.parents[1] / f"workers/{number}").mkdir()
+    places = [project.parents[1] / f"workers/{number}" / fresh.LISTED for number in range(2, 6)]
+    os.mkfifo(places[0])
+    places[1].symlink_to(listed)
+    places[2].mkdir()
+    places[3].symlink_to("/dev/zero")
+    assert [generations.noted(place) for place in places] == [[]] * 4
+    settle(watcher, project)
+
+
+def test_more_than_most_projects_are_no_note(project: Path) -> None:
+    listed = project.parents[1] / "workers/1" / fresh.LISTED
+    listed.write_text(json.dumps([f"/srv/{n}.qgs" for n in range(fresh.MOST + 5)]))
+    assert len(generations.noted(listed)) == fresh.MOST
+
+
+def test_projects_of_an_author_who_means_ill_are_not_whole(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.qgs")
+    (tmp_path / "long.qgs").write_bytes(b"<qgis>" + b" " * 10_000 + b"</qgis>")
+    good = tmp_path / "good.qgz"
+    with zipfile.ZipFile(good, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.qgs", "<qgis>" + "<a/>" * 1000 + "</qgis>")
+    # The first byte of what is compressed, and the mark of what is encrypted.
+    data = good.read_bytes()
+    (tmp_path / "broken.qgz").write_bytes(data[:35] + b"\xff\xff" + data[37:])
+    central = data.index(b"PK\x01\x02")
+    (tmp_path / "closed.qgz").write_bytes(
+        data[:6] + b"\x01" + data[7 : central + 8] + b"\x01" + data[central + 9 :]
+    )
+    found = {
+        file.name: (fresh.is_whole(str(file)), fresh.is_whole(str(file), 5000))
+        for file in tmp_path.iterdir()
+    }
+    assert found == {
+        "pipe.qgs": (False, False), "long.qgs": (True, False), "good.qgz": (True, True),
+        "broken.qgz": (False, False), "closed.qgz": (False, False),
+    }  # fmt: skip
+    assert fresh.is_whole(str(good), sys.maxsize)
+
+
+def test_what_takes_long_to_read_makes_no_other_change_unseen(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = watch(project)
+    settle(watcher, project)
+    monkeypatch.setattr(generations, "READ_FOR", -1)
+    put(project, b"<qgis>22</qgis>")
+    other = project.with_name("b.qgs")
+    put(other, b"<qgis>1</qgis>")
+    listed = project.parents[1] / "workers/1" / fresh.LISTED
+    listed.write_text(json.dumps([str(project), str(other)]))
+    watcher.look()
+    watcher.known[str(project)].since -= 10
+    watcher.look()
+    assert (linked(project), watcher.known[str(project)].whole) == (None, None)
+    monkeypatch.setattr(generations, "READ_FOR", 2.0)
+    settle(watcher, project)

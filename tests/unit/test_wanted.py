@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,19 @@ def test_where_nothing_can_be_written_it_goes_on(tmp_path: Path) -> None:
     wanted = Clock().wanted(tmp_path / "none")
     wanted.note("/a")
     assert wanted.listed() == ["/a"]
+
+
+def test_what_a_worker_that_was_taken_over_leaves_is_passed_over(tmp_path: Path) -> None:
+    record, beside = tmp_path / "wanted.json", tmp_path / "wanted.new"
+    for file in (record, beside):
+        os.mkfifo(file)
+    wanted = Clock().wanted(tmp_path)
+    assert wanted.listed() == []
+    wanted.note("/a")
+    assert Clock().wanted(tmp_path).listed() == ["/a"]
+    record.unlink()
+    record.symlink_to("/dev/zero")
+    assert Clock().wanted(tmp_path).listed() == []
+    record.unlink()
+    record.write_text("[" * 100_000)
+    assert Clock().wanted(tmp_path).listed() == []

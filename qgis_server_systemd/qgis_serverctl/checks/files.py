@@ -99,9 +99,8 @@ def projects(look: Look) -> tuple[str, ...]:
 def folders(host: Host) -> tuple[str, ...]:
     """Folders in which workers write; systemd makes those that are missing."""
     package = host.package
-    below = (f"{package.data}/auth", f"{package.home}")
     caches = sorted(host.path(package.cache).glob("[0-9]*"))
-    there = [*below, *(f"{package.cache}/{folder.name}" for folder in caches)]
+    there = (f"{package.cache}/{folder.name}" for folder in caches)
     return tuple(folder for folder in there if host.path(folder).is_dir())
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from ..adopt.hand_made import assignments
 from ..config.names import Package
 from ..config.settings import Settings
 from ..pool.host import Host
@@ -16,7 +17,7 @@ from ..system import environment_file
 from ..system.files import read_or_none
 from ..system.output import printable
 from ..units import sandbox
-from ..units.sandbox import is_allowed, is_in, named, remedy
+from ..units.sandbox import CODE, is_allowed, is_in, is_left_by_workers, named, remedy
 from ..view.look import Look
 from .finding import Finding, error, warning
 
@@ -101,6 +102,21 @@ def check_environment(
             )
 
 
+def check_code(
+    package: Package, settings: Settings, variables: Mapping[str, str], place: str
+) -> Iterator[Finding]:
+    for name, path in named(variables, CODE):
+        if is_left_by_workers(package, settings, path):
+            yield error(
+                "sandbox-code",
+                f"{name} names {path}, where workers can write: one that was taken over can leave "
+                "code there that all of them run",
+                place,
+                f"move it out of writable_folders ({package.etc}/server.toml) and of "
+                f"{package.cache}, and change the line; {package.command} apply",
+            )
+
+
 def check_folders(package: Package, settings: Settings) -> Iterator[Finding]:
     """The monitor has workers restarted once a folder is there."""
     for folder in (*settings.data_folders, *settings.writable_folders):
@@ -143,7 +159,15 @@ def check(host: Host, look: Look) -> Iterator[Finding]:
     yield from check_folders(package, settings)
     yield from check_system_calls(host, settings)
     text = read_or_none(host.path(f"{package.etc}/env")) or ""
-    yield from check_environment(package, settings, environment_file.read(text)[0])
+    variables = environment_file.read(text)[0]
+    yield from check_environment(package, settings, variables)
+    yield from check_code(package, settings, variables, f"{package.etc}/env")
+    if host.live:
+        # Of drop-ins, such as one that an adoption has made.
+        unit = package.service_unit(1)
+        given = assignments(host.show(unit, "Environment").get("Environment", ""))
+        rest = {name: value for name, value in given.items() if name not in variables}
+        yield from check_code(package, settings, rest, unit)
 
 
 def said(host: Host, look: Look) -> tuple[str, ...]:

@@ -55,7 +55,8 @@ def check_credentials(host: Host) -> Iterator[Finding]:
                 str(file),
                 f"chown root:{package.group} {file} && chmod {own} {file}",
             )
-    wanted = [package.service_file, package.master_password]
+    database = f"{package.auth}/qgis-auth.db"
+    wanted = [package.service_file, package.master_password, database]
     questions = [Question(str(path), "r") for path in map(host.path, wanted) if path.exists()]
     for question in access.as_user(package.user, questions):
         yield error(

@@ -83,7 +83,13 @@ class Package:
 
     @property
     def home(self) -> str:
+        """The home folder of the workers' user; workers read it alone."""
         return f"{self.data}/home"
+
+    @property
+    def auth(self) -> str:
+        """For QGIS's authentication database, of which each worker gets a copy."""
+        return f"{self.data}/auth"
 
     @property
     def projects(self) -> str:

@@ -83,6 +83,7 @@ def generated(host: Host, settings: Settings) -> tuple[Generated, ...]:
         "reload": package.reload_file,
         "warm": settings.warmed,
         "learn": settings.learned,
+        "system_calls": settings.system_calls,
         "guard": {
             "mode": package.map_variable,
             "folders": (*settings.data_folders, *settings.project_folders, package.projects),

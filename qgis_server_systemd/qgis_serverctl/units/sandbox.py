@@ -16,6 +16,12 @@ SYSTEM = (
 """What each worker sees of the system: as in its unit."""
 
 
+RESOLVERS = (
+    "/run/NetworkManager", "/run/connman", "/run/nscd", "/run/resolvconf", "/run/systemd/resolve",
+)  # fmt: skip
+"""Where programs that look up names for others have their sockets, and /etc/resolv.conf leads."""
+
+
 PRIVATE = ("/tmp", "/var/tmp")
 """Folders that workers have for themselves alone (PrivateTmp= in their unit)."""
 
@@ -53,6 +59,8 @@ def lines(package: Package, settings: Settings, *, databases: bool) -> Iterator[
         # The first line takes back what the unit says.
         yield from ("RestrictAddressFamilies=", "RestrictAddressFamilies=AF_UNIX")
         yield "IPAddressDeny=any"
+        # Whoever answers there looks up names in the network.
+        yield f"InaccessiblePaths={' '.join(f'-+{folder}' for folder in RESOLVERS)}"
     if databases:
         yield f"Environment=PGSERVICEFILE={package.service_file}"
     if not settings.quick_replies:
@@ -94,7 +102,10 @@ def is_in(path: str, folders: tuple[str, ...]) -> bool:
 
 def readable(package: Package, settings: Settings) -> tuple[str, ...]:
     """All folders of which workers see something, but for those of each worker's own."""
-    own = (package.state, package.run, package.projects, package.cache, f"/run/{package.pool}")
+    own = (
+        *(package.state, package.run, package.projects, package.cache, f"/run/{package.pool}"),
+        *(package.home, package.auth),
+    )
     return (
         *SYSTEM,
         *filter(None, (package.program_folder,)),
@@ -108,7 +119,7 @@ def readable(package: Package, settings: Settings) -> tuple[str, ...]:
 
 def writable(package: Package, settings: Settings) -> tuple[str, ...]:
     """The folders that all workers may write to, as far as permissions allow."""
-    return package.home, f"{package.data}/auth", *PRIVATE, *settings.writable_folders
+    return *PRIVATE, *settings.writable_folders
 
 
 def sees(package: Package, settings: Settings, path: str) -> bool:
@@ -133,9 +144,19 @@ WRITTEN_FILES = ("QGIS_SERVER_LOG_FILE",)
 """Those that workers write to: folders, and files that they make in one."""
 
 
-def named(variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+CODE = (
+    "GDAL_DRIVER_PATH", "GDAL_PYTHON_DRIVER_PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME",
+    "PYTHONPATH", "PYTHONUSERBASE", "QGIS_CUSTOM_CONFIG_PATH", "QGIS_PLUGINPATH", "QT_PLUGIN_PATH",
+    "XDG_DATA_HOME",
+)  # fmt: skip
+"""Those that name where workers find code to run when they start."""
+
+
+def named(
+    variables: Mapping[str, str], names: tuple[str, ...] = PATHS
+) -> Iterator[tuple[str, str]]:
     """The paths in variables, with the variable's name."""
-    for name in PATHS:
+    for name in names:
         for path in re.split(r"\|\||:(?=/)", variables.get(name, "")):
             if path.startswith("/"):
                 yield name, path
@@ -147,6 +168,13 @@ def is_allowed(package: Package, settings: Settings, name: str, path: str) -> bo
         return sees(package, settings, path)
     folders = (package.cache, *writable(package, settings))
     return is_in(os.path.realpath(path), folders)
+
+
+def is_left_by_workers(package: Package, settings: Settings, path: str) -> bool:
+    """Can a worker put something there that another one, or its successor, finds?"""
+    real = os.path.realpath(path)
+    kept = map(os.path.realpath, (package.cache, *settings.writable_folders))
+    return any(is_in(real, (folder,)) or is_in(folder, (real,)) for folder in kept)
 
 
 def remedy(name: str, path: str) -> tuple[str, str]:

@@ -7,12 +7,18 @@ or with the name of the error.
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import platform
+import resource
 import select
+import signal
 import socket
+import struct
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +47,15 @@ def write(path: str) -> str:
 def leave(path: str) -> str:
     """A program that tells where it has been run."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text("open('/var/lib/qgis-server/home/ran', 'a').write(__file__)\n", "utf-8")
+    ran = os.path.join(os.environ["CACHE_DIRECTORY"], "ran")
+    Path(path).write_text(f"open({ran!r}, 'a').write(__file__)\n", "utf-8")
+    return ""
+
+
+def pipe(path: str) -> str:
+    """Whoever opens it waits for ever."""
+    Path(path).unlink(missing_ok=True)
+    os.mkfifo(path)
     return ""
 
 
@@ -51,6 +65,75 @@ def memory_of(pid: str) -> str:
     with open(f"/proc/{pid}/mem", "rb") as memory:
         memory.seek(int(start, 16))
         return memory.read(4).hex()
+
+
+def reach(pid: str) -> str:
+    """Each way to another process of the same user, and what became of it."""
+    other = int(pid)
+    information = ctypes.create_string_buffer(128)
+    own = socket.socketpair()
+    limit = resource.RLIMIT_NOFILE
+    numbers = {"x86_64": (200, 234, 129, 297), "aarch64": (130, 131, 138, 240)}
+    tkill, tgkill, queue, thread_queue = numbers[platform.machine()]
+
+    def by_pidfd(process: int) -> None:
+        signal.pidfd_send_signal(os.pidfd_open(process), 0)
+
+    def asked(process: int) -> bytes:
+        return struct.pack("@ii", 1, process)
+
+    ways: dict[str, Callable[[], object]] = {
+        "kill": lambda: os.kill(other, 0),
+        "group": lambda: os.kill(-other, 0),
+        "all": lambda: os.kill(-1, 0),
+        "tkill": lambda: call("syscall", tkill, other, 0),
+        "tgkill": lambda: call("syscall", tgkill, other, other, 0),
+        "queue": lambda: call("syscall", queue, other, 0, information),
+        "thread queue": lambda: call("syscall", thread_queue, other, other, 0, information),
+        "pidfd": lambda: by_pidfd(other),
+        "limits": lambda: resource.prlimit(other, limit),
+        "owner": lambda: fcntl.fcntl(own[0], fcntl.F_SETOWN, other),
+        "owner by a long number": lambda: call(
+            "fcntl", own[0].fileno(), ctypes.c_long(fcntl.F_SETOWN | 1 << 32), other
+        ),
+        "other owner": lambda: fcntl.fcntl(own[0], 15, asked(other)),
+        "which signal": lambda: fcntl.fcntl(own[0], 10, 9),
+        "owner of a socket": lambda: fcntl.ioctl(own[0], 0x8902, struct.pack("@i", other)),
+        "owner of a file": lambda: fcntl.ioctl(own[0], 0x8901, struct.pack("@i", other)),
+        "trace": lambda: call("ptrace", 16, other, None, None),
+        "memory": lambda: memory_of(pid),
+        "score": lambda: Path(f"/proc/{pid}/oom_score_adj").write_text("1000", "ascii"),
+        "priority": lambda: os.setpriority(os.PRIO_PROCESS, other, 19),
+    }
+    found: dict[str, list[str]] = {}
+    for name, way in ways.items():
+        try:
+            way()
+            error = "ok"
+        except OSError as problem:
+            error = errno.errorcode[problem.errno or 0]
+        found.setdefault(error, []).append(name)
+    return json.dumps(found)
+
+
+def own(_: str) -> str:
+    """What a worker does to itself."""
+    pid = os.getpid()
+    os.kill(pid, 0)
+    signal.pthread_kill(threading.get_ident(), 0)
+    resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull, "rb") as file:
+        fcntl.fcntl(file, fcntl.F_SETFD, fcntl.fcntl(file, fcntl.F_GETFD))
+    subprocess.run(["/bin/true"], check=True)
+    return ""
+
+
+def heard(_: str) -> str:
+    """Takes connections on a port of its own."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+    return ""
 
 
 def connect(address: str) -> str:
@@ -101,9 +184,13 @@ PROBES: dict[str, Callable[[str], str]] = {
     "list": lambda path: " ".join(sorted(os.listdir(path))),
     "write": write,
     "leave": leave,
+    "pipe": pipe,
     "memory": memory_of,
     "processes": lambda _: " ".join(name for name in os.listdir("/proc") if name.isdigit()),
     "signal": lambda pid: call("kill", int(pid), 0),
+    "reach": reach,
+    "own": own,
+    "listen": heard,
     "connect": connect,
     "packets": listen,
     "mount": lambda _: call("mount", b"none", b"/tmp", b"tmpfs", 0, None),
