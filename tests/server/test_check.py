@@ -219,7 +219,8 @@ CASES = (
         "sandbox-code", "error",
         f"mkdir -p /srv/edit; echo QGIS_PLUGINPATH=/srv/edit/plugins >>{ENV};"
         + setting('writable_folders = ["/srv/edit"]'), ENV,
-        mends=f"sed -i /^QGIS_PLUGINPATH/d {ENV}; qgis-serverctl apply", after=RESTORED,
+        mends=f"sed -i /^QGIS_PLUGINPATH/d {ENV}; qgis-serverctl apply",
+        after=f"{RESTORED}; rmdir /srv/edit",
         says="one that was taken over can leave code there",
     ),
     Case(
