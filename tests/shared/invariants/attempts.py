@@ -53,6 +53,7 @@ def rich(name: str, query: str, *headers: str, **more: object) -> Request:
 
 # ---- WMS
 
+SPARE = "/qgis/spare/wfs3/collections"
 STYLES = ("", "groups", "plain", "dark", "default", "big", "grey", "tinted", "other", "unknown")
 LAYERS = (
     "countries", "places", "joined", "filtered", "twin", "Twins", "Base", "relief", "canvas",
@@ -346,9 +347,7 @@ def of_api() -> Iterator[Request]:
             name = f"{method} {path} {body}"
             yield request(name, f"{collection}/{path}", kind, body=body, method=method)
     # What may be edited is no part of the replies.
-    yield request(
-        "item", "/qgis/spare/wfs3/collections/scratch/items", kind, body=feature % ("{}", point)
-    )
+    yield request("item", f"{SPARE}/scratch/items", kind, body=feature % ("{}", point))
 
 
 # ---- Changes of data
@@ -470,6 +469,8 @@ def ordinary() -> Iterator[Request]:
             yield request(f"client {target[:80]}", target.replace("/qgis/city", RICH))
         elif line.startswith("POST "):
             target = line.split(" ")[1].replace("/qgis/city", RICH)
+            # What is added there is no part of the replies.
+            target = target.replace(f"{RICH}/wfs3/collections/places", f"{SPARE}/scratch")
             kind = " ".join(line.split(" ")[2:]) or "text/xml"
             body = "\n".join(iter(lambda: next(lines), ""))
             yield request(f"client {target[:80]}", target, f"Content-Type: {kind}", body=body)
