@@ -313,7 +313,9 @@ class Roll:
         with locked(host):
             found = inputs.look(host, self.settings)
             facts, wanted = found.facts, found.wanted
-            files = plan.nginx_files(wanted, facts)
+            # Settings that are not applied yet may ask for a lane that there is not.
+            lane = plan.names_lane(wanted, facts) and facts.instances.lane_open
+            files = wanted.nginx_files(plan.named(wanted, facts), lane)
             if plan.differ(facts, files):
                 nginx.put(host, files)
             if not facts.nginx.running:
