@@ -373,7 +373,7 @@ def test_a_location_of_ones_own_goes_on(bed: Testbed) -> None:
 
 def test_a_timeout_of_their_own(bed: Testbed) -> None:
     """Workers tell then which ones they are, and the monitor gives them as long."""
-    with using(bed, "request_timeout = 40", "heavy_timeout = 2"):
+    with using(bed, "request_timeout = 40", "heavy_timeout = 12"):
         is_served(bed, f"{WIDE}&NAME=url")
         passed, pid = had(bed, "url")
         assert int(passed) in workers(bed)
@@ -381,14 +381,14 @@ def test_a_timeout_of_their_own(bed: Testbed) -> None:
         is_served(bed, f"{OVER}&NAME=own")
         assert is_in_lane(bed, had(bed, "own")[-1])
         show = ("systemctl", "show", "--property=TimeoutStopUSec", "--value")
-        assert bed.out(*show, "qgis-server@heavy-1.service") == "32s"
+        assert bed.out(*show, "qgis-server@heavy-1.service") == "42s"
         assert bed.out(*show, "qgis-server@1.service") == "1min 10s"
         wait_for(lambda: are_up(bed), "all of them are up")
         reply, _ = timed(bed, f"{sleeping(300)}&HAND=over&NAME=hangs")
         assert reply.status == 504
         pid = had(bed, "hangs")[-1]
         wait_for(lambda: not is_in_lane(bed, pid), "it is killed")
-        assert "heavy_timeout allows 32 s" in ctl(bed, "logs")
+        assert "heavy_timeout allows 42 s" in ctl(bed, "logs")
         wait_for(lambda: are_up(bed), "another is up")
 
 
