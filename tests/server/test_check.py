@@ -396,4 +396,4 @@ def test_at_the_end_all_is_well_and_another_user_is_told_what_is_not_checked(
     assert ctl(server, "check") == "nothing found\n"
     done = server.run("/usr/sbin/qgis-serverctl", "check", user="nobody")
     assert done.stderr == ""
-    assert "not checked: projects and folders: needs root" in done.stdout
+    assert "not checked: projects: needs root" in done.stdout
