@@ -124,7 +124,6 @@ class Catalogue:
         self.total = self.count = 0
         self.projects: list[dict[str, Any]] = []
         self.without: list[Without] = []
-        self.app: object = None
 
     def _key(self) -> str:
         """What all results depend on, beside the projects: QGIS, and what it is told."""
@@ -253,9 +252,10 @@ class Catalogue:
         return age < AGAIN or not any(one["kind"] in BAD for one in old["problems"])
 
     def with_qgis(self, record: dict[str, Any]) -> dict[str, Any]:
+        # QGIS's libraries are loaded here once, and it starts in each child: what it starts, such
+        # as threads, does not outlast a fork.
         from . import reading
 
-        self.app = self.app or reading.start()
         path = record["path"]
         outcome = children.run(
             lambda send: reading.look(path, send, self.silent), SECONDS, self.most

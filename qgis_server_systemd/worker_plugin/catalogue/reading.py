@@ -40,7 +40,7 @@ WAITS = ("silent", "special")
 
 
 def start() -> QgsApplication:
-    """QGIS, with all of its providers. To be kept until the end."""
+    """QGIS, with all of its providers. To be kept while it is used."""
     application = QgsApplication([], False)
     application.initQgis()
     return application
@@ -234,15 +234,18 @@ class Look:
 
 
 def look(path: str, send: Send, silent: dict[str, dict[str, Any]]) -> None:
-    """In a process of its own, with a QGIS that was started before."""
+    """In a process of its own."""
+    application = start()
     found = Look(path, send, silent)
     with found.stack:
         found.look()
+    del application
 
 
 def causes(path: str, send: Send) -> None:
     """What may be the cause that a look at the project did not end: all sources of its layers
     are tried, but for QGIS's own ways."""
+    application = start()
     found = Look(path, send, {})
     project = QgsProject()
     with found.stack:
@@ -250,3 +253,4 @@ def causes(path: str, send: Send) -> None:
             for layer in project.mapLayers().values():
                 if reason := found.suspect(layer):
                     found.tell(layer, reason, project)
+    del application
