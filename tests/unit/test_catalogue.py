@@ -153,6 +153,12 @@ def hang(send: Send) -> None:
     threading.Event().wait()
 
 
+def spin(send: Send) -> None:
+    send({"a": 1})
+    while True:
+        pass
+
+
 def crash(send: Send) -> None:
     send({"a": 1})
     os.kill(os.getpid(), signal.SIGTRAP)
@@ -180,6 +186,7 @@ def fail(send: Send) -> None:
     [
         (lambda send: send({"a": 1}), "done", 0),
         (hang, "time", signal.SIGKILL),
+        (spin, "time", signal.SIGKILL),
         (crash, "crash", signal.SIGTRAP),
         (eat, "memory", signal.SIGKILL),
         (babble, "words", signal.SIGKILL),
@@ -187,7 +194,7 @@ def fail(send: Send) -> None:
     ],
 )
 def test_work_that_goes_wrong_ends_alone(work: Any, end: str, died_of: int) -> None:
-    seconds = 1.0 if work is hang else 60.0
+    seconds = 1.0 if work in (hang, spin) else 60.0
     most = children.memory(os.getpid()) + (64 << 20)
     outcome = children.run(work, seconds, most)
     assert outcome.end == end

@@ -35,8 +35,8 @@ LONGEST, LONGEST_ABSTRACT, LONGEST_PATH = 500, 5000, 10_000
 
 SERVICES = ("WMS", "WMTS", "WFS", "WCS", "OGC API Features")
 
-EVERY = 0.2
-"""Seconds between two looks at how far it is."""
+SOON, LATER = 0.1, 1.0
+"""Seconds between the first two looks at how far it is, and the most between two later ones."""
 
 REMOTE = 600.0
 """Seconds for which `check` takes what depends on servers for unchanged, if it was in order."""
@@ -222,11 +222,13 @@ def is_under_way(shown: dict[str, str]) -> bool:
 
 def _wait(host: Host, deadline: float, tell: Callable[[], None]) -> dict[str, str] | None:
     """Until no look is under way; None if it takes too long."""
+    pause = SOON
     while is_under_way(shown := states(host)):
         if time.monotonic() > deadline:
             return None
         tell()
-        time.sleep(EVERY)
+        time.sleep(pause)
+        pause = min(2 * pause, LATER)
     return shown
 
 

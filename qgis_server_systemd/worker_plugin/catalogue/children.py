@@ -14,6 +14,9 @@ from typing import Any
 EVERY = 0.05
 """Seconds between two looks at a process."""
 
+LATE = 0.25
+"""Of the time between two looks, so many seconds count at most: the rest was for others."""
+
 MOST_BYTES = 4 << 20
 """That a process may say."""
 
@@ -45,15 +48,30 @@ def memory(pid: int) -> int:
     return 0
 
 
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def used(pid: int) -> tuple[bool, float]:
+    """Does a process want to run, and how many seconds of a processor has it had (proc(5))?"""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            words = file.read().rpartition(")")[2].split()
+    except OSError:
+        return False, 0.0
+    return words[0] == "R", (int(words[11]) + int(words[12])) / TICK
+
+
 def run(work: Callable[[Send], None], seconds: float, most: int) -> Outcome:
-    """Let a process do the work, for so many seconds and with so many bytes of memory."""
+    """Let a process do the work, with so many bytes of memory, and for so many seconds in which it
+    works or waits. Those in which it has no processor do not count, since these processes come
+    after all others: a busy machine makes nothing hang."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         _work(work, writing)
     os.close(writing)
     try:
-        return _watch(pid, reading, time.monotonic() + seconds, most)
+        return _watch(pid, reading, seconds, most)
     finally:
         os.close(reading)
 
@@ -80,10 +98,11 @@ def _work(work: Callable[[Send], None], writing: int) -> None:
         os._exit(status)
 
 
-def _watch(pid: int, reading: int, deadline: float, most: int) -> Outcome:
+def _watch(pid: int, reading: int, seconds: float, most: int) -> Outcome:
     process = os.pidfd_open(pid)
     heard = b""
     outcome = Outcome()
+    waited, before = 0.0, time.monotonic()
     try:
         while True:
             ready, _, _ = select.select([reading, process], [], [], EVERY)
@@ -94,11 +113,15 @@ def _watch(pid: int, reading: int, deadline: float, most: int) -> Outcome:
                     break
             elif process in ready:
                 break
+            now = time.monotonic()
+            runs, worked = used(pid)
+            waited += 0.0 if runs else min(now - before, LATE)
+            before = now
             if len(heard) > MOST_BYTES:
                 outcome.end = "words"
             elif memory(pid) > most:
                 outcome.end = "memory"
-            elif time.monotonic() > deadline:
+            elif waited + worked > seconds:
                 outcome.end = "time"
             if outcome.end != "done":
                 os.kill(pid, signal.SIGKILL)
