@@ -71,7 +71,9 @@ def test_status_of_a_pool_from_idle_to_upgraded(server: Testbed, suite: str) -> 
     assert "not all can be told to this user" in done.stdout
     (server.root / "etc/qgis-server/server.toml").chmod(0o644)
 
-    # Busy, and for how long.
+    # Busy, and for how long: a large map has none of these workers else.
+    server.run("sh", "-c", "echo 'heavy_workers = 0' >>/etc/qgis-server/server.toml")
+    ctl(server, "apply")
     with load(server, BIG, clients=count + 1):
         wait_for(
             lambda: any(

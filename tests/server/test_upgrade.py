@@ -89,7 +89,7 @@ def test_a_slow_print_does_not_block_apt(server: Testbed, newer_package: Path) -
     thread.start()
     wait_for(lambda: "busy" in works(server), "a busy worker")
     apt(server, "install", NEWER)
-    assert thread.is_alive(), "apt was through before the slow request"
+    assert thread.is_alive(), f"apt was not through before the slow request: {slow}"
     thread.join()
     assert slow[0].stdout == b"200"
     wait_for(lambda: settled(server), "the roll is through", timeout=180)
