@@ -230,10 +230,10 @@ def arrange(project: QgsProject, layers: dict[str, QgsMapLayer]) -> None:
     _, shown = add_layout(project, "Theme", "By night, [% @project_title %]")
     shown.setFollowVisibilityPreset(True)
     shown.setFollowVisibilityPresetName("night")
-    layout, shown = add_layout(project, "Atlas", '[% "name" %]: [% @atlas_featurenumber %]')
+    layout, shown = add_layout(project, "Atlas", '[% "NAME" %]: [% @atlas_featurenumber %]')
     shown.setAtlasDriven(True)
     layout.atlas().setEnabled(True)
-    layout.atlas().setCoverageLayer(layers["places"])
+    layout.atlas().setCoverageLayer(layers["countries"])
     project.writeEntry("WMSMaxAtlasFeatures", "/", 10)
 
 

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from testbed import Reply, Testbed
 
@@ -147,10 +147,10 @@ class Watch:
         query = f"SERVICE=WMS&REQUEST=GetSchemaExtension&PROBE={what}&WITH={argument}"
         return ask(self.port, Case(what, query, lambda reply: None, project=None, prefix=RICH))
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """What the worker's process is, see probing_plugin."""
         reply = self.probe("state")
-        found: dict[str, object] = json.loads(reply.body)
+        found: dict[str, Any] = json.loads(reply.body)
         return found
 
     def forget(self) -> None:
@@ -170,7 +170,9 @@ class Watch:
     def differences(self, before: dict[str, bytes]) -> list[str]:
         after = self.take()
         return [
-            difference(name, old, after[name]) for name, old in before.items() if after[name] != old
+            difference(name, before[name], new)
+            for name, new in after.items()
+            if before[name] != new
         ]
 
     def send(self, requests: Sequence[Sent]) -> None:
