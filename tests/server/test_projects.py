@@ -174,6 +174,8 @@ def test_files_that_are_broken(projects: Projects) -> None:
     with zipfile.ZipFile(folder / "slip.qgz", "w") as archive:
         archive.writestr("../slip.qgs", projects.second)
     found = projects.problems()
+    garbage = next(one for one in projects.look()["projects"] if one["name"] == "garbage")
+    assert garbage["problems"][0]["what"].startswith('layer "'), garbage
     assert found == {
         "good": [],
         "gone": [("layer-missing", LAYER)],

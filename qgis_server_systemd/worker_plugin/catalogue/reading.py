@@ -176,9 +176,11 @@ class Look:
         problem = {"layer": layer.name()[:LONGEST], "hidden": hidden, **reason.as_dict()}
         self.send({"problem": problem})
 
-    def hear(self, message: str, tag: str, level: object) -> None:
-        if len(self.said) < MOST_PROBLEMS:
-            self.said.append(f"{tag}: {message}"[:LONGEST])
+    def hear(self, *said: object) -> None:
+        """A message, its tag and its level; the signal has another form, too, without words.
+        PyQt ends the process where this raises anything."""
+        if len(said) == 3 and len(self.said) < MOST_PROBLEMS:
+            self.said.append(f"{said[1]}: {said[0]}"[:LONGEST])
 
     def words(self, layer: QgsMapLayer) -> Reason:
         """What the provider says, for somebody to read."""
@@ -186,10 +188,8 @@ class Look:
         known = QgsProviderRegistry.instance().providerList()
         if provider and provider not in known:
             return Reason("provider-missing", provider[:LONGEST])
-        said = layer.error().summary()
-        if not said and layer.dataProvider():
-            said = layer.dataProvider().error().summary()
-        return Reason("invalid", detail=(said or next(iter(self.said), ""))[:LONGEST])
+        said = layer.error().summary() or next(iter(self.said), "")
+        return Reason("invalid", detail=said[:LONGEST])
 
     def suspect(self, layer: QgsMapLayer) -> Reason | None:
         """What keeps its data away, found out without QGIS."""
