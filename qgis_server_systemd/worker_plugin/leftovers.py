@@ -43,7 +43,7 @@ FILTER = re.compile(r"(?:MAP\d+:)?FILTER")
 SHORT_NAME = "wmsShortName"
 """A property of a group."""
 
-MARK = "qgis_server_systemd"
+MARK = __name__
 """A property of a project that is known."""
 
 
