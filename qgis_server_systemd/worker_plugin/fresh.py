@@ -52,6 +52,17 @@ def _open(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
+def note(file: Path, most: int) -> bytes:
+    """What a worker has noted, `most` bytes of it. Somebody may have taken it over, and have left
+    something else there: nothing waits for a pipe, or follows a link. Raises OSError or
+    ValueError."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{file}: no ordinary file")
+        return stream.read(most)
+
+
 def of_file(path: str) -> Signature:
     """Opened, since an NFS client asks the server anew at an open alone (nfs(5),
     close-to-open cache consistency)."""

@@ -18,7 +18,6 @@ however it ends: nothing is kept then, and nothing sent of what was.
 import json
 import os
 import socket
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from .fresh import LISTED, LOOK_EVERY, MOST, SETTLED, Fresh, Signature, age, is_whole, of_file
+from .fresh import LISTED, LOOK_EVERY, MOST, SETTLED, Fresh, Signature, age, is_whole, note, of_file
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -70,11 +69,7 @@ def noted(file: Path) -> list[str]:
     """The projects that a worker notes, which somebody may have taken over: whatever it is,
     nothing waits for it and nothing ends. What is no path of a project is left out."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-        with open(descriptor, "rb") as opened:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return []
-            found = json.loads(opened.read(LONGEST_NOTE))
+        found = json.loads(note(file, LONGEST_NOTE))
     except (OSError, ValueError, RecursionError):
         return []
     listed = found[:MOST] if isinstance(found, list) else []

@@ -7,11 +7,11 @@ it starts again, also after a boot.
 
 import contextlib
 import json
-import os
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from .fresh import note
 
 FILE = "wanted.json"
 
@@ -29,16 +29,6 @@ LONGEST = 1 << 20
 """Bytes of the record that are read."""
 
 
-def read(file: Path) -> bytes:
-    """The former worker may have been taken over, and have left something else there, such as a
-    pipe that this one would wait for. Raises OSError or ValueError."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError
-        return stream.read(LONGEST)
-
-
 class Wanted:
     """`file`: where it is kept. `clock`: seconds since 1970."""
 
@@ -49,7 +39,7 @@ class Wanted:
         self.saved = clock()
         wrong = (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
         with contextlib.suppress(*wrong, RecursionError):
-            given = json.loads(read(file))
+            given = json.loads(note(file, LONGEST))
             aged = 0.5 ** (max(0.0, clock() - float(given["time"])) / HALF)
             self.counts = {str(one): float(n) * aged for one, n in given["projects"].items()}
 

@@ -54,7 +54,11 @@ def target_bed(installed: Snapshot, instances: int = 1) -> Iterator[Testbed]:
     with Testbed(installed.suite, like=installed) as bed:
         bed.boot()
         bed.run("rm", "--force", "/etc/qgis-server/server.auto.toml")
-        bed.run("tee", "/etc/qgis-server/server.toml", input=f"{SETTINGS}instances = {instances}\n")
+        bed.run(
+            "tee",
+            "/etc/qgis-server/server.toml",
+            input=f"{SETTINGS}instances = {instances}\nheavy_workers = 0\n",
+        )
         bed.run("mkdir", OUTSIDE)
         add_projects(bed)
         bed.run("cp", "/srv/maps/world_map.gpkg", OUTSIDE)

@@ -4,6 +4,7 @@ package came."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def socket_inodes(bed: Testbed) -> list[str]:
     return sorted(
         line.split()[6]
         for line in bed.out("cat", "/proc/net/unix").splitlines()
-        if line.endswith(".sock") and "/run/qgis-server-" in line and int(line.split()[3], 16)
+        if re.search(r"/run/qgis-server-\d+\.sock$", line) and int(line.split()[3], 16)
     )
 
 

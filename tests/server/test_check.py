@@ -219,7 +219,8 @@ CASES = (
         "sandbox-code", "error",
         f"mkdir -p /srv/edit; echo QGIS_PLUGINPATH=/srv/edit/plugins >>{ENV};"
         + setting('writable_folders = ["/srv/edit"]'), ENV,
-        mends=f"sed -i /^QGIS_PLUGINPATH/d {ENV}; qgis-serverctl apply", after=RESTORED,
+        mends=f"sed -i /^QGIS_PLUGINPATH/d {ENV}; qgis-serverctl apply",
+        after=f"{RESTORED}; rmdir /srv/edit",
         says="one that was taken over can leave code there",
     ),
     Case(
@@ -311,7 +312,8 @@ def test_what_the_sandbox_may_have_blocked_is_quoted(server: Testbed) -> None:
     assert server.fetch(AWAY).status == 200
     server.fetch(EDIT, "--header", "Content-Type: text/xml", "--data", DELETE)
     assert report(server)["log"] == []
-    server.run("sh", "-ec", f"{RESTORED}; rm -r /srv/edit /srv/maps/away.qgs /opt/world_map.gpkg")
+    # First the files: workers that start load what was asked for lately.
+    server.run("sh", "-ec", f"rm -r /srv/edit /srv/maps/away.qgs /opt/world_map.gpkg; {RESTORED}")
 
 
 # As a name of a layer or a file, written to a log or a terminal.

@@ -213,6 +213,32 @@ def test_a_worker_hands_one_over(bed: Testbed, method: str) -> None:
 
 
 @pytest.mark.each
+def test_what_a_body_asks_for_is_found_heavy(bed: Testbed) -> None:
+    """By the package's own plugin, before it has done anything."""
+    url, _, query = WIDE.partition("?")
+    reply = post(bed, url, f"{query}&NAME=wide-body")
+    assert (reply.status, reply.body[:4]) == (200, b"\x89PNG"), reply.body[:300]
+    assert is_in_lane(bed, had(bed, "wide-body")[-1])
+    light = post(bed, url, f"{MAP.partition('?')[2]}&NAME=small-body")
+    assert light.status == 200
+    (pid,) = had(bed, "small-body")
+    assert int(pid) in workers(bed)
+
+
+@pytest.mark.each
+def test_what_was_slow_twice_goes_to_the_lane(bed: Testbed) -> None:
+    slow = f"{MAP.replace('WIDTH=256', 'WIDTH=700')}&FAULT=sleep&SECONDS=1.5"
+    # Each worker learns for itself.
+    for number in range(2 * COUNT + 1):
+        is_served(bed, f"{slow}&NAME=slow-{number}")
+    assert int(had(bed, "slow-0")[-1]) in workers(bed)
+    assert is_in_lane(bed, had(bed, f"slow-{2 * COUNT}")[-1])
+    # Others stay where they were.
+    is_served(bed, f"{MAP}&NAME=quick")
+    assert int(had(bed, "quick")[-1]) in workers(bed)
+
+
+@pytest.mark.each
 def test_a_body_is_whole_when_it_is_handed_over(bed: Testbed) -> None:
     """Also one that is longer than NGINX's buffer."""
     url = SERVICE.replace("MAP=", "SERVICE=WFS&MAP=")
@@ -322,7 +348,7 @@ def test_rules_of_access_hold_for_them(bed: Testbed) -> None:
             assert (reply.status, reply.body[:4]) == (200, b"\x89PNG")
     finally:
         bed.run("tee", SNIPPET, input=before)
-        ctl(bed, "apply")
+        bed.run("systemctl", "reload", "nginx")
     wait_for(lambda: bed.fetch(MAP).status == 200, "the rule is gone")
 
 
@@ -349,8 +375,9 @@ def test_a_timeout_of_their_own(bed: Testbed) -> None:
     """Workers tell then which ones they are, and the monitor gives them as long."""
     with using(bed, "request_timeout = 40", "heavy_timeout = 2"):
         is_served(bed, f"{WIDE}&NAME=url")
-        (pid,) = had(bed, "url")
-        assert not is_in_lane(bed, pid)
+        passed, pid = had(bed, "url")
+        assert int(passed) in workers(bed)
+        assert is_in_lane(bed, pid)
         is_served(bed, f"{OVER}&NAME=own")
         assert is_in_lane(bed, had(bed, "own")[-1])
         show = ("systemctl", "show", "--property=TimeoutStopUSec", "--value")

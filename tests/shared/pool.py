@@ -227,7 +227,7 @@ def ctl(bed: Testbed, *args: str, check: bool = True) -> str:
 def nothing_is_found(bed: Testbed) -> None:
     """But for what a container lacks, which is no finding."""
     found, *notes = ctl(bed, "check").splitlines()
-    assert found == "nothing found"
+    assert found == "nothing found", (found, notes)
     assert all(line.startswith("note: there is no cpu controller") for line in notes)
 
 

@@ -25,12 +25,15 @@ def test_who_has_nobody_to_wait_for_starts(tmp_path: Path, instance: str) -> Non
     assert begin(instance, tmp_path).wait(20) == 0
 
 
-def test_a_worker_waits_for_the_one_before_it(tmp_path: Path) -> None:
-    (tmp_path / "1").mkdir()
+@pytest.mark.parametrize("note", ["1/ready", "1/failures", f"{CORES + 1}/failures"])
+def test_a_worker_waits_for_the_one_before_it(tmp_path: Path, note: str) -> None:
+    """Until that is up, or has failed; and one that has failed itself waits for nobody."""
+    for instance in ("1", str(CORES + 1)):
+        (tmp_path / instance).mkdir()
     waiting = begin(str(CORES + 1), tmp_path)
     with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(0.6)
-    (tmp_path / "1/ready").touch()
+    (tmp_path / note).touch()
     assert waiting.wait(20) == 0
 
 

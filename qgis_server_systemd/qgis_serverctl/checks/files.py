@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config.names import HEAVY_WORD
 from ..config.stored import read
 from ..pool.host import Host
 from ..pool.settings import auto_file, settings_file
@@ -49,7 +50,8 @@ def check_settings(host: Host, look: Look) -> Iterator[Finding]:
 def folders(host: Host) -> tuple[str, ...]:
     """Folders in which workers write; systemd makes those that are missing."""
     package = host.package
-    caches = sorted(host.path(package.cache).glob("[0-9]*"))
+    cache = host.path(package.cache)
+    caches = sorted((*cache.glob("[0-9]*"), *cache.glob(f"{HEAVY_WORD}[0-9]*")))
     there = (f"{package.cache}/{folder.name}" for folder in caches)
     return tuple(folder for folder in there if host.path(folder).is_dir())
 

@@ -9,7 +9,7 @@ BindReadOnlyPaths=).
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from ..config.names import label
 from ..system.output import note
@@ -37,12 +37,13 @@ class Mounts:
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
-        self._found: dict[int, str] = {}
+        # By instance: its process at that look, and the folder.
+        self._found: dict[int, tuple[int, str]] = {}
         # For which folders workers were restarted already: what can't be helped is not tried
         # again and again.
         self._tried: dict[tuple[int, str], FileId] = {}
 
-    def ask(self, folders: Iterable[str], workers: Mapping[int, int]) -> dict[int, str]:
+    def ask(self, folders: Collection[str], workers: Mapping[int, int]) -> dict[int, str]:
         """Instances whose workers see another folder than there is now, and which, by the last
         look that has ended; then begins another one. `workers`: their processes."""
         if self._thread and self._thread.is_alive():
@@ -51,7 +52,12 @@ class Mounts:
         args = (tuple(folders), dict(workers))
         self._thread = threading.Thread(target=self._look, args=args, daemon=True)
         self._thread.start()
-        return {n: folder for n, folder in found.items() if n in workers}
+        # One that has been restarted since is another one.
+        return {
+            n: folder
+            for n, (pid, folder) in found.items()
+            if workers.get(n) == pid and folder in folders
+        }
 
     def _look(self, folders: tuple[str, ...], workers: dict[int, int]) -> None:
         found = {}
@@ -65,7 +71,7 @@ class Mounts:
                     self._tried.pop((instance, folder), None)
                 elif self._tried.get((instance, folder)) != now and identity(f"/proc/{pid}"):
                     self._tried[instance, folder] = now
-                    found[instance] = folder
+                    found[instance] = pid, folder
         self._found = found
 
 

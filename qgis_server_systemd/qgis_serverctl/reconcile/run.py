@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..config import names
 from ..front import foreign, nginx
-from ..pool import instances, roll_state
+from ..pool import instances, outdated, roll_state
 from ..pool.host import Forbidden, Host, Unanswered, complaint
 from ..pool.settings import load_settings
 from ..pool.state import State
@@ -270,6 +270,9 @@ def reconcile(
     if going and facts.nginx.running:
         for text in foreign.warnings(foreign.find(host), going):
             warn(text)
+    if host.live and steps.actions:
+        # Else what ran before would seem older than files that are about others.
+        outdated.save(host, facts.instances.definitions)
     run.carry_out(steps)
     if host.live and not run.unanswered:
         if not facts.nginx.running:

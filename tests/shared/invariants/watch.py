@@ -65,7 +65,7 @@ def watched(bed: Testbed, *settings: str) -> Iterator[Watch]:
     bed.run(
         "tee",
         "/etc/qgis-server/server.toml",
-        input="\n".join((f"{SETTINGS}instances = 1", *settings, "")),
+        input="\n".join((f"{SETTINGS}instances = 1", "heavy_workers = 0", *settings, "")),
     )
     ctl(bed, "site", "enable")
     ctl(bed, "apply")
