@@ -177,7 +177,7 @@ def parse(content: bytes) -> Catalogue:
 def has_address(settings: Settings, project: Project) -> bool:
     """Is it a project of these settings, by its name and path?"""
     if project.name is None:
-        return project.path in settings.warm
+        return project.path in settings.warmed
     if not project.name:
         return project.path == settings.project
     if project.name in settings.named:

@@ -146,7 +146,7 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "folders": settings.project_folders,
             "named": settings.named,
             "project": settings.project,
-            "warm": settings.warm,
+            "warm": settings.warmed,
             "pattern": NAME,
             "memory": settings.memory_max,
             "program": package.mapserv,

@@ -188,7 +188,9 @@ class Look:
         known = QgsProviderRegistry.instance().providerList()
         if provider and provider not in known:
             return Reason("provider-missing", provider[:LONGEST])
-        said = layer.error().summary() or next(iter(self.said), "")
+        error = layer.error()
+        # Of an empty error, QGIS 3.22 crashes as it is asked for a summary.
+        said = ("" if error.isEmpty() else error.summary()) or next(iter(self.said), "")
         return Reason("invalid", detail=said[:LONGEST])
 
     def suspect(self, layer: QgsMapLayer) -> Reason | None:
