@@ -7,7 +7,19 @@ import sys
 from pathlib import Path
 
 from .adopt import adopt
-from .commands import apply, check, complete, debconf, drain, logs, reload, restart, site, status
+from .commands import (
+    apply,
+    check,
+    complete,
+    debconf,
+    drain,
+    logs,
+    projects,
+    reload,
+    restart,
+    site,
+    status,
+)
 from .config.names import Package
 from .config.names import number as instance
 from .config.settings import QUEUES, SETTINGS
@@ -113,6 +125,18 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         "project", metavar="PROJECT", help="its name in the URL, its path, or its URI as in MAP"
     )
     verb.set_defaults(run=reload.command)
+
+    verb = add(
+        "projects",
+        "show each project with its address, and what is wrong with it",
+        "Those whose files have not changed are not loaded again. The exit status is 1 if a "
+        "project has a problem.",
+    )
+    verb.add_argument(
+        "project", metavar="NAME", nargs="?", help="only this one, and load it in any case"
+    )
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(run=projects.command)
 
     add("purge", "empty the reply cache").set_defaults(run=reload.purge)
 

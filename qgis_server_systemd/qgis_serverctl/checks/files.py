@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Checks of files: settings, projects, folders, environment, fonts, unit files."""
+"""Checks of files: settings, folders, environment, fonts, unit files."""
 
 import os
 import shlex
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.names import HEAVY_WORD, Package
+from ..config.names import HEAVY_WORD
 from ..config.stored import read
 from ..pool.host import Host
 from ..pool.settings import auto_file, settings_file
@@ -15,7 +15,6 @@ from ..system import access, environment_file
 from ..system.access import Obstacle, Question
 from ..system.files import read_or_none
 from ..system.output import Failure
-from ..units import sandbox
 from ..view.look import Look
 from .finding import Finding, error, warning
 
@@ -46,54 +45,6 @@ def check_settings(host: Host, look: Look) -> Iterator[Finding]:
 
 
 # ---- What the pool's user must reach
-
-
-def check_projects(
-    package: Package, look: Look, found: dict[Question, Obstacle]
-) -> Iterator[Finding]:
-    for project in projects(look):
-        if sandbox.is_in(project, sandbox.PRIVATE):
-            yield error(
-                "project-private",
-                "workers have a /tmp of their own, and can't see this project",
-                project,
-                f"move it and change the settings project and warm; {package.command} apply",
-            )
-            continue
-        if look.settings and not sandbox.sees(package, look.settings, project):
-            yield error(
-                "project-outside",
-                "workers see nothing of this folder",
-                project,
-                f"add the folder to data_folders in {package.etc}/server.toml; "
-                f"{package.command} apply",
-            )
-        obstacle = found.get(Question(project, "r"))
-        if obstacle is None:
-            continue
-        if obstacle.missing:
-            yield error(
-                "project-missing",
-                "there is no such project"
-                if obstacle.path == project
-                else f"there is no such project: {obstacle.path} is missing",
-                project,
-                f"put it there, or change the settings project and warm; {package.command} apply",
-            )
-        else:
-            itself = obstacle.path == os.path.realpath(project)
-            yield error(
-                "project-unreadable",
-                f"the workers' user can't {'read' if itself else 'enter'} {obstacle.path}",
-                project,
-                access.opening(project, obstacle),
-            )
-
-
-def projects(look: Look) -> tuple[str, ...]:
-    """Those that are files: others have a URI."""
-    listed = look.settings.warmed if look.settings else ()
-    return tuple(project for project in listed if project.startswith("/"))
 
 
 def folders(host: Host) -> tuple[str, ...]:
@@ -148,16 +99,12 @@ def check_edited(host: Host, look: Look, found: dict[Question, Obstacle]) -> Ite
 
 def check_access(host: Host, look: Look) -> Iterator[Finding]:
     user = host.package.user
-    questions = [
-        *(Question(project, "r") for project in projects(look)),
-        *(Question(folder, "w") for folder in (*folders(host), *edited(host, look))),
-    ]
     try:
-        found = access.as_user(user, questions)
+        written = (*folders(host), *edited(host, look))
+        found = access.as_user(user, (Question(folder, "w") for folder in written))
     except KeyError:
         yield error("user-missing", f"there is no user {user}", user, "systemd-sysusers")
         return
-    yield from check_projects(host.package, look, found)
     yield from check_folders(host, found)
     yield from check_edited(host, look, found)
 

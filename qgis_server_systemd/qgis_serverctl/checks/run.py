@@ -12,7 +12,7 @@ from ..pool.host import Host
 from ..system import processes
 from ..system.output import Failure, counted, printable
 from ..view.look import Look
-from . import files, front, lane, sandbox, secrets, units
+from . import files, front, lane, projects, sandbox, secrets, units
 from .finding import Finding, warning
 
 PATIENCE = 3.0
@@ -132,7 +132,8 @@ CHECKS: tuple[Check, ...] = (
     grave("monitor", units.check_monitor),
     grave("reply cache", units.check_cache),
     Check("drained instances", units.check_drained),
-    Check("projects and folders", files.check_access, root=True),
+    Check("folders", files.check_access, root=True),
+    Check("projects", projects.check, root=True),
     Check("secrets", lambda host, _: secrets.check(host), root=True),
     Check("sandbox", sandbox.check, root=True),
     Check("disks", lambda host, _: files.check_disks(files.disks(host))),

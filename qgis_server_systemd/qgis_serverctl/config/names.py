@@ -228,12 +228,19 @@ class Package:
         return f"/etc/systemd/system/{self.pool}@.service.d/10-folders.conf"
 
     @property
+    def catalogue_dropin(self) -> str:
+        """Generated for the shared queue: keeps the workers' drop-in of the same name from the
+        unit of the catalogue, which takes no requests."""
+        return f"/etc/systemd/system/{self.catalogue_unit}.d/10-queue.conf"
+
+    @property
     def dropins(self) -> tuple[str, ...]:
         """All that are generated, but for those of single workers (heavy_dropins)."""
         return (
             *self.socket_dropins,
             *self.settings_dropins,
             self.queue_dropin,
+            self.catalogue_dropin,
             self.folders_dropin,
             self.heavy_workers_dropin,
             self.heavy_start_dropin,
@@ -350,6 +357,22 @@ class Package:
         return f"{self.pool}-cache.service"
 
     @property
+    def catalogue_unit(self) -> str:
+        """Looks at the projects: an instance of the workers' unit, so that it sees what they
+        see."""
+        return self.service_unit("catalogue")
+
+    @property
+    def catalogue(self) -> str:
+        """What it has found, written by the workers' user: not to be believed."""
+        return f"{self.cache}/catalogue/catalogue.json"
+
+    @property
+    def catalogue_orders(self) -> str:
+        """What it is to look at again."""
+        return f"{self.run}/catalogue.json"
+
+    @property
     def cache_mark(self) -> str:
         """Generated where the settings ask for a reply cache: the unit's condition."""
         return f"{self.state}/reply-cache"
@@ -373,8 +396,7 @@ class Package:
             # The monitor's file, always in the making, is its own.
             f"{self.run}/.[!m]*.new",
             f"/etc/nginx/conf.d/.{self.pool}.conf.new",
-            f"/etc/systemd/system/{self.pool}@.*.d/.*.new",
-            f"/etc/systemd/system/{self.pool}@heavy-*.d/.*.new",
+            f"/etc/systemd/system/{self.pool}@*.d/.*.new",
             f"/etc/systemd/system/{self.shared_unit}.d/.*.new",
             f"/etc/systemd/system/{self.pool}.target.d/.*.new",
             f"/etc/systemd/system/{self.heavy_unit}.d/.*.new",

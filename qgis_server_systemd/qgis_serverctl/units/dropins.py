@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..config.names import HEAVY, HEAVY_WORD
 from ..config.settings import Settings
+from ..config.values import NAME
 from ..pool.host import Host
 from ..pool.settings import settings_file
 from ..system.files import read_or_none
@@ -141,13 +142,26 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "side": settings.image_size_max,
             "dpi": settings.dpi_max,
         },
+        "catalogue": {
+            "folders": settings.project_folders,
+            "named": settings.named,
+            "project": settings.project,
+            "warm": settings.warmed,
+            "pattern": NAME,
+            "memory": settings.memory_max,
+            "program": package.mapserv,
+            "sent": f"{package.etc}/fastcgi_params",
+        },
     }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
+    queue = queue_dropin(host, settings)
+    own = f"# Written by {package.command} (setting queue): this is no worker.\n"
     return (
         Generated(sockets, _dropin(host, "Socket", backlog), "sockets"),
         Generated(shared, _dropin(host, "Socket", backlog), "sockets"),
         Generated(heavy_socket, _dropin(host, "Socket", backlog), "sockets"),
-        Generated(package.queue_dropin, queue_dropin(host, settings), "queue"),
+        Generated(package.queue_dropin, queue, "queue"),
+        Generated(package.catalogue_dropin, None if queue is None else own, ""),
         Generated(workers, _dropin(host, "Service", confined), "workers"),
         Generated(
             package.folders_dropin, _dropin(host, "Service", folders, unit=mounts), "workers"

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One project, read with QGIS as a worker reads it."""
+
+import re
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+from qgis.core import (
+    Qgis,
+    QgsApplication,
+    QgsDataSourceUri,
+    QgsMapLayer,
+    QgsProject,
+    QgsProviderRegistry,
+)
+from qgis.server import QgsServerProjectUtils
+
+from .children import Send
+from .postgres import Connection, connection
+from .sources import Reason, of_path, of_server, signature
+
+LONGEST, LONGEST_ABSTRACT = 200, 5000
+"""Characters of a title or name, and of an abstract."""
+
+MOST_PROBLEMS = 200
+MOST_FILES = 1000
+
+LOCAL = ("annotation", "delimitedtext", "gdal", "gpx", "mdal", "memory", "ogr", "pdal",
+         "spatialite", "virtual")  # fmt: skip
+"""Providers of files; all others ask a server."""
+
+OVER_NETWORK = re.compile(
+    r"/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|https?:|[A-Za-z]{2,}:"
+)
+"""At the beginning of a source of GDAL's: it is asked for over a network, or from a database."""
+
+WAITS = ("silent", "special")
+"""Of what QGIS would wait for for long, or for ever."""
+
+
+def start() -> QgsApplication:
+    """QGIS, with all of its providers. To be kept while it is used."""
+    application = QgsApplication([], False)
+    application.initQgis()
+    return application
+
+
+def without_layers() -> Any:
+    """The flag that has a project read without its data."""
+    if hasattr(Qgis, "ProjectReadFlag"):
+        return Qgis.ProjectReadFlags(Qgis.ProjectReadFlag.DontResolveLayers)
+    return QgsProject.ReadFlags(QgsProject.FlagDontResolveLayers)
+
+
+def services(project: QgsProject) -> list[str]:
+    """Those of QGIS Server that the project offers something by."""
+    found = ["WMS"]
+    utils = QgsServerProjectUtils
+    if (
+        project.readBoolEntry("WMTSLayers", "Project")[0]
+        or project.readListEntry("WMTSLayers", "Group")[0]
+        or project.readListEntry("WMTSLayers", "Layer")[0]
+    ):
+        found.append("WMTS")
+    if utils.wfsLayerIds(project):
+        found += ["WFS", "OGC API Features"]
+    if utils.wcsLayerIds(project):
+        found.append("WCS")
+    return found
+
+
+def overview(project: QgsProject) -> dict[str, Any]:
+    title = project.readEntry("WMSServiceTitle", "/")[0] or project.title()
+    abstract = project.readEntry("WMSServiceAbstract", "/")[0]
+    return {
+        "title": title[:LONGEST],
+        "abstract": abstract[:LONGEST_ABSTRACT],
+        "services": services(project),
+        "layers": len(project.mapLayers()),
+    }
+
+
+def provider_of(layer: QgsMapLayer) -> str:
+    return layer.providerType() if hasattr(layer, "providerType") else ""
+
+
+def path_of(layer: QgsMapLayer) -> str:
+    """The file that a layer needs; empty if it needs none, or none that can be told."""
+    provider, source = provider_of(layer), layer.source()
+    if provider == "spatialite":
+        path = QgsDataSourceUri(source).database()
+    elif provider in LOCAL:
+        parts = QgsProviderRegistry.instance().decodeUri(provider, source)
+        path = str(parts.get("path") or "")
+    else:
+        path = ""
+    return path if path.startswith("/") and not path.startswith("/vsi") else ""
+
+
+def is_remote(layer: QgsMapLayer) -> bool:
+    """Does it depend on more than files?"""
+    provider = provider_of(layer)
+    if provider in ("", *LOCAL):
+        return bool(provider in ("ogr", "gdal") and OVER_NETWORK.match(layer.source()))
+    return True
+
+
+def server_of(layer: QgsMapLayer) -> tuple[str, int] | None:
+    """The server that a layer asks by a URL."""
+    source = layer.source()
+    uri = QgsDataSourceUri()
+    uri.setEncodedUri(source)
+    url = uri.param("url") or QgsDataSourceUri(source).param("url")
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    return (parts.hostname, port) if parts.hostname else None
+
+
+class Look:
+    """At one project. `silent`: servers that did not answer when others were looked at, and why;
+    they are not waited for again."""
+
+    def __init__(self, path: str, send: Send, silent: dict[str, dict[str, Any]]) -> None:
+        self.path = path
+        self.send = send
+        self.silent = silent
+        self.stack = ExitStack()
+        self.databases: dict[str, Connection] = {}
+        self.servers: dict[str, Reason | None] = {}
+        self.said: list[str] = []
+
+    def look(self) -> None:
+        project = QgsProject()
+        if not project.read(self.path, without_layers()):
+            self.send({"problem": Reason("unloadable", detail=project.error()[:LONGEST]).as_dict()})
+            return
+        layers = list(project.mapLayers().values())
+        paths = sorted({path for layer in layers if (path := path_of(layer))})[:MOST_FILES]
+        remote = not self.path.startswith("/") or any(map(is_remote, layers))
+        self.send(overview(project) | {"remote": remote})
+        self.send({"files": {path: signature(path) for path in paths}})
+        waiting = []
+        for layer in layers:
+            reason = self.suspect(layer)
+            if reason and reason.kind in WAITS:
+                waiting.append((layer, reason))
+        if waiting:
+            for layer, reason in waiting:
+                self.tell(layer, reason, project)
+            self.send({"partly": True})
+            return
+        del layers, project
+        self.read()
+
+    def read(self) -> None:
+        """With all data."""
+        QgsApplication.messageLog().messageReceived.connect(self.hear)
+        project = QgsProject()
+        read = project.read(self.path)
+        QgsApplication.processEvents()
+        if not read:
+            self.send({"problem": Reason("unloadable", detail=project.error()[:LONGEST]).as_dict()})
+            return
+        invalid = [layer for layer in project.mapLayers().values() if not layer.isValid()]
+        for layer in sorted(invalid, key=lambda one: str(one.name()))[:MOST_PROBLEMS]:
+            reason = self.suspect(layer) or self.table(layer)
+            self.tell(layer, reason or self.words(layer), project)
+        self.send({"whole": True})
+
+    def tell(self, layer: QgsMapLayer, reason: Reason, project: QgsProject) -> None:
+        hidden = layer.name() in QgsServerProjectUtils.wmsRestrictedLayers(project)
+        problem = {"layer": layer.name()[:LONGEST], "hidden": hidden, **reason.as_dict()}
+        self.send({"problem": problem})
+
+    def hear(self, *said: object) -> None:
+        """A message, its tag and its level; the signal has another form, too, without words.
+        PyQt ends the process where this raises anything."""
+        if len(said) == 3 and len(self.said) < MOST_PROBLEMS:
+            self.said.append(f"{said[1]}: {said[0]}"[:LONGEST])
+
+    def words(self, layer: QgsMapLayer) -> Reason:
+        """What the provider says, for somebody to read."""
+        provider = provider_of(layer)
+        known = QgsProviderRegistry.instance().providerList()
+        if provider and provider not in known:
+            return Reason("provider-missing", provider[:LONGEST])
+        error = layer.error()
+        # Of an empty error, QGIS 3.22 crashes as it is asked for a summary.
+        said = ("" if error.isEmpty() else error.summary()) or next(iter(self.said), "")
+        return Reason("invalid", detail=said[:LONGEST])
+
+    def suspect(self, layer: QgsMapLayer) -> Reason | None:
+        """What keeps its data away, found out without QGIS."""
+        if path := path_of(layer):
+            return of_path(path)
+        provider = provider_of(layer)
+        if provider == "postgres":
+            made = self.database(layer)
+            return made.reason if made else None
+        if is_remote(layer) and (server := server_of(layer)):
+            return self.server(*server)
+        return None
+
+    def server(self, host: str, port: int) -> Reason | None:
+        place = f"{host}:{port}"
+        if place in self.silent:
+            return Reason(**self.silent[place])
+        if place not in self.servers:
+            found = self.servers[place] = of_server(host, port)
+            if found and found.kind == "silent":
+                self.send({"silent": {place: found.as_dict()}})
+        return self.servers[place]
+
+    def database(self, layer: QgsMapLayer) -> Connection | None:
+        uri = QgsDataSourceUri(layer.source())
+        info = uri.connectionInfo(True)
+        if info not in self.databases:
+            try:
+                self.databases[info] = self.stack.enter_context(connection(info, uri.service()))
+            except (OSError, ValueError):
+                return None
+        return self.databases[info]
+
+    def table(self, layer: QgsMapLayer) -> Reason | None:
+        if provider_of(layer) != "postgres":
+            return None
+        made, uri = self.database(layer), QgsDataSourceUri(layer.source())
+        # Else it is a query, whose text is the author's.
+        if made and not made.reason and uri.table() and not uri.table().startswith("("):
+            return made.table(uri.quotedTablename())
+        return None
+
+
+def look(path: str, send: Send, silent: dict[str, dict[str, Any]]) -> None:
+    """In a process of its own."""
+    application = start()
+    found = Look(path, send, silent)
+    with found.stack:
+        found.look()
+    del application
+
+
+def causes(path: str, send: Send) -> None:
+    """What may be the cause that a look at the project did not end: all sources of its layers
+    are tried, but for QGIS's own ways."""
+    application = start()
+    found = Look(path, send, {})
+    project = QgsProject()
+    with found.stack:
+        if project.read(path, without_layers()):
+            for layer in project.mapLayers().values():
+                if reason := found.suspect(layer):
+                    found.tell(layer, reason, project)
+    del application
