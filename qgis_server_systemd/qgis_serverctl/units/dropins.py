@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..config.names import HEAVY, HEAVY_WORD
 from ..config.settings import Settings
+from ..config.values import NAME
 from ..pool.host import Host
 from ..pool.settings import settings_file
 from ..system.files import read_or_none
@@ -140,6 +141,13 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "remote": settings.remote_references,
             "side": settings.image_size_max,
             "dpi": settings.dpi_max,
+        },
+        "addresses": {
+            "below": package.projects_prefix,
+            "name": NAME,
+            "named": settings.named,
+            "folders": settings.project_folders,
+            "variable": package.prefix_variable,
         },
     }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
