@@ -34,6 +34,7 @@ from qgis.server import (
     QgsServerSettings,
 )
 
+from .addresses import Addresses
 from .archives import Archives
 from .folders import Folders
 from .forms import readings
@@ -71,6 +72,7 @@ class Knowledge:
         self.words = tuple(word.strip() for word in words.split(",") if word.strip())
         self.archives = Archives()
         self.lane: Lane | None = None
+        self.addresses: Addresses | None = None
         # Of the request at hand, before plugins add to it.
         self.said = NOTHING
         self.leftovers = Leftovers(iface)
@@ -83,6 +85,11 @@ class Knowledge:
             lane = given.get("lane")
             self.lane = Lane(lane["pixels"], lane["features"]) if lane else None
             self.lane_variable: str = lane["variable"] if lane else ""
+            addresses = given.get("addresses")
+            self.prefix_variable: str = addresses.pop("variable") if addresses else ""
+            self.addresses = (
+                Addresses(self.landing, self.listed, **addresses) if addresses else None
+            )
             given = given["guard"]
             self.mode: str = given["mode"]
             self.folders = Folders((*given["folders"], *self.listed), given["projects"])
@@ -143,6 +150,11 @@ class Before(Guard):
         return known.rules.refusal(parameters, body, path) or self.of_landing_page(path, parameters)
 
     def passed(self, handler: QgsRequestHandler) -> None:
+        # An administrator's own file of NGINX, which has addresses of its own, says no mode.
+        addresses = self.knowledge.addresses if self.iface.getEnv(self.knowledge.mode) else None
+        if addresses and addresses.is_second(self.path):
+            self.lead(handler, addresses.first(self.iface.getEnv("REQUEST_URI")))
+            return
         lane = self.knowledge.lane
         if not lane or self.iface.getEnv(self.knowledge.lane_variable) != "light":
             return
@@ -155,9 +167,43 @@ class Before(Guard):
                 # Nothing has been done for it: QGIS Server executes nothing with an exception.
                 handler.setServiceException(QgsServerException("Heavy.", HANDED_OVER))
 
+    def lead(self, handler: QgsRequestHandler, address: str) -> None:
+        """Send the client there; the request is not executed."""
+        if address:
+            handler.setServiceException(QgsServerException("It has another address.", 307))
+            handler.setResponseHeader("Location", self.prefix + address)
+        else:
+            text = "It has no address: no name leads to this project (setting project_folders)."
+            handler.setServiceException(QgsServerException(text, 404))
+
+    @property
+    def prefix(self) -> str:
+        """What a proxy has cut off the path of the request."""
+        variable = self.knowledge.prefix_variable
+        return str(self.iface.getEnv(variable)) if variable else ""
+
     def responseComplete(self) -> None:  # noqa: N802
         if self.knowledge.lane:
             self.knowledge.lane.ends()
+        try:
+            self.put_prefix(self.iface.requestHandler())
+        except Exception as error:
+            say(f"{error!r}: a URL in a reply may lack what a proxy has cut off its path")
+
+    def put_prefix(self, handler: QgsRequestHandler) -> None:
+        """The landing page knows nothing of it; URLs of all others are made of REQUEST_URI, which
+        has it (see NGINX's file)."""
+        addresses, prefix = self.knowledge.addresses, self.prefix
+        if not addresses or not prefix or not handler.path().startswith(addresses.landing):
+            return
+        url = handler.url()
+        if place := handler.responseHeader("Location"):
+            if handler.statusCode() == 302:
+                place = addresses.with_prefix(prefix, url, place.encode()).decode()
+                handler.setResponseHeader("Location", place)
+        elif body := bytes(handler.body()):
+            handler.clearBody()
+            handler.appendBody(addresses.with_prefix(prefix, url, body))
 
     def of_landing_page(self, path: str, parameters: Parameters) -> str:
         known = self.knowledge

@@ -7,14 +7,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
+import hashlib
 import json
 import re
 import time
 from collections.abc import Iterator
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 from shared.origins import EVIL, headers, is_not_fooled, names_only
+from shared.paths import TOP
 from shared.pool import listens, sockets, wait_for, workers
 from shared.serving import (
     ADVERTISING,
@@ -25,6 +27,7 @@ from shared.serving import (
     DEADLY,
     EVERYTHING,
     GARBAGE,
+    HTML,
     MAP,
     MAP_1_1_1,
     MAPS,
@@ -46,6 +49,7 @@ from shared.serving import (
     png,
     render_by_hand,
     shown,
+    wms,
 )
 from testbed import Reply, Testbed
 
@@ -62,6 +66,14 @@ CASE = {case.name: case for case in (*CASES, *GARBAGE)}
 
 def each(*cases: Case) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
+
+
+def example(word: str) -> str:
+    """What the documents show of a file of NGINX's that has this word."""
+    text = (TOP / "docs/administration.md").read_text()
+    shown: list[str] = re.findall(r"```nginx\n(.*?)```", text, re.DOTALL)
+    (found,) = (one for one in shown if word in one)
+    return found
 
 
 # ---- Changes to the server, each undone at its end
@@ -192,7 +204,10 @@ def test_the_landing_page_names_maps_that_are_served(pool: Testbed) -> None:
     listed = json.loads(ask(pool, PROJECT_LIST).body)["projects"]
     (identifier,) = (project["id"] for project in listed if project["title"] == "World")
     on_the_page = dataclasses.replace(MAP, path=f"/project/{identifier}/", project=None)
-    MAP.check(ask(pool, on_the_page))
+    reply = ask(pool, on_the_page)
+    assert reply.status == 307, shown(reply)
+    assert reply.headers["location"] == f"/qgis/world?{MAP.query}"
+    MAP.check(fetch(pool, urljoin("http://127.0.0.1", reply.headers["location"])))
 
 
 # ---- Garbage
@@ -310,13 +325,17 @@ def each_origin(*origins: Origin) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("origin", origins, ids=[origin.name for origin in origins])
 
 
-@pytest.fixture(scope="class")
-def servers(pool: Testbed) -> Iterator[None]:
+def make_certificate(pool: Testbed) -> None:
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     files = ("-keyout", CERTIFICATE, "-out", f"{CERTIFICATE}.crt")
     subject = ("-days", "2", "-subj", "/CN=maps.example.org")
     pool.run("openssl", "req", "-x509", *key, *files, *subject)
     pool.run("sh", "-c", 'cat "$0.crt" >>"$0"', CERTIFICATE)
+
+
+@pytest.fixture(scope="class")
+def servers(pool: Testbed) -> Iterator[None]:
+    make_certificate(pool)
     with vhosts(pool, SERVERS, 8191, 443, 8443):
         yield
 
@@ -364,22 +383,37 @@ def test_a_client_cannot_choose_urls_with_all_headers_at_once(pool: Testbed, cas
     is_not_fooled(ask(pool, case, "http://127.0.0.1", *headers(EVIL)), case)
 
 
+TCP = "http://127.0.0.1:80"
+UNIX, REAL = (f"http://unix:/run/serving-{word}.sock:" for word in ("test", "real"))
+"""By which a proxy reaches NGINX."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Proxy:
-    """A proxy in front of NGINX: what it tells it, and the URL that clients use."""
+    """A proxy in front of NGINX: what it tells it, and the URL that clients use. `path`: what it
+    cuts off the path of a request. `by`: a proxy before it is another one."""
 
     name: str
     port: int
     tells: dict[str, str]
     origin: str
+    path: str = ""
+    by: str = TCP
 
     @property
     def server(self) -> str:
-        told = "".join(f"        proxy_set_header {k} '{v}';\n" for k, v in self.tells.items())
+        # What a client says of it is for the proxy to remove.
+        tells = {"X-Forwarded-Prefix": "", **self.tells}
+        told = "".join(f"        proxy_set_header {k} '{v}';\n" for k, v in tells.items())
         return (
-            f"server {{\n    listen {self.port};\n    location / {{\n{told}"
-            "        proxy_pass http://127.0.0.1:80;\n    }\n}\n"
+            f"server {{\n    listen {self.port};\n    location {self.path}/ {{\n{told}"
+            f"        proxy_pass {self.by}/;\n    }}\n}}\n"
         )
+
+    @property
+    def here(self) -> str:
+        """Where a client in the testbed reaches it."""
+        return f"http://127.0.0.1:{self.port}{urlsplit(self.origin).path}"
 
 
 PROXIES = (
@@ -440,18 +474,114 @@ PROXIES = (
         "https://[2001:db8::1]:8443",
     ),
     Proxy("nothing", 8209, {"Host": "gis.example.org"}, "http://gis.example.org"),
+    Proxy(
+        "X-Forwarded-Prefix",
+        8210,
+        {
+            "X-Forwarded-Host": "gis.example.org",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Port": "443",
+            "X-Forwarded-Prefix": "/gis",
+        },
+        "https://gis.example.org/gis",
+        "/gis",
+    ),
+    Proxy(
+        "X-Forwarded-Prefix of two parts, with a slash",
+        8211,
+        {
+            "X-Forwarded-Host": "gis.example.org:8443",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Port": "8443",
+            "X-Forwarded-Prefix": "/open-data/maps_1/",
+        },
+        "https://gis.example.org:8443/open-data/maps_1",
+        "/open-data/maps_1",
+    ),
+    Proxy(
+        "a Unix socket",
+        8212,
+        {
+            "X-Forwarded-Host": "gis.example.org",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Port": "443",
+            "X-Forwarded-Prefix": "/gis",
+        },
+        "https://gis.example.org/gis",
+        "/gis",
+        UNIX,
+    ),
+    # NGINX takes the client's address from the proxy (set_real_ip_from).
+    Proxy(
+        "a Unix socket behind which clients have addresses",
+        8216,
+        {
+            "Host": "gis.example.org:8443",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-For": "192.0.2.7",
+        },
+        "https://gis.example.org:8443",
+        by=REAL,
+    ),
+    # The second one adds what it cuts off itself.
+    Proxy(
+        "two proxies",
+        8213,
+        {
+            "X-Forwarded-Host": "gis.example.org",
+            "X-Forwarded-Proto": "https",
+            "X-Forwarded-Port": "443",
+            "X-Forwarded-Prefix": "/outer",
+        },
+        "https://gis.example.org/outer/inner",
+        "/outer",
+        "http://127.0.0.1:8214",
+    ),
 )
+
+INNER = f"""
+server {{
+    listen 8214;
+    location /inner/ {{
+        proxy_set_header X-Forwarded-Prefix $http_x_forwarded_prefix/inner;
+        proxy_pass {TCP}/;
+    }}
+}}
+server {{
+    listen unix:/run/serving-test.sock;
+    include snippets/qgis-server.conf;
+}}
+server {{
+    listen unix:/run/serving-real.sock;
+    set_real_ip_from unix:;
+    real_ip_header X-Forwarded-For;
+    include snippets/qgis-server.conf;
+}}
+"""
+
+
+PREFIXED = tuple(proxy for proxy in PROXIES if proxy.path)
 
 
 def each_proxy(*proxies: Proxy) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("proxy", proxies, ids=[proxy.name for proxy in proxies])
 
 
+DOCUMENTED = 8215
+DOCUMENTED_SERVER = f"""
+server {{
+    listen {DOCUMENTED};
+    {example("location /gis/").replace("192.0.2.20", "127.0.0.1")}
+}}
+"""
+
+
 @pytest.fixture(scope="class")
 def proxies(pool: Testbed) -> Iterator[None]:
-    text = "".join(proxy.server for proxy in PROXIES)
-    ports = [proxy.port for proxy in PROXIES]
-    with vhosts(pool, text, *ports), settings(pool, 'trusted_proxies = ["127.0.0.1"]'):
+    text = "".join(proxy.server for proxy in PROXIES) + INNER + DOCUMENTED_SERVER
+    ports = [*(proxy.port for proxy in PROXIES), DOCUMENTED]
+    trusted = 'trusted_proxies = ["127.0.0.1", "unix:"]'
+    with vhosts(pool, text, *ports), settings(pool, trusted):
         yield
 
 
@@ -460,23 +590,229 @@ class TestBehindATrustedProxy:
     @each_proxy(*PROXIES)
     @each(*ADVERTISING)
     def test_urls_are_the_proxys(self, pool: Testbed, case: Case, proxy: Proxy) -> None:
-        reply = ask(pool, case, f"http://127.0.0.1:{proxy.port}")
+        reply = ask(pool, case, proxy.here)
         case.check(reply)
         names_only(reply, proxy.origin)
+
+    @each_proxy(*PREFIXED)
+    @each(*ADVERTISING[:-1])
+    def test_so_are_those_of_a_named_project(self, pool: Testbed, case: Case, proxy: Proxy) -> None:
+        """A worker that has just answered others."""
+        case = dataclasses.replace(case, prefix="/qgis/world", project=None)
+        for here, origin in ((TCP, TCP.removesuffix(":80")), (proxy.here, proxy.origin)) * 2:
+            reply = ask(pool, case, here)
+            case.check(reply)
+            names_only(reply, origin, case.prefix)
+
+    @each_proxy(*PREFIXED)
+    def test_pages_and_what_they_link_to_are_below_the_prefix(
+        self, pool: Testbed, proxy: Proxy
+    ) -> None:
+        """Followed as a browser does: the client's origin is the proxy's here."""
+        accept = ("--header", f"Accept: {HTML}")
+        # The other server block has no page at its top.
+        tops = [("/", f"{PREFIX}/")] if proxy.by != UNIX else []
+        for start, end in (
+            *tops,
+            (f"{PREFIX}/", f"{PREFIX}/index.html"),
+            (PREFIX, f"{PREFIX}/index.html"),
+        ):
+            place = fetch(pool, proxy.here + start, *accept).headers["location"]
+            assert urljoin(proxy.origin + start, place) == proxy.origin + end
+        for page in (f"{PREFIX}/index.html", "/qgis/world/wfs3/collections.html"):
+            reply = fetch(pool, proxy.here + page, *accept)
+            assert reply.status == 200, shown(reply)
+            links = re.findall(r"(?:href|src)=[\"']?([^\"'\s>]+\.(?:css|js))", reply.body.decode())
+            for link in {urljoin(f"{proxy.here}{page}", link) for link in links}:
+                # Others are of the web.
+                if link.startswith(f"http://127.0.0.1:{proxy.port}/"):
+                    assert fetch(pool, link).status == 200, link
+
+    @each_proxy(*PREFIXED)
+    def test_the_landing_page_leads_below_the_prefix(self, pool: Testbed, proxy: Proxy) -> None:
+        listed = json.loads(ask(pool, PROJECT_LIST, proxy.here).body)["projects"]
+        (identifier,) = (project["id"] for project in listed if project["title"] == "World")
+        second = dataclasses.replace(MAP, path=f"/project/{identifier}/", project=None)
+        reply = ask(pool, second, proxy.here)
+        assert reply.headers["location"] == f"{urlsplit(proxy.origin).path}/qgis/world?{MAP.query}"
 
     # The proxy replaces X-Forwarded-*; what else the client sends reaches the server.
     @each_proxy(*(proxy for proxy in PROXIES if "X-Forwarded-Port" in proxy.tells))
     @each(*ADVERTISING)
     def test_a_client_cannot_choose_urls(self, pool: Testbed, case: Case, proxy: Proxy) -> None:
-        reply = ask(pool, case, f"http://127.0.0.1:{proxy.port}", *headers(EVIL))
+        reply = ask(pool, case, proxy.here, *headers(EVIL))
         is_not_fooled(reply, case)
         names_only(reply, proxy.origin)
+
+    @each(*ADVERTISING)
+    def test_the_proxy_that_the_documents_show(self, pool: Testbed, case: Case) -> None:
+        origin = f"http://127.0.0.1:{DOCUMENTED}/gis"
+        reply = ask(pool, case, origin, *headers(EVIL))
+        is_not_fooled(reply, case)
+        names_only(reply, origin)
 
     @each(*ADVERTISING)
     def test_others_are_not_trusted(self, pool: Testbed, case: Case) -> None:
         reply = ask(pool, case, "http://[::1]", *headers(EVIL))
         is_not_fooled(reply, case)
         names_only(reply, "http://[::1]")
+
+
+@each(*ADVERTISING)
+def test_a_unix_socket_is_not_trusted_by_itself(pool: Testbed, case: Case) -> None:
+    with vhosts(pool, INNER, 8214), settings(pool, 'trusted_proxies = ["0.0.0.0/0"]'):
+        socket = ("--unix-socket", "/run/serving-test.sock")
+        reply = ask(pool, case, "http://maps.example.org", *socket, *headers(EVIL))
+        is_not_fooled(reply, case)
+        names_only(reply, "http://maps.example.org")
+
+
+# ---- Protocols
+
+OVER_QUIC = f"""
+server {{
+    listen 443 quic reuseport;
+    listen 8443 quic reuseport;
+    listen 443 ssl;
+    listen 8443 ssl;
+    http2 on;
+    ssl_certificate {CERTIFICATE};
+    ssl_certificate_key {CERTIFICATE};
+    include snippets/qgis-server.conf;
+}}
+"""
+
+
+@pytest.fixture
+def quic(pool: Testbed) -> Iterator[None]:
+    make_certificate(pool)
+    with vhosts(pool, OVER_QUIC, 443, 8443):
+        yield
+
+
+@pytest.mark.only("trixie")
+@pytest.mark.usefixtures("quic")
+@pytest.mark.parametrize("port", ["", ":8443"])
+@pytest.mark.parametrize("protocol", ["1.1", "2", "3-only"])
+def test_urls_do_not_depend_on_the_version_of_http(pool: Testbed, protocol: str, port: str) -> None:
+    """Debian 12's NGINX knows no HTTP/3, which has no Host header."""
+    origin = f"https://maps.example.org{port}"
+    for case in ADVERTISING:
+        reply = ask(pool, case, origin, *RESOLVE, f"--http{protocol}")
+        case.check(reply)
+        names_only(reply, origin)
+
+
+# ---- A project has one address
+
+PASSWORDS = "/etc/nginx/maps.passwords"
+PROTECTED = (
+    example("maps_realm")
+    .replace("listen 80;", "listen 8220;")
+    .replace("/qgis/city", "/qgis/second")
+)
+
+
+@pytest.fixture(scope="class")
+def protected(pool: Testbed) -> Iterator[str]:
+    """The number that the landing page has for the protected project."""
+    pool.run("tee", PASSWORDS, input="user:{PLAIN}password\n")
+    with vhosts(pool, PROTECTED, 8220):
+        yield hashlib.md5(f"{PROJECTS}/second.qgs".encode()).hexdigest()
+    pool.run("rm", PASSWORDS)
+
+
+SECOND_MAP = get_map("land")
+SECOND_ADDRESSES = (
+    "/qgis-server/project/{number}",
+    "/qgis-server/project/{number}/",
+    "/qgis-server/project/x/{number}/",
+    "/qgis-server/%70roject/{number}/",
+    "/qgis-server//project/{number}/",
+    "//qgis-server/project/{number}/",
+    "/qgis-server/./project/{number}/",
+    "/qgis-server/project/{number}/wfs3/collections",
+    "/qgis-server/project/{number}/wfs3/collections.json",
+    "/qgis-server/project/{number}/../../../qgis/world",
+    "/qgis-server/project/{number}/..%2f..%2f..%2fqgis/world",
+    "/qgis/world/../../qgis-server/project/{number}/",
+    "/qgis/world/project/{number}/",
+    "/qgis/world/qgis-server/project/{number}/",
+    "/qgis/second",
+    "/qgis/second/",
+    "/qgis//second",
+    "/qgis/%73econd",
+    "/qgis/world/../second",
+    "/qgis/world/..%2fsecond",
+    "/qgis/second/wfs3/collections",
+)
+
+
+class TestOneAddress:
+    @pytest.mark.parametrize("address", SECOND_ADDRESSES)
+    @pytest.mark.parametrize("query", ["", wms("GetCapabilities"), SECOND_MAP, "f=json"])
+    def test_a_password_protects_a_project(
+        self, pool: Testbed, protected: str, address: str, query: str
+    ) -> None:
+        url = f"http://127.0.0.1:8220{address.format(number=protected)}?{query}"
+        for more in ((), ("--data", SECOND_MAP)):
+            curl = ("curl", "--silent", "--path-as-is", "--location", "--max-time", "60")
+            last = pool.run_bytes(*curl, *more, "--", url).stdout
+            for told in (b"Second", b'"land"', b">land<", b"\x89PNG"):
+                assert told not in last, last[:500]
+
+    def test_who_knows_it_comes_to_the_project_by_either(
+        self, pool: Testbed, protected: str
+    ) -> None:
+        for address in ("/qgis/second", f"/qgis-server/project/{protected}/"):
+            url = f"http://127.0.0.1:8220{address}?{SECOND_MAP}"
+            options = ("--silent", "--location", "--user", "user:password")
+            assert pool.run_bytes("curl", *options, url).stdout.startswith(b"\x89PNG")
+
+    def test_one_that_has_no_name_has_no_address(self, pool: Testbed) -> None:
+        file = f"{PROJECTS}/Meine Karte.qgs"
+        pool.run("cp", SECOND, file)
+        try:
+            number = hashlib.md5(file.encode()).hexdigest()
+            reply = fetch(pool, f"http://127.0.0.1{PREFIX}/project/{number}/?{SECOND_MAP}")
+            assert reply.status == 404
+            assert b"no name leads to this project" in reply.body
+        finally:
+            pool.run("rm", file)
+
+
+# ---- NGINX's own words
+
+ALL_OF_IT = """
+named_projects = [
+    'a=/srv/$a.qgz', 'b=/srv/$b.qgz', 'c=/srv/$c.qgz', 'd=/srv/$d.qgz', 'e=/srv/$e.qgz',
+    "city=/srv/maps/world.qgz", 'plan=postgresql://?service=gis&schema=public&project=plan',
+]
+trusted_proxies = ["192.0.2.1", "unix:"]
+cors_origins = ["https://app.example.org"]
+reply_cache = "50M"
+client_rate = 1000
+client_connections = 100
+"""
+
+
+def test_nginx_warns_of_nothing_whatever_is_set(pool: Testbed) -> None:
+    with settings(pool, ALL_OF_IT):
+        done = pool.run("nginx", "-t")
+        assert "warn" not in done.stderr
+        case = dataclasses.replace(MAP, prefix="/qgis/city", project=None)
+        case.check(ask(pool, case))
+
+
+def test_a_project_with_a_dollar_in_its_path(pool: Testbed) -> None:
+    file = "/srv/maps/$world_$1 a.qgz"
+    pool.run("cp", WORLD, file)
+    try:
+        with settings(pool, f"named_projects = ['cash={file}']"):
+            case = dataclasses.replace(MAP, prefix="/qgis/cash", project=None)
+            case.check(ask(pool, case))
+    finally:
+        pool.run("rm", file)
 
 
 # ---- Scripts of other origins

@@ -115,17 +115,18 @@ def test_the_project_of_a_name(tmp_path: Path) -> None:
     assert site.names(host, settings) == ["city", "plan", "town"]
 
 
-def test_only_projects_with_a_dollar_take_a_variable() -> None:
+def test_all_projects_take_one_variable() -> None:
     settings = Settings(
-        named_projects=("city=/srv/a b.qgz", "cash=/srv/$x.qgz", 'more=postgresql://?x="y"')
+        named_projects=(
+            *("city=/srv/a b.qgz", "cash=/srv/$x.qgz", "coin=/srv/$y$z.qgz"),
+            'more=postgresql://?x="y"',
+        )
     )
     text = nginx_config.http_text(PACKAGE, settings, SOCKETS)
     assert '    "~^city$" "/srv/a b.qgz";\n' in text
     assert '    "~^more$" "postgresql://?x=\\"y\\"";\n' in text
-    assert '    "~^cash$" $qgis_server_named_0;\n' in text
-    assert re.findall(r"^geo \$qgis_server_named_.*", text, re.M) == [
-        'geo $qgis_server_named_0 { default "/srv/$x.qgz"; }'
-    ]
+    assert '    "~^cash$" "/srv/${qgis_server_dollar}x.qgz";\n' in text
+    assert '"/srv/${qgis_server_dollar}y${qgis_server_dollar}z.qgz";\n' in text
 
 
 @pytest.mark.parametrize(

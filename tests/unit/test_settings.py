@@ -44,6 +44,7 @@ def test_missing_files_mean_defaults(tmp_path: Path) -> None:
         ('project = "/a\\u0000b"', "an absolute path"),
         ('trusted_proxies = ["10.0.0.1/8"]', "CIDR"),
         ('trusted_proxies = ["proxy.example"]', "CIDR"),
+        ('trusted_proxies = ["unix:/run/a"]', "CIDR"),
         ('trusted_proxies = "10.0.0.1"', "CIDR"),
         ('cors_origins = ["example.org"]', "a list of origins"),
         ('cors_origins = ["https://a/;}"]', "a list of origins"),

@@ -329,6 +329,12 @@ class Package:
         return f"{self.plugin.upper()}_MAP"
 
     @property
+    def prefix_variable(self) -> str:
+        """FastCGI's: what a proxy has cut off the path of this request. Read by the plugin of the
+        workers."""
+        return f"{self.plugin.upper()}_PREFIX"
+
+    @property
     def plugin(self) -> str:
         """Name of the QGIS Server plugin that each worker loads; also its Python module's."""
         return self.stem.replace("-", "_")

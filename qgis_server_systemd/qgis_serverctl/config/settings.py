@@ -408,13 +408,14 @@ class Settings:
     trusted_proxies: tuple[str, ...] = setting(
         (),
         networks,
-        allowed="a list of IP addresses and networks in CIDR notation",
+        allowed='a list of IP addresses, networks in CIDR notation, and "unix:"',
         help=(
-            "Proxies in front of this NGINX. From these alone X-Forwarded-Host, -Proto\n"
-            "and -Port, or Forwarded, decide the URLs that capabilities name. The proxy\n"
-            "must set or remove these headers itself."
+            "Proxies in front of this NGINX. From these alone X-Forwarded-Host, -Proto,\n"
+            "-Port and -Prefix, or Forwarded, decide the URLs that replies name. The proxy\n"
+            'must set or remove each of these headers itself. "unix:" is whatever comes over\n'
+            "a Unix socket on which NGINX listens."
         ),
-        example='["192.0.2.10", "2001:db8::/64"]',
+        example='["192.0.2.10", "2001:db8::/64", "unix:"]',
     )
     cors_origins: tuple[str, ...] = setting(
         (),

@@ -151,8 +151,12 @@ def strings(value: object, one: Callable[[str], str]) -> tuple[str, ...]:
     return tuple(one(item) if isinstance(item, str) else one("") for item in value)
 
 
+UNIX = "unix:"
+"""A client over a Unix socket, whichever, as NGINX calls it."""
+
+
 def networks(value: object) -> tuple[str, ...]:
-    return strings(value, lambda item: str(ipaddress.ip_network(item)))
+    return strings(value, lambda item: item if item == UNIX else str(ipaddress.ip_network(item)))
 
 
 @dataclass(frozen=True)

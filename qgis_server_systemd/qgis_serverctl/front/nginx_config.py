@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..config.names import Package
 from ..config.settings import Settings
-from ..config.values import NAME
+from ..config.values import NAME, UNIX
 from ..system.template import render
 from . import heavy
 
@@ -15,6 +15,12 @@ from . import heavy
 def quoted(value: str) -> str:
     """A string for places where NGINX expands no variables, such as geo."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def expanded(value: str, var: str) -> str:
+    """The same for places where it does: a dollar is the value of one variable for all, since
+    each takes room in a table of NGINX's, which warns when that is short."""
+    return value.replace("$", f"${{{var}_dollar}}")
 
 
 TILE = 1024
@@ -63,7 +69,11 @@ def http_text(
         "pool": package.pool,
         "var": package.nginx_variable,
         "servers": lines,
-        "trusted": "\n".join(f"    {network} 1;" for network in settings.trusted_proxies),
+        "trusted": "\n".join(
+            f"    {network} 1;" for network in settings.trusted_proxies if network != UNIX
+        ),
+        "unix": "1" if UNIX in settings.trusted_proxies else "0",
+        "landing": re.escape(package.url_prefix),
         "project": quoted(settings.project),
         "origins": "\n".join(everyone or origins),
     }
@@ -105,22 +115,18 @@ def _projects_text(package: Package, settings: Settings) -> str:
     """The part at http level that tells the project of a request."""
     var, named = package.nginx_variable, settings.named
     allow = settings.map_parameter
-    # A map expands variables, which geo does not. Each variable takes room in a table of NGINX's,
-    # which warns when that is short, so only projects with a dollar have one.
-    odd = [project for project in dict.fromkeys(named.values()) if "$" in project]
-    values = {project: f"${var}_named_{at}" for at, project in enumerate(odd)}
     return render(
         "nginx-http-projects.conf",
         {
             "var": var,
             "below": re.escape(package.projects_prefix),
             "name": NAME,
-            "projects": "\n".join(
-                f"geo {name} " + "{ default " + quoted(project) + "; }"
-                for project, name in values.items()
-            ),
+            # There is no other way to write one in a map.
+            "dollar": f'geo ${var}_dollar {{ default "$"; }}\n'
+            if any("$" in project for project in named.values())
+            else "",
             "names": "\n".join(
-                f'    "~^{re.escape(name)}$" {values.get(project) or quoted(project)};'
+                f'    "~^{re.escape(name)}$" {expanded(quoted(project), var)};'
                 for name, project in named.items()
             ),
             "map": coded("MAP"),

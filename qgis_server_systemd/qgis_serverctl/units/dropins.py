@@ -152,6 +152,13 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "program": package.mapserv,
             "sent": f"{package.etc}/fastcgi_params",
         },
+        "addresses": {
+            "below": package.projects_prefix,
+            "name": NAME,
+            "named": settings.named,
+            "folders": settings.project_folders,
+            "variable": package.prefix_variable,
+        },
     }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
     queue = queue_dropin(host, settings)
