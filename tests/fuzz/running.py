@@ -101,9 +101,9 @@ def run(
     """Send requests for so long, and at most so many. Raises AssertionError if the pool does not
     serve after it."""
     watch, outcome, first = Watch(bed), Outcome(), 0
-    end = time.monotonic() + seconds
     watch.take()
     before = watch.take()
+    end = time.monotonic() + seconds
     while time.monotonic() < end and first < most:
         many = send_some(watch.port, seed, first, min(first + EACH, most), end, outcome)
         wait_for(lambda: is_up(bed), "the pool serves", 120)
