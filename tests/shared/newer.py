@@ -25,6 +25,8 @@ CHANGES = {
     "usr/lib/systemd/system/qgis-server@.service": "\n[Service]\nEnvironment=NEWER=1\n",
     "usr/lib/systemd/system/qgis-server@.service.d/10-folders.conf": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server@.service.d/10-queue.conf": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server@catalogue.service.d/10-queue.conf": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server@catalogue.service.d/zz-catalogue.conf": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server.socket": "\n[Socket]\nBacklog=1000\n",
     "usr/lib/systemd/system/qgis-server-wake.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-heavy.socket": "\n[Socket]\nBacklog=1000\n",
@@ -48,10 +50,9 @@ def build_newer(folder: Path) -> Path:
     for name, addition in CHANGES.items():
         file = copy / "debian/root" / name
         file.write_text(file.read_text() + addition)
-    units = {file.name for file in (copy / "debian/root/usr/lib/systemd/system").rglob("*.*")}
-    assert units - {"qgis-server@.service.d"} == {
-        Path(name).name for name in CHANGES if "/system/" in name
-    }
+    root = copy / "debian/root"
+    units = {file for file in (root / "usr/lib/systemd/system").rglob("*") if file.is_file()}
+    assert units == {root / name for name in CHANGES if "/system/" in name}
     command = [sys.executable, "-m", "qgis_server_systemd", "build", "--output", str(folder)]
     subprocess.run(command, cwd=copy, check=True, env={**os.environ, "PYTHONPATH": str(copy)})
     (deb,) = folder.glob("*.deb")
