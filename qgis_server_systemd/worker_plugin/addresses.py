@@ -16,6 +16,11 @@ ENDS = ("qgz", "qgs")
 """Of projects; of two that have the same name the first one is served (setting project_folders)."""
 
 
+def is_project(name: str) -> bool:
+    """Could a file of this name be a project? QGIS opens those with large letters, too."""
+    return name.lower().endswith(tuple(f".{end}" for end in ENDS))
+
+
 class Addresses:
     """Where NGINX serves projects: at `below`/NAME those of `named` by their names, else files in
     `folders`. `name`: a regular expression for names. `landing`: the path of the landing page,
@@ -34,13 +39,14 @@ class Addresses:
         self.below, self.named = below, dict(named)
         self.folders = [folder.rstrip("/") for folder in folders]
         self.names = re.compile(name)
+        self.second = f"{landing}/project/"
         self.number = re.compile(
-            rf"{re.escape(landing)}/project/(?P<number>[0-9a-f]{{32}})(?P<rest>/[^?]*)?(?P<query>\?.*)?"
+            rf"{re.escape(self.second)}(?P<number>[0-9a-f]{{32}})(?P<rest>/[^?]*)?(?P<query>\?.*)?"
         )
 
     def is_second(self, path: str) -> bool:
         """Would the landing page serve a project here?"""
-        return path.startswith(f"{self.landing}/project/")
+        return path.startswith(self.second)
 
     def first(self, target: str) -> str:
         """The one address for a second one: path and query as a client sends them. Empty if there

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import IO
 from xml.parsers import expat
 
+from .addresses import is_project
 from .fresh import MOST, Signature, of_file
 
 LOOK_EVERY = 1.0
@@ -193,7 +194,7 @@ class Archives:
         """Projects of a folder that QGIS must not open, and why."""
         try:
             with os.scandir(folder) as entries:
-                projects = [e.path for e in entries if e.name.lower().endswith((".qgs", ".qgz"))]
+                projects = [e.path for e in entries if is_project(e.name)]
         except OSError:
             return
         for project in sorted(projects):

@@ -86,7 +86,7 @@ class Knowledge:
             self.lane = Lane(lane["pixels"], lane["features"]) if lane else None
             self.lane_variable: str = lane["variable"] if lane else ""
             addresses = given.get("addresses")
-            self.prefix_variable: str = addresses.pop("variable") if addresses else ""
+            self.prefix_variable: str = given.get("prefix", "")
             self.addresses = (
                 Addresses(self.landing, self.listed, **addresses) if addresses else None
             )
@@ -151,12 +151,12 @@ class Before(Guard):
 
     def passed(self, handler: QgsRequestHandler) -> None:
         # An administrator's own file of NGINX, which has addresses of its own, says no mode.
-        addresses = self.knowledge.addresses if self.iface.getEnv(self.knowledge.mode) else None
-        if addresses and addresses.is_second(self.path):
+        known, addresses = self.knowledge, self.knowledge.addresses
+        if addresses and addresses.is_second(self.path) and self.iface.getEnv(known.mode):
             self.lead(handler, addresses.first(self.iface.getEnv("REQUEST_URI")))
             return
-        lane = self.knowledge.lane
-        if not lane or self.iface.getEnv(self.knowledge.lane_variable) != "light":
+        lane = known.lane
+        if not lane or self.iface.getEnv(known.lane_variable) != "light":
             return
         try:
             heavy = lane.takes(self.parameters, self.iface.configFilePath(), self.path)
@@ -186,15 +186,18 @@ class Before(Guard):
         if self.knowledge.lane:
             self.knowledge.lane.ends()
         try:
-            self.put_prefix(self.iface.requestHandler())
+            self.put_prefix()
         except Exception as error:
             say(f"{error!r}: a URL in a reply may lack what a proxy has cut off its path")
 
-    def put_prefix(self, handler: QgsRequestHandler) -> None:
+    def put_prefix(self) -> None:
         """The landing page knows nothing of it; URLs of all others are made of REQUEST_URI, which
         has it (see NGINX's file)."""
         addresses, prefix = self.knowledge.addresses, self.prefix
-        if not addresses or not prefix or not handler.path().startswith(addresses.landing):
+        if not addresses or not prefix:
+            return
+        handler = self.iface.requestHandler()
+        if not handler.path().startswith(addresses.landing):
             return
         url = handler.url()
         if place := handler.responseHeader("Location"):

@@ -18,6 +18,7 @@ from qgis.server import (
     QgsServerSettings,
 )
 
+from . import memory
 from .archives import Archives
 from .fresh import Fresh, of_file
 from .journal import say
@@ -91,13 +92,6 @@ def load(iface: QgsServerInterface, path: str, settings: QgsServerSettings) -> N
         iface.setConfigFilePath("")
 
 
-def memory() -> int:
-    """MB that this process has for itself (RssAnon in /proc/PID/status)."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        found = next((line.split()[1] for line in status if line.startswith("RssAnon:")), "0")
-    return int(found) // 1024
-
-
 def before(tried: Path) -> dict[str, list[object]]:
     """What the last worker was about to load when it ended. It may have been taken over, and have
     left something else there, such as a pipe that this one would wait for."""
@@ -129,7 +123,8 @@ def warm(
     start = time.monotonic()
     more = (path for path in learned if path not in projects and of_file(path))
     for path in chain(projects, more):
-        if path not in projects and (time.monotonic() - start > LEARNED_BUDGET or memory() >= most):
+        late = time.monotonic() - start > LEARNED_BUDGET
+        if path not in projects and (late or memory.private() >> 20 >= most):
             break
         signature = list(of_file(path))
         if fatal.get(path) == signature:

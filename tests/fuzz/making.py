@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, quote_from_bytes, unquote_to_bytes
 
@@ -221,6 +222,11 @@ def make(seed: int, number: int) -> Made:
         lines.append(f"Content-Length: {len(body) + dice.choice((0,) * 20 + (-1,))}")
     head = "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
     return Made(seed, number, head, body)
+
+
+def comparable(seed: int, numbers: Iterable[int]) -> list[Made]:
+    """Those of the requests after which replies can be compared by bytes."""
+    return [one for one in (make(seed, number) for number in numbers) if not moves_texts(one)]
 
 
 def moves_texts(made: Made) -> bool:

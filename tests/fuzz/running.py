@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from shared.invariants.watch import SETTINGS as WATCHED
 from shared.invariants.watch import Watch, add_projects
 from shared.pool import ctl, wait_for
 from testbed import Snapshot, Testbed
 
-from .making import OTHER, OUTSIDE, SECRET_FILE, Made, make, moves_texts
+from .making import OTHER, OUTSIDE, SECRET_FILE, Made, comparable, make, moves_texts
 
 CANARY = b"canary-7d1f"
 """In all that must not be told."""
@@ -109,8 +108,7 @@ def run(
         wait_for(lambda: is_up(bed), "the pool serves", 120)
         if watch.differences(before):
             say(f"seed {seed}, numbers {first} to {first + many}: a reply is another one now")
-            numbers = range(first, first + many)
-            made = [one for one in map(partial(make, seed), numbers) if not moves_texts(one)]
+            made = comparable(seed, range(first, first + many))
             outcome.kept += watch.culprits(made, before, say) or [
                 f"seed {seed}, numbers {first} to {first + many}, at the same time"
             ]

@@ -23,6 +23,7 @@ from qgis_server_systemd.qgis_serverctl.pool import catalogue
 from qgis_server_systemd.qgis_serverctl.pool.catalogue import Problem, Without
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
+from qgis_server_systemd.worker_plugin import memory
 from qgis_server_systemd.worker_plugin.catalogue import addresses, children, postgres, sources
 from qgis_server_systemd.worker_plugin.catalogue.__main__ import VARIABLE, Catalogue, memory_limit
 from qgis_server_systemd.worker_plugin.catalogue.addresses import Address
@@ -195,7 +196,7 @@ def fail(send: Send) -> None:
 )
 def test_work_that_goes_wrong_ends_alone(work: Any, end: str, died_of: int) -> None:
     seconds = 1.0 if work in (hang, spin) else 60.0
-    most = children.memory(os.getpid()) + (64 << 20)
+    most = memory.private() + (64 << 20)
     outcome = children.run(work, seconds, most)
     assert outcome.end == end
     assert outcome.signal in (0, died_of)
@@ -224,9 +225,9 @@ def looked(folder: Path, result: Path, monkeypatch: pytest.MonkeyPatch, **orders
     monkeypatch.setattr(Catalogue, "with_qgis", with_qgis)
     given = {
         "guard": {"folders": [str(folder)], "projects": []},
+        "addresses": {"folders": [str(folder)], "named": {}, "name": NAME},
         "catalogue": {
-            "folders": [str(folder)], "named": {}, "project": "", "warm": [], "pattern": NAME,
-            "memory": "2G", "program": __file__, "sent": "/nowhere",
+            "project": "", "warm": [], "memory": "2G", "program": __file__, "sent": "/nowhere",
         },
     }  # fmt: skip
     Catalogue(given, orders, result).look()

@@ -16,9 +16,9 @@ from ..config.values import NAME
 from ..pool import catalogue
 from ..pool.catalogue import Catalogue, Problem, Project, Without
 from ..pool.host import Host
-from ..system import access, environment_file
+from ..pool.settings import env_variables
+from ..system import access
 from ..system.access import Obstacle
-from ..system.files import read_or_none
 from ..system.output import Failure, die, printable
 from ..units import sandbox
 from ..view.look import Look
@@ -363,8 +363,7 @@ def unserved(
 
 def ignores_bad_layers(host: Host) -> bool:
     """Does QGIS Server serve projects without their broken layers?"""
-    variables, _ = environment_file.read(read_or_none(host.path(f"{host.package.etc}/env")) or "")
-    return variables.get("QGIS_SERVER_IGNORE_BAD_LAYERS", "").strip().lower() in TRUE
+    return env_variables(host).get("QGIS_SERVER_IGNORE_BAD_LAYERS", "").strip().lower() in TRUE
 
 
 def some(findings: Iterable[Finding], command: str) -> Iterator[Finding]:

@@ -13,8 +13,7 @@ from ..adopt.hand_made import assignments
 from ..config.names import Package
 from ..config.settings import Settings
 from ..pool.host import Host
-from ..system import environment_file
-from ..system.files import read_or_none
+from ..pool.settings import env_variables
 from ..system.output import printable
 from ..units import sandbox
 from ..units.sandbox import CODE, is_allowed, is_in, is_left_by_workers, named, remedy
@@ -161,8 +160,7 @@ def check(host: Host, look: Look) -> Iterator[Finding]:
         return
     yield from check_folders(package, settings)
     yield from check_system_calls(host, settings)
-    text = read_or_none(host.path(f"{package.etc}/env")) or ""
-    variables = environment_file.read(text)[0]
+    variables = env_variables(host)
     yield from check_environment(package, settings, variables)
     yield from check_code(package, settings, variables, f"{package.etc}/env")
     if host.live:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..pool.host import Host
-from ..system import access, environment_file
+from ..pool.settings import env_variables
+from ..system import access
 from ..system.access import Question
 from ..system.files import read_or_none
 from .finding import Finding, error, warning
@@ -22,8 +23,7 @@ def check_variables(host: Host) -> Iterator[Finding]:
     variables."""
     package = host.package
     env = f"{package.etc}/env"
-    variables, _ = environment_file.read(read_or_none(host.path(env)) or "")
-    found = [(env, name) for name, value in variables.items() if value]
+    found = [(env, name) for name, value in env_variables(host).items() if value]
     params = f"{package.etc}/fastcgi_params"
     text = read_or_none(host.path(params)) or ""
     pattern = r"^\s*fastcgi_param\s+(\w+)\s+[^\s;]"

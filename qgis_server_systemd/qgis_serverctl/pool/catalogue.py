@@ -17,6 +17,7 @@ from ..config.values import NAME
 from ..system.files import write
 from ..system.lock import acquire, open_lock
 from ..system.output import Failure, die
+from . import instances
 from .host import Host
 
 FORMAT = 1
@@ -40,8 +41,6 @@ SOON, LATER = 0.1, 1.0
 
 REMOTE = 600.0
 """Seconds for which `check` takes what depends on servers for unchanged, if it was in order."""
-
-ENDED = ("inactive", "failed")
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def states(host: Host) -> dict[str, str]:
 
 
 def is_under_way(shown: dict[str, str]) -> bool:
-    return shown.get("ActiveState") not in ENDED or bool(shown.get("Job", "0").strip("0"))
+    return shown.get("ActiveState") not in instances.ENDED or bool(shown.get("Job", "0").strip("0"))
 
 
 def _wait(host: Host, deadline: float, tell: Callable[[], None]) -> dict[str, str] | None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..config.stored import Resolved, resolve
+from ..system import environment_file
+from ..system.files import read_or_none
 from ..system.output import warn
 from .host import Host
 
@@ -25,6 +27,11 @@ def load_settings(
     """`file`: in the place of the administrator's."""
     shipped = host.path(host.package.defaults)
     return resolve(file or settings_file(host), auto_file(host), given, shipped)
+
+
+def env_variables(host: Host) -> dict[str, str]:
+    """The administrator's variables for workers; none where the file is missing."""
+    return environment_file.read(read_or_none(host.path(f"{host.package.etc}/env")) or "")[0]
 
 
 def is_overruled(host: Host, key: str, *, since: str = "") -> bool:

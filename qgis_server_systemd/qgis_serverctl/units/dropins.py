@@ -143,11 +143,8 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "dpi": settings.dpi_max,
         },
         "catalogue": {
-            "folders": settings.project_folders,
-            "named": settings.named,
             "project": settings.project,
             "warm": settings.warmed,
-            "pattern": NAME,
             "memory": settings.memory_max,
             "program": package.mapserv,
             "sent": f"{package.etc}/fastcgi_params",
@@ -157,8 +154,8 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "name": NAME,
             "named": settings.named,
             "folders": settings.project_folders,
-            "variable": package.prefix_variable,
         },
+        "prefix": package.prefix_variable,
     }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
     queue = queue_dropin(host, settings)

@@ -108,7 +108,7 @@ class Catalogue:
     def __init__(
         self, settings: Mapping[str, Any], orders: Mapping[str, Any], result: Path
     ) -> None:
-        self.given = settings["catalogue"]
+        self.given, self.addresses = settings["catalogue"], settings["addresses"]
         guard = settings["guard"]
         self.folders = Folders(guard["folders"], guard["projects"])
         self.result = result
@@ -165,14 +165,14 @@ class Catalogue:
 
     def found(self) -> list[Address]:
         """The projects that have an address; notes those that have none."""
-        given = self.given
+        given, served = self.given, self.addresses
         folders: list[tuple[str, list[Entry]]] = []
-        for folder in given["folders"]:
+        for folder in served["folders"]:
             found, problem = listed(folder, self.most)
             folders.append((folder, found))
             self.without += [Without(folder, problem)] if problem else []
         there, without = addresses(
-            given["named"], given["project"], given["warm"], folders, given["pattern"]
+            served["named"], given["project"], given["warm"], folders, served["name"]
         )
         self.without += without
         return there

@@ -7,11 +7,10 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..addresses import ENDS, is_project
+
 MOST = 2000
 """Entries of a folder that are looked at, and projects."""
-
-ENDS = ("qgz", "qgs")
-"""Endings of project files; where there are both, the first is served."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,6 @@ def kind_of(path: str) -> str:
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "special"
 
 
-def is_project(name: str) -> bool:
-    return name.lower().endswith((".qgs", ".qgz"))
-
-
 def entries(folder: str, *, below: bool = True) -> list[Entry]:
     """What could be a project, in a folder and in those in it. Raises OSError."""
     found: list[Entry] = []
@@ -84,19 +79,15 @@ def in_folder(
     # .qgz wins over .qgs.
     for entry in sorted(found, key=lambda one: ENDS.index(one.path.lower()[-3:])):
         stem, _, end = os.path.basename(entry.path).rpartition(".")
-        kind = ""
         if os.path.dirname(entry.path) != folder.rstrip("/"):
-            kind = "below" if entry.kind == "file" else ""
-            without += [Without(entry.path, kind)] if kind else []
-            continue
-        if entry.kind != "file":
-            kind = entry.kind
+            if entry.kind == "file":
+                without.append(Without(entry.path, "below"))
+        elif entry.kind != "file":
+            without.append(Without(entry.path, entry.kind))
         elif end not in ENDS:
-            kind = "ending"
+            without.append(Without(entry.path, "ending"))
         elif not re.fullmatch(pattern, stem):
-            kind = "name"
-        if kind:
-            without.append(Without(entry.path, kind))
+            without.append(Without(entry.path, "name"))
         elif by := names.get(stem) or taken.get(stem):
             without.append(Without(entry.path, "hidden", by))
         else:

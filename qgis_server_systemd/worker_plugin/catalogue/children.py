@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import memory
+
 EVERY = 0.05
 """Seconds between two looks at a process."""
 
@@ -34,18 +36,6 @@ class Outcome:
     end: str = "done"
     signal: int = 0
     said: list[dict[str, Any]] = field(default_factory=list)
-
-
-def memory(pid: int) -> int:
-    """Bytes that are the process's own (RssAnon in proc(5))."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("RssAnon:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
 
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -119,7 +109,7 @@ def _watch(pid: int, reading: int, seconds: float, most: int) -> Outcome:
             before = now
             if len(heard) > MOST_BYTES:
                 outcome.end = "words"
-            elif memory(pid) > most:
+            elif memory.private(pid) > most:
                 outcome.end = "memory"
             elif waited + worked > seconds:
                 outcome.end = "time"

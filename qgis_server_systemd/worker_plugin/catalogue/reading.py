@@ -135,8 +135,7 @@ class Look:
 
     def look(self) -> None:
         project = QgsProject()
-        if not project.read(self.path, without_layers()):
-            self.send({"problem": Reason("unloadable", detail=project.error()[:LONGEST]).as_dict()})
+        if not self.is_loaded(project, without_layers()):
             return
         layers = list(project.mapLayers().values())
         paths = sorted({path for layer in layers if (path := path_of(layer))})[:MOST_FILES]
@@ -156,15 +155,20 @@ class Look:
         del layers, project
         self.read()
 
+    def is_loaded(self, project: QgsProject, *flags: Any) -> bool:
+        """Else it is told why."""
+        if project.read(self.path, *flags):
+            return True
+        self.send({"problem": Reason("unloadable", detail=project.error()[:LONGEST]).as_dict()})
+        return False
+
     def read(self) -> None:
         """With all data."""
         QgsApplication.messageLog().messageReceived.connect(self.hear)
         project = QgsProject()
-        read = project.read(self.path)
-        QgsApplication.processEvents()
-        if not read:
-            self.send({"problem": Reason("unloadable", detail=project.error()[:LONGEST]).as_dict()})
+        if not self.is_loaded(project):
             return
+        QgsApplication.processEvents()
         invalid = [layer for layer in project.mapLayers().values() if not layer.isValid()]
         for layer in sorted(invalid, key=lambda one: str(one.name()))[:MOST_PROBLEMS]:
             reason = self.suspect(layer) or self.table(layer)
