@@ -367,7 +367,7 @@ def test_what_a_site_says_is_in_its_package(full: site.Site, tmp_path: Path) -> 
     assert address(Host(full.package, root)) == "https://maps.acme.example"
     unit = (root / "usr/lib/systemd/system/qgis-server@.service").read_text()
     assert "\nUser=acme\nGroup=gis\n" in unit
-    assert "\nExecStart=/opt/qgis/bin/qgis_mapserv.fcgi\n" in unit
+    assert '; exec /opt/qgis/bin/qgis_mapserv.fcgi"\n' in unit
     # Else the workers would not see it.
     assert "\nBindReadOnlyPaths=-/opt/qgis\n" in unit
     socket = (root / "usr/lib/systemd/system/qgis-server@.socket").read_text()
