@@ -18,7 +18,7 @@ from .qgis_serverctl.config.declaration import Declaration, as_toml
 from .qgis_serverctl.config.names import POOL, Package
 from .qgis_serverctl.config.qgis import REPLY_WAIT
 from .qgis_serverctl.config.settings import NAMED_URL, SETTINGS, Settings
-from .qgis_serverctl.config.values import MAX_INSTANCES
+from .qgis_serverctl.config.values import MAX_INSTANCES, NAME
 from .qgis_serverctl.system.output import die
 from .qgis_serverctl.system.unit_file import mount_units
 from .qgis_variables import VARIABLES, Variable
@@ -109,6 +109,7 @@ def values(site: Site, suite: Suite = ANY) -> dict[str, object]:
         "settings": _settings(site),
         # The units have these in every package, and drop-ins what differs.
         "defaults": Settings(),
+        "project_name": NAME,
         "max_instances": MAX_INSTANCES,
         "reply_wait": REPLY_WAIT,
         "variables": _variables(package),

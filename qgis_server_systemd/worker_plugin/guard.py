@@ -12,7 +12,8 @@ Once a request has an exception, QGIS Server executes nothing of it (QgsServer::
 
 import json
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from qgis.core import (
@@ -34,7 +35,7 @@ from qgis.server import (
     QgsServerSettings,
 )
 
-from .addresses import Addresses
+from .addresses import Addresses, encoded
 from .archives import Archives
 from .folders import Folders
 from .forms import readings
@@ -51,6 +52,9 @@ FIRST, LAST = -1_000_000, 1_000_000
 
 LANDING = ("/", "/index.json", "/index.html", "/map", "/project")
 """Paths of the landing page, below its prefix, that tell of the projects in its folders."""
+
+HAS_URLS = re.compile("xml|gml|json|html")
+"""Types of replies in which QGIS Server writes its own URL."""
 
 
 class Knowledge:
@@ -131,11 +135,16 @@ class Guard(QgsServerFilter):  # type: ignore[misc]
 class Before(Guard):
     """What the request itself says."""
 
+    # What of the URLs in the reply is to be replaced by what.
+    wrong: Mapping[str, str] = {}
+
     def refusal(self, handler: QgsRequestHandler) -> str:
         known = self.knowledge
         known.look()
         parameters = handler.parameterMap()
         known.leftovers.begin(parameters)
+        self.path = path = handler.path()
+        self.wrong = self.wrong_urls(handler)
         if "MAP" in parameters:
             # Without the variable it is a file of NGINX's that knows nothing of it.
             if self.iface.getEnv(known.mode) == "refuse":
@@ -144,7 +153,6 @@ class Before(Guard):
             if project and not known.folders.has(project):
                 return "MAP leads out of the folders of projects (setting data_folders)"
         self.parameters = parameters
-        self.path = path = handler.path()
         body = bytes(handler.data())
         known.said = said(parameters, body, path)
         return known.rules.refusal(parameters, body, path) or self.of_landing_page(path, parameters)
@@ -153,7 +161,7 @@ class Before(Guard):
         # An administrator's own file of NGINX, which has addresses of its own, says no mode.
         known, addresses = self.knowledge, self.knowledge.addresses
         if addresses and addresses.is_second(self.path) and self.iface.getEnv(known.mode):
-            self.lead(handler, addresses.first(self.iface.getEnv("REQUEST_URI")))
+            self.lead(handler, addresses)
             return
         lane = known.lane
         if not lane or self.iface.getEnv(known.lane_variable) != "light":
@@ -167,8 +175,13 @@ class Before(Guard):
                 # Nothing has been done for it: QGIS Server executes nothing with an exception.
                 handler.setServiceException(QgsServerException("Heavy.", HANDED_OVER))
 
-    def lead(self, handler: QgsRequestHandler, address: str) -> None:
-        """Send the client there; the request is not executed."""
+    def lead(self, handler: QgsRequestHandler, addresses: Addresses) -> None:
+        """Send the client to the project's one address; the request is not executed."""
+        try:
+            address = addresses.first(self.iface.getEnv("REQUEST_URI"))
+        except Exception as error:
+            say(f"{error!r}: not known which address a project has")
+            address = ""
         if address:
             handler.setServiceException(QgsServerException("It has another address.", 307))
             handler.setResponseHeader("Location", self.prefix + address)
@@ -182,31 +195,40 @@ class Before(Guard):
         variable = self.knowledge.prefix_variable
         return str(self.iface.getEnv(variable)) if variable else ""
 
+    def sendResponse(self) -> None:  # noqa: N802
+        """Called with each piece of a reply that QGIS Server sends in pieces."""
+        if self.wrong:
+            self.correct()
+
     def responseComplete(self) -> None:  # noqa: N802
         if self.knowledge.lane:
             self.knowledge.lane.ends()
-        try:
-            self.put_prefix()
-        except Exception as error:
-            say(f"{error!r}: a URL in a reply may lack what a proxy has cut off its path")
+        if self.wrong:
+            self.correct()
 
-    def put_prefix(self) -> None:
-        """The landing page knows nothing of it; URLs of all others are made of REQUEST_URI, which
-        has it (see NGINX's file)."""
+    def wrong_urls(self, handler: QgsRequestHandler) -> Mapping[str, str]:
+        """QGIS Server makes its URLs of REQUEST_URI, which has the prefix (see NGINX's file), and
+        decodes spaces in it. Only its landing page knows nothing of the prefix."""
         addresses, prefix = self.knowledge.addresses, self.prefix
-        if not addresses or not prefix:
-            return
+        if addresses and prefix and self.path.startswith(addresses.landing):
+            return addresses.with_prefix(prefix, handler.url())
+        return encoded(handler.url(), self.path) if " " in self.path else {}
+
+    def correct(self) -> None:
         handler = self.iface.requestHandler()
-        if not handler.path().startswith(addresses.landing):
-            return
-        url = handler.url()
-        if place := handler.responseHeader("Location"):
-            if handler.statusCode() == 302:
-                place = addresses.with_prefix(prefix, url, place.encode()).decode()
-                handler.setResponseHeader("Location", place)
-        elif body := bytes(handler.body()):
-            handler.clearBody()
-            handler.appendBody(addresses.with_prefix(prefix, url, body))
+        try:
+            place = handler.responseHeader("Location")
+            has_urls = HAS_URLS.search(handler.responseHeader("Content-Type"))
+            body = bytes(handler.body()) if has_urls else b""
+            for wrong, right in self.wrong.items():
+                if wrong in place:
+                    handler.setResponseHeader("Location", place.replace(wrong, right))
+                if wrong.encode() in body:
+                    body = body.replace(wrong.encode(), right.encode())
+                    handler.clearBody()
+                    handler.appendBody(body)
+        except Exception as error:
+            say(f"{error!r}: URLs in a reply may be wrong")
 
     def of_landing_page(self, path: str, parameters: Parameters) -> str:
         known = self.knowledge

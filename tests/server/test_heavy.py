@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from shared.harm import (
@@ -59,6 +60,8 @@ WIDE = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=3000&HEIGHT=2")
 """Heavy by its URL."""
 OVER = f"{MAP}&HAND=over"
 """One that a worker hands over."""
+SPACED = "The World"
+"""The name of a project."""
 
 
 pytestmark = pytest.mark.either
@@ -108,7 +111,9 @@ def bed(installed: Snapshot) -> Iterator[Testbed]:
 
 def use(bed: Testbed, *lines: str) -> str:
     """Apply these settings, beside those of all tests here."""
-    text = "\n".join([f"instances = {COUNT}", 'warm = ["/srv/maps/world.qgz"]', *lines, ""])
+    named = f'named_projects = ["{SPACED}=/srv/maps/world.qgz"]'
+    warm = 'warm = ["/srv/maps/world.qgz"]'
+    text = "\n".join([f"instances = {COUNT}", warm, named, *lines, ""])
     (bed.root / TOML).write_text(text)
     return ctl(bed, "apply")
 
@@ -223,6 +228,20 @@ def test_what_a_body_asks_for_is_found_heavy(bed: Testbed) -> None:
     assert light.status == 200
     (pid,) = had(bed, "small-body")
     assert int(pid) in workers(bed)
+
+
+@pytest.mark.each
+def test_names_with_a_space_are_served_there(bed: Testbed) -> None:
+    """Handed over, and known by the URL: features are sent piece by piece."""
+    url = f"http://127.0.0.1/qgis/{quote(SPACED)}"
+    for query, name in (
+        ("SERVICE=WMS&REQUEST=GetCapabilities&HAND=over", "spaced-over"),
+        ("SERVICE=WFS&VERSION=1.1.0&REQUEST=GetFeature&TYPENAME=countries", "spaced"),
+    ):
+        reply = bed.fetch(f"{url}?{query}&NAME={name}")
+        assert is_in_lane(bed, had(bed, name)[-1])
+        assert (reply.status, reply.body.count(SPACED.encode())) == (200, 0), reply.body[:300]
+        assert f"{url}?".encode() in reply.body
 
 
 @pytest.mark.each

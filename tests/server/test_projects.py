@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -10,6 +11,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import jsonschema
@@ -268,7 +271,7 @@ def test_databases_and_servers(projects: Projects) -> None:
 
 def test_names_that_have_no_address(projects: Projects) -> None:
     bed, folder = projects.bed, projects.folder
-    for name in ("Meine Karte.qgs", "plan.QGS", "twice.qgs", "nord/wege.qgs"):
+    for name in ("Meine&Karte.qgs", "plan.QGS", "twice.qgs", "nord/wege.qgs"):
         projects.put(name)
     bed.run("cp", "/srv/maps/world.qgz", f"{FOLDER}/twice.qgz")
     (folder / "folder.qgz").mkdir()
@@ -278,16 +281,148 @@ def test_names_that_have_no_address(projects: Projects) -> None:
     assert [one["name"] for one in found["projects"]] == ["twice"]
     told = {one["path"].removeprefix(f"{FOLDER}/"): one["id"] for one in found["without"]}
     assert told == {
-        "Meine Karte.qgs": "project-name", "plan.QGS": "project-name",
+        "Meine&Karte.qgs": "project-name", "plan.QGS": "project-name",
         "twice.qgs": "project-hidden", "nord/wege.qgs": "project-below",
         "folder.qgz": "project-name", "pipe.qgz": "project-name", "lost.qgs": "project-missing",
     }  # fmt: skip
     reported = findings(bed)
     assert {where: one["id"] for where, one in reported.items()} == told
-    for name in ("Meine Karte.qgs", "plan.QGS"):
+    for name in ("Meine&Karte.qgs", "plan.QGS"):
         bed.run("sh", "-ec", reported[name]["remedy"])
     names = [one["name"] for one in projects.look()["projects"]]
     assert names == ["Meine_Karte", "plan", "twice"]
+
+
+USED = (
+    "Meine Karte", "U\u0308bersicht", "a+b", "Plan d'eau (2)", "карта", "地図", "Wasser, Süd",
+    "(alt) Plan \u2013 Nord", "wfs3",
+)  # fmt: skip
+"""Names of files that people use; one is decomposed, as from macOS."""
+
+ODD = (
+    "a;b", "a%41", "a%", "a|b", 'a"b', "a$b", "a\\b", "a:b", "a#b", "a?b", "a=b", "a\tb", "a\nb",
+    "a&b", "a ", " a", "-a", ",a", "a{b}", "a<b>", "a@b", "a*", "a\x7fb", "a\x85b",
+    "a\u202eb", "a\u2028b", "a\ufeffb", "a\udcffb", "a\udcc3b",
+)  # fmt: skip
+"""Names that no project is served by."""
+
+CAPABILITIES = "SERVICE=WMS&REQUEST=GetCapabilities"
+
+CACHED = 8192
+CACHED_SITE = f"""
+server {{
+    listen {CACHED};
+    add_header X-Cache $upstream_cache_status always;
+    include snippets/qgis-server.conf;
+}}
+"""
+
+
+def encoded(name: str) -> str:
+    return quote(name, errors="surrogateescape")
+
+
+def test_names_that_people_use_are_served(projects: Projects) -> None:
+    bed = projects.bed
+    for name in (*USED, *ODD):
+        projects.put(f"{name}.qgs")
+    found = projects.look()
+    assert sorted(one["name"] for one in found["projects"]) == sorted(USED)
+    assert {one["id"] for one in found["without"]} == {"project-name"}
+    assert len(found["without"]) == len(ODD)
+    for name in (*ODD, "a+b\n", "a+b\nc", "a+b\n/x"):
+        url = f"http://127.0.0.1/qgis/{encoded(name)}?{CAPABILITIES}"
+        assert bed.fetch(url).status == 404, name
+    for one in found["projects"]:
+        name = one["name"]
+        assert (one["state"], one["problems"]) == ("ok", [])
+        path = urlsplit(one["url"]).path
+        assert path == f"/qgis/{quote(name)}"
+        base = f"http://127.0.0.1{path}"
+        # The URLs in replies, as a client sends them, which encodes what is not ASCII.
+        links = []
+        for service in ("WMS", "WFS"):
+            reply = bed.fetch(f"{base}?SERVICE={service}&REQUEST=GetCapabilities")
+            assert reply.status == 200, (name, service, reply.body)
+            told = [value for element in ElementTree.fromstring(reply.body).iter()
+                    for key, value in element.attrib.items() if key.endswith("}href")]  # fmt: skip
+            links += [link for link in told if link.startswith("http://127.0.0.1/")]
+        reply = bed.fetch(f"{base}/wfs3/collections.json")
+        assert reply.status == 200, (name, reply.body)
+        collections = json.loads(reply.body)
+        links += [link["href"] for link in collections["links"]]
+        assert len(set(links)) > 2
+        for link in sorted(set(links)):
+            assert not re.search(r"[\s<>\"]", link), link
+            assert unquote(urlsplit(link).path).startswith(f"/qgis/{name}"), link
+            whole = "/wfs3/" in link or "REQUEST=" in link
+            more = "" if whole else f"?{CAPABILITIES}"
+            # As curl sends what is not ASCII, and as browsers do.
+            for sent in {link, quote(link, safe="%:/?#[]@!$&'()*+,;=~")}:
+                assert bed.fetch(f"{sent.rstrip('?')}{more}").status == 200, sent
+        assert "reloads" in bed.run("qgis-serverctl", "reload", name).stderr
+        assert projects.problems(name) == {name: []}
+
+
+def test_a_client_puts_nothing_into_replies_by_the_way_it_writes_a_name(
+    projects: Projects,
+) -> None:
+    bed = projects.bed
+    projects.put("Meine Karte.qgs")
+    for way in ("{}%20/../Meine%20Karte", "{}%2F..%2FMeine%20Karte", "{}%20/%2e%2e/Meine%20Karte",
+                "Meine%20Karte/{}/..", "./Meine%20Karte", "/Meine%20Karte"):  # fmt: skip
+        path = way.replace("{}", '"><evil>')
+        reply = bed.fetch(
+            f"http://127.0.0.1/qgis/{path}?{CAPABILITIES}", "--path-as-is", "--globoff"
+        )
+        assert b"<evil>" not in reply.body, way
+        if reply.status == 200:
+            ElementTree.fromstring(reply.body)
+    reply = bed.fetch(f"http://127.0.0.1/qgis/M%65ine%20Karte?{CAPABILITIES}")
+    assert b"127.0.0.1/qgis/Meine%20Karte?" in reply.body
+    assert int(reply.headers["content-length"]) == len(reply.body)
+    number = hashlib.md5(f"{FOLDER}/Meine Karte.qgs".encode()).hexdigest()
+    second = bed.fetch(f"http://127.0.0.1/qgis-server/project/{number}/?{CAPABILITIES}")
+    assert second.headers["location"] == f"/qgis/Meine%20Karte?{CAPABILITIES}"
+
+
+def test_what_is_kept_of_names_that_people_use(projects: Projects) -> None:
+    bed = projects.bed
+    (bed.root / "etc/nginx/conf.d/cached.conf").write_text(CACHED_SITE)
+    bed.run("sh", "-ec", f"echo 'reply_cache = \"20M\"' >>{SETTINGS}; qgis-serverctl apply")
+    names = USED[-3:-1]
+    for name in names:
+        projects.put(f"{name}.qgs")
+
+    def ask(name: str) -> tuple[int, str, bool]:
+        url = f"http://127.0.0.1:{CACHED}/qgis/{quote(name)}?{CAPABILITIES}"
+        reply = bed.fetch(url)
+        return reply.status, reply.headers.get("x-cache", ""), b"Changed" in reply.body
+
+    def are(wanted: tuple[int, str, bool]) -> bool:
+        return all(ask(name) == wanted for name in names)
+
+    wait_for(lambda: are((200, "HIT", False)), "replies are kept")
+    for name in names:
+        projects.put(f"{name}.qgs", ">Second<", ">Changed<")
+    wait_for(lambda: are((200, "HIT", True)), "new replies are kept")
+    bed.run("rm", "/etc/nginx/conf.d/cached.conf")
+    bed.run("sh", "-ec", f"sed -i /^reply_cache/d {SETTINGS}; qgis-serverctl apply")
+
+
+def test_a_name_in_the_settings(projects: Projects) -> None:
+    bed = projects.bed
+    projects.put("x.qgs")
+    line = f'named_projects = ["Süd (neu) d\'eau={FOLDER}/x.qgs"]'
+    old = (bed.root / SETTINGS.lstrip("/")).read_text()
+    (bed.root / SETTINGS.lstrip("/")).write_text(f"{old}\n{line}\n")
+    ctl(bed, "apply")
+    name = "Süd (neu) d'eau"
+    assert projects.problems() == {"x": [], name: []}
+    assert bed.fetch(f"http://127.0.0.1/qgis/{quote(name)}?{CAPABILITIES}").status == 200
+    assert bed.fetch(f"http://127.0.0.1/qgis/{quote(name)}x?{CAPABILITIES}").status == 404
+    (bed.root / SETTINGS.lstrip("/")).write_text(old)
+    ctl(bed, "apply")
 
 
 def test_what_authors_write_is_text(projects: Projects) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import gzip
 import hashlib
+import itertools
 import json
 import re
 import time
@@ -580,8 +581,11 @@ server {{
 def proxies(pool: Testbed) -> Iterator[None]:
     text = "".join(proxy.server for proxy in PROXIES) + INNER + DOCUMENTED_SERVER
     ports = [*(proxy.port for proxy in PROXIES), DOCUMENTED]
-    trusted = 'trusted_proxies = ["127.0.0.1", "unix:"]'
-    with vhosts(pool, text, *ports), settings(pool, trusted):
+    lines = f"""
+        trusted_proxies = ["127.0.0.1", "unix:"]
+        named_projects = ["The World={WORLD}"]
+    """
+    with vhosts(pool, text, *ports), settings(pool, lines):
         yield
 
 
@@ -597,12 +601,13 @@ class TestBehindATrustedProxy:
     @each_proxy(*PREFIXED)
     @each(*ADVERTISING[:-1])
     def test_so_are_those_of_a_named_project(self, pool: Testbed, case: Case, proxy: Proxy) -> None:
-        """A worker that has just answered others."""
-        case = dataclasses.replace(case, prefix="/qgis/world", project=None)
-        for here, origin in ((TCP, TCP.removesuffix(":80")), (proxy.here, proxy.origin)) * 2:
-            reply = ask(pool, case, here)
-            case.check(reply)
-            names_only(reply, origin, case.prefix)
+        """A worker that has just answered others; also where its name has a space."""
+        origins = {TCP: TCP.removesuffix(":80"), proxy.here: proxy.origin}
+        for here, name in itertools.product(origins, ("world", "The%20World")):
+            named = dataclasses.replace(case, prefix=f"/qgis/{name}", project=None)
+            reply = ask(pool, named, here)
+            named.check(reply)
+            names_only(reply, origins[here], named.prefix)
 
     @each_proxy(*PREFIXED)
     def test_pages_and_what_they_link_to_are_below_the_prefix(
@@ -770,7 +775,7 @@ class TestOneAddress:
             assert pool.run_bytes("curl", *options, url).stdout.startswith(b"\x89PNG")
 
     def test_one_that_has_no_name_has_no_address(self, pool: Testbed) -> None:
-        file = f"{PROJECTS}/Meine Karte.qgs"
+        file = f"{PROJECTS}/Karte & Plan.qgs"
         pool.run("cp", SECOND, file)
         try:
             number = hashlib.md5(file.encode()).hexdigest()

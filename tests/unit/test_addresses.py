@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qgis_server_systemd.qgis_serverctl.config.values import NAME
-from qgis_server_systemd.worker_plugin.addresses import Addresses
+from qgis_server_systemd.worker_plugin.addresses import Addresses, encoded
 
 PLAN = "postgresql://?service=gis&schema=public&project=plan"
 
@@ -19,7 +19,16 @@ Second = Callable[[str], str]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    names = "city.qgz", "city.qgs", "river.qgs", "Meine Karte.qgz", "LARGE.QGZ", "road.qgz"
+    names = (
+        "city.qgz",
+        "city.qgs",
+        "river.qgs",
+        "Meine Karte.qgz",
+        "LARGE.QGZ",
+        "road.qgz",
+        "Süd + (neu).qgz",
+        "A&B.qgz",
+    )
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
     for name in names:
@@ -43,6 +52,8 @@ def second(project: str, rest: str = "/") -> str:
     [
         ("two/city.qgz", "/qgis/city"),
         ("two/Meine Karte.qgz", "/qgis/town"),
+        ("two/Süd + (neu).qgz", "/qgis/S%C3%BCd%20%2B%20%28neu%29"),
+        ("two/A&B.qgz", ""),
         # At /qgis/NAME there is another project.
         ("two/city.qgs", ""),
         ("two/road.qgz", ""),
@@ -90,8 +101,26 @@ def test_what_is_a_second_address(folder: Path, path: str, known: bool) -> None:
 
 
 def test_what_a_proxy_has_cut_off_is_put_back(folder: Path) -> None:
-    body = b'{"href":"https://a.example:8443/qgis-server/index.json","x":"https://b.example/"}'
-    found = addresses(folder).with_prefix(
-        "/gis", "https://a.example:8443/qgis-server/?x=https://b.example/", body
-    )
-    assert found == body.replace(b":8443/", b":8443/gis/")
+    origin = "https://a.example:8443"
+    url = f"{origin}/qgis-server/?x=https://b.example/"
+    assert addresses(folder).with_prefix("/gis", url) == {
+        f"{origin}/qgis-server/": f"{origin}/gis/qgis-server/"
+    }
+
+
+ORIGIN = "https://a.example:8443"
+
+
+@pytest.mark.parametrize(
+    ("url", "path", "wrong"),
+    [
+        ("/qgis/Meine Karte?x=a b", "/qgis/Meine Karte", {"/qgis/Meine Karte"}),
+        ("/gis/qgis/a b c/wfs3/d e", "/gis/qgis/a b c/wfs3/d e", {"/gis/qgis/a b c"}),
+        ("/qgis/%28a%29 b?x", "/qgis/(a) b", {"/qgis/%28a%29 b", "/qgis/(a) b"}),
+        ("/qgis/city?x=a b", "/qgis/city", set()),
+    ],
+)
+def test_no_space_is_left_in_a_url(url: str, path: str, wrong: set[str]) -> None:
+    assert encoded(ORIGIN + url, path) == {
+        ORIGIN + one: ORIGIN + one.replace(" ", "%20") for one in wrong
+    }

@@ -56,8 +56,18 @@ def found(*folders: Path, **given: Any) -> tuple[dict[str, str], dict[str, str]]
 
 def test_which_projects_have_an_address_and_why_others_have_none(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
-    touch(a, "city.qgz", "city.qgs", "Meine Karte.qgz", "plan.QGZ", "nord/wege.qgs", ".x/y.qgs")
-    touch(a, "map.txt", "-x.qgs", "real.txt")
+    touch(
+        a,
+        "city.qgz",
+        "city.qgs",
+        "Meine Karte.qgz",
+        "Größe+(2).qgz",
+        "A&B.qgs",
+        "plan.QGZ",
+        "nord/wege.qgs",
+        ".x/y.qgs",
+    )
+    touch(a, "map.txt", "-x.qgs", "real.txt", "a;b.qgs")
     touch(b, "city.qgz", "b.qgs", "n.qgs")
     (a / "folder.qgz").mkdir()
     os.mkfifo(a / "pipe.qgz")
@@ -66,9 +76,11 @@ def test_which_projects_have_an_address_and_why_others_have_none(tmp_path: Path)
     names, without = found(a, b, named={"n": "/srv/n.qgz"})
     assert names == {
         "city": "/a/city.qgz", "linked": "/a/linked.qgs", "b": "/b/b.qgs", "n": "/srv/n.qgz",
+        "Größe+(2)": "/a/Größe+(2).qgz", "Meine Karte": "/a/Meine Karte.qgz",
     }  # fmt: skip
     assert without == {
-        "/a/city.qgs": "hidden", "/a/Meine Karte.qgz": "name", "/a/plan.QGZ": "ending",
+        "/a/city.qgs": "hidden", "/a/a;b.qgs": "name", "/a/plan.QGZ": "ending",
+        "/a/A&B.qgs": "name",
         "/a/nord/wege.qgs": "below", "/a/-x.qgs": "name", "/a/folder.qgz": "folder",
         "/a/pipe.qgz": "special", "/a/gone.qgs": "broken", "/b/city.qgz": "hidden",
         "/b/n.qgs": "hidden",

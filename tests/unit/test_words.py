@@ -22,9 +22,10 @@ from shared.paths import TOP
 from qgis_server_systemd.qgis_serverctl.checks import sandbox
 from qgis_server_systemd.qgis_serverctl.checks.finding import Finding, blocks
 from qgis_server_systemd.qgis_serverctl.checks.run import Report, Unchecked
-from qgis_server_systemd.qgis_serverctl.commands import check, logs, status
+from qgis_server_systemd.qgis_serverctl.commands import check, complete, logs, status
 from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
+from qgis_server_systemd.qgis_serverctl.config.values import is_name
 from qgis_server_systemd.qgis_serverctl.front.site import names
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 from qgis_server_systemd.qgis_serverctl.system import access, output
@@ -260,10 +261,39 @@ def test_names_of_projects_are_those_that_nginx_serves(tmp_path: Path) -> None:
     (folder / "round.qgz").symlink_to("round.qgz")
     (folder / "device.qgz").symlink_to("/dev/zero")
     (folder / "town.qgs").symlink_to("city.qgz")
-    assert names(host, settings) == ["city", "town"]
+    assert names(host, settings) == ["a b", "city", "town", "ü"]
     for number in range(10_000):
         (folder / f"n{number}.qgz").touch()
-    assert len(names(host, settings)) == 10_002
+    assert len(names(host, settings)) == 10_004
+
+
+@given(st.text(min_size=1))
+def test_a_name_has_nothing_that_a_terminal_obeys(name: str) -> None:
+    try:
+        served = is_name(name)
+    except UnicodeEncodeError:
+        return
+    orders = ("LRE", "LRO", "RLE", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    for letter in name:
+        odd = unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")
+        odd = odd or unicodedata.bidirectional(letter) in orders or letter in "\u061c\u200e\u200f"
+        assert not (served and (odd or letter in '/%?#;:&<>"|\\$`*'))
+
+
+@pytest.mark.parametrize(
+    "letter", "\u061c\u200e\u200f\u202e\u2066\u2028\u2029\u200b\ufeff\x85\xa0&"
+)
+def test_names_that_are_not_served(letter: str) -> None:
+    assert is_name("Größe d'eau, (2)+")
+    assert not is_name(f"a{letter}b")
+
+
+def test_a_shell_completes_names_that_it_need_not_quote(tmp_path: Path) -> None:
+    folder = tmp_path / PACKAGE.projects.lstrip("/")
+    folder.mkdir(parents=True)
+    for name in ("city", "ü", "a b", "it's", "a(2)", "a+b"):
+        (folder / f"{name}.qgz").touch()
+    assert list(complete.words(Host(PACKAGE, tmp_path), "projects")) == ["a+b", "city", "ü"]
 
 
 # ---- The plugin, the units, the page

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..config.names import Package
 from ..config.settings import Settings
-from ..config.values import NAME
+from ..config.values import NAME_WORDS, is_name
 from ..pool import catalogue
 from ..pool.catalogue import Catalogue, Problem, Project, Without
 from ..pool.host import Host
@@ -273,14 +273,14 @@ def plain(stem: str, taken: Collection[str]) -> str:
     ascii = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", ascii).strip("_").lstrip(".-") or "project"
     names = (name if at == 1 else f"{name}_{at}" for at in range(1, 1000))
-    return next((one for one in names if one not in taken and re.fullmatch(NAME, one)), "")
+    return next((one for one in names if one not in taken and is_name(one)), "")
 
 
 def renamed(path: str, to: str) -> str:
     """The command, or what to do, where a name is not fit for a command."""
     folder = os.path.dirname(path)
     if not path.isprintable() or not to:
-        return "rename it: letters, digits, dots, _ and -, and a letter, digit or _ at first"
+        return f"rename it: a name is made of {NAME_WORDS}, and begins with a letter or digit"
     return f"mv -n -- {shlex.quote(path)} {shlex.quote(f'{folder}/{to}')}"
 
 
@@ -292,8 +292,8 @@ def without_words(package: Package, one: Without, taken: Collection[str]) -> Wor
     known: dict[str, Callable[[], Words]] = {
         "name": lambda: Words(
             "project-name", "name",
-            f"no project of this name is served below {prefix}: names are of letters, digits, "
-            "dots, _ and -, and begin with a letter, digit or _",
+            f"no project of this name is served below {prefix}: names are made of {NAME_WORDS}, "
+            "and begin with a letter or digit",
             renamed(path, f"{plain(stem, taken)}.{end}"),
         ),
         "ending": lambda: Words(

@@ -64,11 +64,10 @@ def collect(
         if only is not None and one.name != only:
             continue
         problems = told(package, settings, one, ignores=ignores)
-        path = f"{package.projects_prefix}/{one.name}" if one.name else package.url_prefix
         projects.append(
             {
                 "name": one.name or None,
-                "url": None if one.name is None else f"{server}{path}",
+                "url": None if one.name is None else f"{server}{site.path_of(package, one.name)}",
                 "path": one.path,
                 "state": state(one, problems),
                 "size": one.size,

@@ -5,12 +5,11 @@
 import argparse
 import json
 import os
-import re
 import time
 from pathlib import Path
 
 from ..config.stored import parse
-from ..config.values import NAME
+from ..config.values import is_name
 from ..front.site import names, project_of
 from ..pool.host import Host
 from ..pool.lock import locked
@@ -64,7 +63,7 @@ def command(host: Host, args: argparse.Namespace) -> int:
 
 def _named(host: Host, word: str) -> str:
     """The project that is meant by a name, path or URI. Raises Failure."""
-    if not re.fullmatch(NAME, word):
+    if not is_name(word):
         # As in the setting: what a request could name.
         return str(parse("project", word, "reload"))
     settings = load_settings(host).settings

@@ -103,9 +103,9 @@ class Settings:
         allowed="a list of absolute paths of folders, without $, quotes and backslashes",
         help=(
             "A project NAME.qgz or NAME.qgs in one of these folders is served below\n"
-            f"{NAMED_URL} as soon as it is there. Names are of letters, digits, dots, _\n"
-            "and -, and begin with no dot or -. NGINX's user must be able to look into\n"
-            "the folders."
+            f"{NAMED_URL} as soon as it is there. Names are made of letters of any\n"
+            "script, digits, spaces and any of _ - . , + ( ) ', and begin with a letter or digit.\n"
+            "NGINX's user must be able to look into the folders."
         ),
         example='["/var/lib/qgis-server/projects", "/srv/qgis"]',
     )

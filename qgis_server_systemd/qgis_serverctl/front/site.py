@@ -7,9 +7,11 @@ import os
 import re
 import socket
 from pathlib import Path
+from urllib.parse import quote
 
+from ..config.names import Package
 from ..config.settings import Settings
-from ..config.values import NAME
+from ..config.values import is_name
 from ..pool.host import Forbidden, Host
 from ..pool.lock import locked
 from ..pool.settings import load_settings
@@ -179,7 +181,7 @@ def names(host: Host, settings: Settings) -> list[str]:
         for file in host.path(folder).glob(f"*.{end}")
     )
     # As NGINX decides: by the name, and by what a link leads to.
-    served = (file.stem for file in files if re.fullmatch(NAME, file.stem) and os.path.isfile(file))
+    served = (file.stem for file in files if is_name(file.stem) and os.path.isfile(file))
     return sorted({*settings.named, *served})
 
 
@@ -205,6 +207,11 @@ def address(host: Host) -> str:
     return f"{scheme}://{named or socket.getfqdn() or 'localhost'}"
 
 
+def path_of(package: Package, name: str) -> str:
+    """Of the URL of a project: of its name, or of requests without one."""
+    return f"{package.projects_prefix}/{quote(name)}" if name else package.url_prefix
+
+
 def announce(host: Host) -> None:
     package, settings = host.package, load_settings(host).settings
     server = address(host)
@@ -214,7 +221,7 @@ def announce(host: Host) -> None:
         tell(f"WMS:          {server}{package.url_prefix}?{query}")
     named = names(host, settings)
     for name in named[:SHOWN]:
-        tell(f"WMS:          {server}{package.projects_prefix}/{name}?{query}")
+        tell(f"WMS:          {server}{path_of(package, name)}?{query}")
     if not named and not settings.project and settings.project_folders:
         tell(f"WMS:          {server}{package.projects_prefix}/NAME?{query}")
         note(f"put a project into {settings.project_folders[0]} as NAME.qgz to serve it")

@@ -5,7 +5,6 @@ since projects may be hostile; so what it writes is read here as a stranger's.""
 import json
 import math
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.settings import Settings
-from ..config.values import NAME
+from ..config.values import is_name
 from ..system.files import write
 from ..system.lock import acquire, open_lock
 from ..system.output import Failure, die
@@ -133,7 +132,7 @@ def _project(given: dict[str, Any]) -> Project:
     size, changed = given["size"], given["changed"]
     offered = several(given["services"], len(SERVICES))
     name = text(given["name"])
-    if name and not re.fullmatch(NAME, name):
+    if name and not is_name(name):
         raise ValueError
     return Project(
         name=None if given["origin"] == "warm" else name,

@@ -2,12 +2,11 @@
 """Which projects have an address, and which can't have one. Knows nothing of QGIS."""
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..addresses import ENDS, is_project
+from ..addresses import ENDS, is_name, is_project
 
 MOST = 2000
 """Entries of a folder that are looked at, and projects."""
@@ -86,7 +85,7 @@ def in_folder(
             without.append(Without(entry.path, entry.kind))
         elif end not in ENDS:
             without.append(Without(entry.path, "ending"))
-        elif not re.fullmatch(pattern, stem):
+        elif not is_name(pattern, stem):
             without.append(Without(entry.path, "name"))
         elif by := names.get(stem) or taken.get(stem):
             without.append(Without(entry.path, "hidden", by))
