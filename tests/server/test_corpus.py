@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shared.corpus.beside import Sides, corpus_bed, tables
-from shared.corpus.cases import SAME, SIDES, Request, read
-from testbed import Reply
+from shared.book import carry_out, recipe, seen
+from shared.corpus.beside import PER_REQUEST, Sides, corpus_bed, tables
+from shared.corpus.cases import FOLDER, SAME, SIDES, Request, read
+from shared.pool import ctl, settled, wait_for
+from shared.serving import PROJECTS
+from testbed import Reply, Testbed
 
 REQUESTS = {request.name: request for request in read()}
 
@@ -64,6 +67,73 @@ def test_the_pool_answers_as_an_unconfined_process_does(
 def test_what_both_have_changed_is_the_same(sides: Sides) -> None:
     """After the requests above."""
     assert tables(sides.bed, "a") == tables(sides.bed, "b")
+
+
+# A table of somebody else, and as the recipe finds it: the role is not there yet.
+PLACES = """
+CREATE TABLE places (LIKE places_a);
+CREATE SEQUENCE places_id_seq OWNED BY places.id;
+ALTER TABLE places ALTER id SET DEFAULT nextval('places_id_seq'), ADD PRIMARY KEY (id);
+ALTER ROLE "qgis-server" RENAME TO kept;
+"""
+NO_PLACES = """
+DROP TABLE places;
+DROP OWNED BY "qgis-server";
+DROP ROLE "qgis-server";
+ALTER ROLE kept RENAME TO "qgis-server";
+"""
+INSERT = """
+<wfs:Transaction service="WFS" version="1.1.0" xmlns:wfs="http://www.opengis.net/wfs"
+    xmlns:gml="http://www.opengis.net/gml" xmlns="http://www.qgis.org/gml">
+  <wfs:Insert>
+    <rows>
+      <name>Here</name>
+      <geometry>
+        <gml:Point srsName="EPSG:4326"><gml:pos srsDimension="2">8.5 47.4</gml:pos></gml:Point>
+      </geometry>
+    </rows>
+  </wfs:Insert>
+</wfs:Transaction>
+"""
+
+
+def psql(bed: Testbed, commands: str) -> str:
+    options = ("--dbname=gis", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1")
+    return bed.out("psql", *options, user="postgres", input=commands)
+
+
+@pytest.fixture
+def places(sides: Sides) -> Iterator[Testbed]:
+    """A project that shows a table by the service gis, to which workers have no right."""
+    bed = sides.bed
+    psql(bed, PLACES)
+    per_request = bed.run("cat", PER_REQUEST).stdout
+    # It would be before the file of the recipe.
+    bed.run("sed", "--in-place", "/PGSERVICEFILE/d", PER_REQUEST)
+    text = bed.run("cat", f"{FOLDER}/edit-a/edit.qgs").stdout
+    text = text.replace("service='corpus'", "service='gis'").replace("places_a", "places")
+    text = text.replace("./places.gpkg", f"{FOLDER}/edit-a/places.gpkg")
+    bed.run("tee", f"{PROJECTS}/places.qgs", input=text)
+    yield bed
+    bed.run("rm", f"{PROJECTS}/places.qgs", "/etc/qgis-server/credentials/pg_service.conf")
+    bed.run("tee", PER_REQUEST, input=per_request)
+    psql(bed, NO_PLACES)
+    ctl(bed, "apply")
+    wait_for(lambda: settled(bed), "all is as it was")
+
+
+@pytest.mark.either
+def test_a_table_is_opened_for_editing(places: Testbed) -> None:
+    """As the book of recipes says."""
+    url = "http://127.0.0.1/qgis/places"
+    query = f"{url}?SERVICE=WFS&VERSION=1.1.0&REQUEST=GetCapabilities"
+    assert places.fetch(query).status != 200
+    carry_out(places, recipe("Edit PostGIS by WFS-T"))
+    wait_for(lambda: settled(places), "the settings are applied")
+    seen(places, recipe("Edit files by WFS-T"))
+    reply = places.fetch(url, "--header", "Content-Type: text/xml", "--data", INSERT)
+    assert b"totalInserted>1<" in reply.body, reply.body
+    assert psql(places, "SELECT id, name FROM places;") == "1|Here"
 
 
 TIGHT = """[Service]

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
+from shared.book import recipe
 from shared.origins import EVIL, headers, is_not_fooled, names_only
-from shared.paths import TOP
 from shared.pool import listens, sockets, wait_for, workers
 from shared.serving import (
     ADVERTISING,
@@ -67,14 +67,6 @@ CASE = {case.name: case for case in (*CASES, *GARBAGE)}
 
 def each(*cases: Case) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
-
-
-def example(word: str) -> str:
-    """What the documents show of a file of NGINX's that has this word."""
-    text = (TOP / "docs/administration.md").read_text()
-    shown: list[str] = re.findall(r"```nginx\n(.*?)```", text, re.DOTALL)
-    (found,) = (one for one in shown if word in one)
-    return found
 
 
 # ---- Changes to the server, each undone at its end
@@ -572,7 +564,7 @@ DOCUMENTED = 8215
 DOCUMENTED_SERVER = f"""
 server {{
     listen {DOCUMENTED};
-    {example("location /gis/").replace("192.0.2.20", "127.0.0.1")}
+    {recipe("Behind a proxy, on a path of its own")[0].replace("192.0.2.20", "127.0.0.1").text}
 }}
 """
 
@@ -710,18 +702,20 @@ def test_urls_do_not_depend_on_the_version_of_http(pool: Testbed, protocol: str,
 
 # ---- A project has one address
 
-PASSWORDS = "/etc/nginx/maps.passwords"
-PROTECTED = (
-    example("maps_realm")
-    .replace("listen 80;", "listen 8220;")
-    .replace("/qgis/city", "/qgis/second")
-)
+PASSWORDS = "/etc/nginx/passwords/city"
+PROTECTED = f"""
+{recipe("A password for one project or several")[0].replace("/qgis/city", "/qgis/second").text}
+server {{
+    listen 8220;
+    include snippets/qgis-server.conf;
+}}
+"""
 
 
 @pytest.fixture(scope="class")
 def protected(pool: Testbed) -> Iterator[str]:
     """The number that the landing page has for the protected project."""
-    pool.run("tee", PASSWORDS, input="user:{PLAIN}password\n")
+    pool.run("install", "-D", "/dev/stdin", PASSWORDS, input="user:{PLAIN}password\n")
     with vhosts(pool, PROTECTED, 8220):
         yield hashlib.md5(f"{PROJECTS}/second.qgs".encode()).hexdigest()
     pool.run("rm", PASSWORDS)

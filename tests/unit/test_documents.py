@@ -8,12 +8,14 @@ import shlex
 from pathlib import Path
 
 import pytest
-from shared.documents import README, SHOWN, commands
-from shared.paths import TOP
+from shared.book import BOOK, recipe
+from shared.documents import README, SHOWN, commands, sections
+from shared.paths import TESTS, TOP
 
 from qgis_server_systemd import cli
 from qgis_server_systemd.qgis_serverctl import cli as server_cli
 from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.site import load
 
 PARSERS = {
     "qgis-serverctl": lambda: server_cli.parser(Package()),
@@ -58,3 +60,19 @@ def test_the_documents_show_commands_that_there_are(command: str) -> None:
         PARSERS[program]().parse_args(words)
     except SystemExit as end:
         assert end.code == 0, command  # --help and --version
+
+
+RECIPES = sections(BOOK)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_recipe_is_tried(name: str) -> None:
+    tests = [TESTS / "server" / f"test_{file}.py" for file in ("recipes", "corpus")]
+    assert any(f'recipe("{name}")' in test.read_text() for test in tests)
+
+
+def test_a_site_in_the_book_is_right(tmp_path: Path) -> None:
+    (site,) = (step.text for name in RECIPES for step in recipe(name) if "[package]" in step.text)
+    file = tmp_path / "site.toml"
+    file.write_text(site)
+    assert load(file).package.name == "acme-city-systemd"
