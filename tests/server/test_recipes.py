@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from shared.book import Step, carry_out, only, recipe, seen
-from shared.pool import ctl, nothing_is_found, settled, wait_for
+from shared.pool import ctl, listens, nothing_is_found, settled, wait_for
 from shared.serving import PROJECTS, get_map, png, wms
 from testbed import Snapshot, Testbed
 
@@ -180,6 +180,16 @@ def with_passwords(steps: list[Step]) -> list[Step]:
     return [run if one.kind == "run" else one for one in steps]
 
 
+USERS = """
+server {{
+    listen 8221;
+    add_header X-User $qgis_server_user;
+    {known}
+    include snippets/qgis-server.conf;
+}}
+"""
+
+
 @pytest.mark.either
 def test_a_password(book: Testbed) -> None:
     book.run("sh", "-ec", "echo 'reply_cache = \"50M\"' >>/etc/qgis-server/server.toml")
@@ -214,6 +224,15 @@ def test_a_password(book: Testbed) -> None:
         if url != "/qgis/city/":  # asks for nothing
             assert book.fetch(f"{LOCAL}{url}", "--location", *anna).status == 200, url
     png(600, 400)(book.fetch(f"{LOCAL}{addresses['roads'][0]}", *emil))
+    # Plugins are told the user of a project that has asked for a password.
+    (known,) = only(steps, "elsewhere")
+    book.run("tee", "/etc/nginx/conf.d/users.conf", input=USERS.format(known=known.text))
+    book.run("systemctl", "reload", "nginx")
+    wait_for(lambda: listens(book, 8221), "NGINX listens")
+    for project, user in (("city", "anna"), ("park", "")):
+        url = f"http://127.0.0.1:8221/qgis/{project}?{CAPABILITIES}"
+        told = book.fetch(url, *anna).headers.get("x-user", "")
+        assert told == user, project
     # Nothing of it is kept, and what needs no password is.
     assert kept(book) == set()
 
