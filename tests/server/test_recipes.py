@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from shared.book import Step, carry_out, only, recipe, seen
 from shared.pool import ctl, listens, nothing_is_found, settled, wait_for
-from shared.serving import PROJECTS, get_map, png, wms
+from shared.serving import PROJECTS, get_map, get_print, png, wms
 from testbed import Snapshot, Testbed
 
 HOSTS = ("maps.acme.example", "city.acme.example", "www.acme.example")
@@ -206,7 +206,7 @@ def test_a_password(book: Testbed) -> None:
             "/qgis/city?SERVICE=WFS&REQUEST=GetCapabilities", "/qgis/city/",
             f"/qgis-server/project/{number}/?{COUNTRIES}",
             f"/qgis/city?{get_map('countries', WIDTH=3000, HEIGHT=16)}",
-            f"/qgis/city?{wms('GetPrint', TEMPLATE='A4', FORMAT='pdf')}",
+            f"/qgis/city?{get_print('pdf')}",
         ),
         "roads": (f"/qgis/roads?{LAND}",),
         "water": (f"/qgis/water?{LAND}", "/qgis/water/wfs3/"),

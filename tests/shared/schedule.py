@@ -45,6 +45,7 @@ FIRST = (
     "test_gates",
     "test_distribution",
     "test_check",
+    "test_recipes",
     "test_ansible",
     "test_queue",
     "test_cache",

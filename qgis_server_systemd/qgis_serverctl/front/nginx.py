@@ -142,6 +142,11 @@ def is_loaded(host: Host) -> bool:
     return read_or_none(_loaded_mark(host)) == _digest(host) or _is_younger(host)
 
 
+COARSE = 0.05
+"""Seconds: the clock of /proc is coarse, and so is that of files. No more, since programs such as
+certbot change a file and reload NGINX at once."""
+
+
 def _is_younger(host: Host) -> bool:
     """Did all processes of NGINX that take requests begin after the last change of the files?"""
     if not is_running(host):
@@ -153,8 +158,7 @@ def _is_younger(host: Host) -> bool:
     listening = _listening(master)
     workers = [pid for pid in _worker_pids(master) if not _is_leaving(pid, listening)]
     began = [processes.started(pid) for pid in workers]
-    # The clock of /proc is coarse, and so may be that of the disk.
-    return bool(began) and all(one is not None and one > changed + 1 for one in began)
+    return bool(began) and all(one is not None and one > changed + COARSE for one in began)
 
 
 def mark_loaded(host: Host) -> None:
