@@ -56,11 +56,12 @@ def readings(value: str) -> Iterator[str]:
 
 def filter_pattern(extra: Collection[str] = ()) -> re.Pattern[str]:
     """Of a whole FILTER that is no XML. `extra`: words that the administrator allows. Without
-    backslashes and semicolons in literals: databases, and QGIS, read those in several ways."""
+    backslashes and semicolons in literals: databases, and QGIS, read those in several ways. A
+    name in quotes before a bracket would be a function's, before a literal a type's."""
     words = "|".join(re.escape(word) for word in (*FILTER_WORDS, *extra) if word)
     token = (
-        rf"\s++|\"[^\"\\;]*+\"|'[^'\\;]*+'|[(),%]|[<>!]?=|<>|[<>]"
-        rf"|{NUMBER}(?![\w.$])|(?:{words})(?![\w$])"
+        r"\s++|(?:\"(?:[^\"\\;]|\"\")*+\"|'(?:[^'\\;]|'')*+')(?!\s*+['\"(])"
+        rf"|[(),%]|[<>!]?=|<>|[<>]|{NUMBER}(?![\w.$])|IN(?=\s*+\()|(?:{words})(?![\w$])"
     )
     layers = r"[^:;'\"\\<>\x00-\x1f\x7f]*+"
     return re.compile(rf"(?:;|{layers}:(?:{token})*+(?:;|$))*+", re.IGNORECASE)
@@ -161,6 +162,8 @@ def _tokens(text: str) -> list[tuple[str, str]] | None:
 
 
 def _calls(tokens: list[tuple[str, str]], functions: Collection[str]) -> str:
+    if not _have_codes(tokens):
+        return f"has a call of {TRANSFORM} whose reference systems are no codes"
     for number, (kind, what) in enumerate(tokens):
         name, is_call = what.casefold(), tokens[number + 1 : number + 2] == [("sign", "(")]
         if kind == "comment":
@@ -171,26 +174,34 @@ def _calls(tokens: list[tuple[str, str]], functions: Collection[str]) -> str:
             continue
         if kind == "special" or (name not in EXPRESSION_WORDS and name not in functions):
             return f"has the function {what[:40]}, which is not for requests"
-        if name == TRANSFORM and not _has_codes(tokens[number + 2 :]):
-            return f"has a call of {TRANSFORM} whose reference systems are no codes"
     return ""
 
 
-def _has_codes(tokens: list[tuple[str, str]]) -> bool:
-    """Are the second and third argument of a call codes of reference systems?"""
-    arguments: list[list[tuple[str, str]]] = [[]]
-    depth = 0
+def _have_codes(tokens: list[tuple[str, str]]) -> bool:
+    """Are the second and third argument of each call of transform codes of reference systems?"""
+    # Of each bracket that is open: is it of such a call? And its arguments, of each as many
+    # tokens as tell whether it is one alone.
+    brackets: list[tuple[bool, list[list[tuple[str, str]]]]] = [(False, [[]])]
+    before = ("", "")
     for token in tokens:
-        if token[1] in "([":
-            depth += 1
-        elif token[1] in ")]":
-            depth -= 1
-            if depth < 0:
-                break
-        if token[1] == "," and depth == 0:
+        if token[0] == "sign" and token[1] in ")]":
+            is_transform, arguments = brackets.pop()
+            if is_transform and not _are_codes(arguments):
+                return False
+            brackets = brackets or [(False, [[]])]
+        _, arguments = brackets[-1]
+        if token == ("sign", ","):
             arguments.append([])
-        else:
+        elif len(arguments[-1]) < 2:
             arguments[-1].append(token)
+        if token[0] == "sign" and token[1] in "([":
+            called = before[0] == "word" and before[1].casefold() == TRANSFORM
+            brackets.append((called and token[1] == "(", [[]]))
+        before = token
+    return not any(is_transform for is_transform, _ in brackets)
+
+
+def _are_codes(arguments: list[list[tuple[str, str]]]) -> bool:
     return len(arguments) == 3 and all(
         len(one) == 1 and one[0][0] == "string" and CRS.fullmatch(one[0][1][1:-1])
         for one in arguments[1:]
@@ -198,7 +209,7 @@ def _has_codes(tokens: list[tuple[str, str]]) -> bool:
 
 
 ORDER = re.compile(
-    r"\s*(?:[+-]?[^\W\d][\w.:/ -]{0,200}?|\"[^\"\x00-\x1f]*\")(?:[ +]+(?:A|ASC|D|DESC))?\s*",
+    r"(?:[+-]?[^\W\d][\w.:/ -]{0,200}?|\"[^\"\x00-\x1f]*\")(?:[ +]{1,9}(?:A|ASC|D|DESC))?",
     re.IGNORECASE,
 )
 
@@ -206,7 +217,7 @@ ORDER = re.compile(
 def order(value: str) -> str:
     """SORTBY: QGIS takes each part for an expression, and splits at any comma."""
     if value.strip("() ") and not all(
-        ORDER.fullmatch(part) for part in value.strip("()").split(",")
+        ORDER.fullmatch(part.strip()) for part in value.strip("()").split(",")
     ):
         return "is not of names of fields, each perhaps with a direction"
     return ""
@@ -336,6 +347,11 @@ def style(text: str, functions: Collection[str], *, remote: bool) -> str:
 # ---- Bodies
 
 
+MARKUP = re.compile(rb"<[A-Za-z!?/]")
+"""In JSON: QGIS hands it to GDAL, which takes what has the name of an element of one of its other
+formats for that, wherever it is: one of them names files and URLs to be read (OGRVRTDataSource)."""
+
+
 def body(data: bytes, functions: Collection[str], *, remote: bool, api: bool) -> str:
     """What a service may read of a body by itself. One that is a form is parameters alone."""
     if b"\0" in data:
@@ -346,6 +362,8 @@ def body(data: bytes, functions: Collection[str], *, remote: bool, api: bool) ->
         if declared and declared[1].decode("ascii", "replace").lower() not in ENCODINGS:
             return "is in an encoding other than UTF-8"
         return xml(text.decode("utf-8", "replace"), "request", functions, remote=remote)
+    if api and MARKUP.search(text):
+        return r"has markup: in JSON, write \u003c for <"
     return feature(text) if api and text.startswith((b"{", b"[")) else ""
 
 

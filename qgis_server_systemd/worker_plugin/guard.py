@@ -57,6 +57,10 @@ HAS_URLS = re.compile("xml|gml|json|html")
 """Types of replies in which QGIS Server writes its own URL."""
 
 
+NUMBERS = re.compile(r"\*|(?:-?[0-9]+(?:,-?[0-9]+)*)?")
+"""Of ATLAS_PK."""
+
+
 class Knowledge:
     """What the settings say, read anew when their file has changed: by its time, at each
     request."""
@@ -154,8 +158,10 @@ class Before(Guard):
                 return "MAP leads out of the folders of projects (setting data_folders)"
         self.parameters = parameters
         body = bytes(handler.data())
-        known.said = said(parameters, body, path)
-        return known.rules.refusal(parameters, body, path) or self.of_landing_page(path, parameters)
+        reason = known.rules.refusal(parameters, body, path)
+        # Only of what has the forms that are allowed it is known how long it takes to read.
+        known.said = NOTHING if reason else said(parameters, body, path)
+        return reason or self.of_landing_page(path, parameters)
 
     def passed(self, handler: QgsRequestHandler) -> None:
         # An administrator's own file of NGINX, which has addresses of its own, says no mode.
@@ -277,12 +283,16 @@ class After(Guard):
             return f"the project {reason}"
         if project and (reason := self.of_hidden_fields(project)):
             return reason
+        if project and (reason := self.of_hidden_themes(project)):
+            return reason
         if project and is_print(handler.parameter("REQUEST")) and (found := loaded(project)):
             layouts = found.layoutManager().layouts()
             prints = [one for one in layouts if isinstance(one, QgsPrintLayout)]
             parameters = {n.upper(): t for n, t in handler.parameterMap().items() if t}
-            reason = self.of_hidden_layers(found, prints, parameters) or (
-                "" if known.rules.remote else self.of_print(prints, parameters)
+            reason = (
+                self.of_hidden_layers(found, prints, parameters)
+                or self.of_atlas(prints, parameters)
+                or ("" if known.rules.remote else self.of_print(prints, parameters))
             )
             if reason:
                 return reason
@@ -297,7 +307,7 @@ class After(Guard):
             return ""
         if not (found := opened(project)):
             return ""
-        hidden = hidden_fields(found, told.services)
+        shown, hidden = fields_of(found, told.services)
         if not any(hidden.values()):
             return ""
         named = layers_named(found)
@@ -306,10 +316,16 @@ class After(Guard):
             is_told = bool(about) and about <= named.keys()
             layers = set().union(*(named[name] for name in about)) if is_told else hidden.keys()
             fields: set[str] = set().union(*(hidden.get(layer, ()) for layer in layers))
-            if known := sorted(one.fields & fields):
+            if not fields:
+                continue
+            others: set[str] = set().union(*(shown.get(layer, ()) for layer in layers))
+            words = (words for name, words in one.words.items() if name not in others)
+            if known := sorted(one.fields.union(*words) & fields):
                 return f"{one.parameter} names the field {known[0][:40]}, which the project hides"
-            if one.whole and fields:
-                return f"{one.parameter} has the function {one.whole}: the project hides fields"
+            if one.whole:
+                return f"{one.parameter} has {one.whole}: the project hides fields"
+            if one.only and (unknown := sorted(one.fields - others)):
+                return f"{one.parameter} names {unknown[0][:40]}, which is no field"
         return ""
 
     def of_hidden_layers(
@@ -317,15 +333,9 @@ class After(Guard):
     ) -> str:
         """A map of a print for which no layer is asked that WMS has shows those of the project,
         also those that WMS hides."""
-        names = set(QgsServerProjectUtils.wmsRestrictedLayers(project))
-        if not names:
+        ids = hidden_layers(project)
+        if not ids:
             return ""
-        root = project.layerTreeRoot()
-        hidden = {one for one in root.findLayers() if one.name() in names}
-        for name in names:
-            if group := root.findGroup(name):
-                hidden.update(group.findLayers())
-        ids = {one.layerId() for one in hidden}
         asked = nicknames(project, ids)
         for name in parameters:
             number = name.partition(":EXTENT")[0]
@@ -339,6 +349,28 @@ class After(Guard):
                     continue
                 if ids.intersection(layer.id() for layer in item.layers()):
                     return "a print without LAYERS would show layers that WMS hides"
+        return ""
+
+    def of_hidden_themes(self, project: str) -> str:
+        """A PDF may show themes of the project, with layers that WMS hides."""
+        themes = {theme for one in self.knowledge.said.mentions for theme in one.themes}
+        if not themes or not (found := opened(project)):
+            return ""
+        hidden = hidden_layers(found)
+        for theme in themes if hidden else ():
+            if hidden.intersection(found.mapThemeCollection().mapThemeVisibleLayerIds(theme)):
+                return f"FORMAT_OPTIONS names the theme {theme[:40]}, with layers that WMS hides"
+        return ""
+
+    def of_atlas(self, prints: list[QgsPrintLayout], parameters: Parameters) -> str:
+        """Of a layer that has no key, QGIS Server makes an expression of ATLAS_PK as it is."""
+        if all(NUMBERS.fullmatch(text) for text in readings(parameters.get("ATLAS_PK", ""))):
+            return ""
+        asked = set(readings(parameters.get("TEMPLATE", "")))
+        for layout in [one for one in prints if one.name() in asked] or prints:
+            layer = layout.atlas().coverageLayer() if layout.atlas() else None
+            if layer is not None and not layer.primaryKeyAttributes():
+                return "ATLAS_PK is not a number, as it is of a layer without a key"
         return ""
 
     def of_print(self, prints: list[QgsPrintLayout], parameters: Parameters) -> str:
@@ -375,16 +407,33 @@ def opened(project: str) -> QgsProject | None:
         return None
 
 
-def hidden_fields(project: QgsProject, services: Collection[str]) -> dict[str, set[str]]:
-    """Of each layer by its id: the names of fields that the project hides from a service."""
-    found = {}
+def fields_of(
+    project: QgsProject, services: Collection[str]
+) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Of each layer by its id: the names of fields that the project shows, and of those that it
+    hides from a service."""
+    shown, hidden = {}, {}
     for layer in project.mapLayers().values():
         if isinstance(layer, QgsVectorLayer):
             names = set(layer.excludeAttributesWms() if "WMS" in services else ())
             names |= set(layer.excludeAttributesWfs() if "WFS" in services else ())
             aliases = {one.alias() for one in layer.fields() if one.name() in names}
-            found[layer.id()] = {plain(name) for name in names | aliases if name}
-    return found
+            hidden[layer.id()] = {plain(name) for name in names | aliases if name}
+            rest = [one for one in layer.fields() if one.name() not in names]
+            of_rest = {plain(name) for one in rest for name in (one.name(), one.alias()) if name}
+            shown[layer.id()] = of_rest - hidden[layer.id()]
+    return shown, hidden
+
+
+def hidden_layers(project: QgsProject) -> set[str]:
+    """The ids of layers that WMS hides."""
+    names = set(QgsServerProjectUtils.wmsRestrictedLayers(project))
+    root = project.layerTreeRoot()
+    hidden = {one for one in root.findLayers() if one.name() in names} if names else set()
+    for name in names:
+        if group := root.findGroup(name):
+            hidden.update(group.findLayers())
+    return {one.layerId() for one in hidden}
 
 
 def layers_named(project: QgsProject) -> dict[str, set[str]]:

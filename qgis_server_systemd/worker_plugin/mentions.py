@@ -16,7 +16,10 @@ from .allowed import FIELD_ELEMENTS
 from .forms import ENTITY, TOKEN, character, readings
 
 SAYING = frozenset(
-    {"FILTER", "EXP_FILTER", "SORTBY", "SLD_BODY", "PROPERTYNAME", "PROPERTIES", "REQUEST_BODY"}
+    {
+        *("FILTER", "EXP_FILTER", "SORTBY", "SLD_BODY", "PROPERTYNAME", "PROPERTIES"),
+        *("REQUEST_BODY", "FORMAT_OPTIONS"),
+    }
 )
 """Parameters that may name fields."""
 
@@ -30,6 +33,10 @@ WHOLE = frozenset(
 BOTH = frozenset({"WMS", "WFS"})
 
 PART = re.compile(r"MAP\d+:")
+NAME = re.compile(r"(?:\w+:)?\w*")
+WORD = re.compile(r"[^\W\d]\w*")
+DIRECTION = re.compile(r"(?<![ +])[ +]++(?:A|ASC|D|DESC)$", re.IGNORECASE)
+GEO_PDF = "WRITE_GEO_PDF"
 QUOTED = re.compile(r"\"((?:[^\"]|\"\")*)\"|'(?:[^']|'')*'")
 CALLED = re.compile(r"\s*\(")
 LAYER_ELEMENTS = frozenset({"Query", "Update", "Delete", "Lock"})
@@ -38,12 +45,23 @@ LAYER_ELEMENTS = frozenset({"Query", "Update", "Delete", "Lock"})
 @dataclass
 class Mention:
     """What a parameter names, as `plain` has it. `layers`: those that it is about itself, if it
-    says so. `whole`: a function that may see any field."""
+    says so. `whole`: what may see any field. `words`: of a name that QGIS takes for an expression
+    where it is no field's. `only`: it may name fields alone, since a database knows other names.
+    `themes`: of the project, as they are written."""
 
     parameter: str
     fields: set[str] = field(default_factory=set)
     layers: set[str] = field(default_factory=set)
     whole: str = ""
+    words: dict[str, set[str]] = field(default_factory=dict)
+    only: bool = False
+    themes: set[str] = field(default_factory=set)
+
+    def name(self, text: str) -> None:
+        """It names this, or what is in it."""
+        self.fields.add(plain(text))
+        if not NAME.fullmatch(text.strip()):
+            self.words[plain(text)] = {one.casefold() for one in WORD.findall(text)}
 
 
 def plain(name: str) -> str:
@@ -129,21 +147,39 @@ def _of_value(name: str, bare: str, text: str) -> Iterator[Mention]:
     if bare == "FILTER" and not text.lstrip().startswith(("<", "(")):
         for part in text.split(";"):
             layers, _, tokens = part.partition(":")
-            fields = {plain(found) for found in QUOTED.findall(tokens)}
-            yield Mention(name, fields - {""}, listed(layers))
+            fields = {plain(found.replace('""', '"')) for found in QUOTED.findall(tokens)}
+            yield Mention(name, fields - {""}, listed(layers), only=True)
     elif bare == "EXP_FILTER":
         yield _of_expression(name, text)
     elif bare in ("SORTBY", "PROPERTYNAME", "PROPERTIES"):
-        yield Mention(name, _sorted_by(text))
+        yield _sorted_by(name, text)
+    elif bare == "FORMAT_OPTIONS":
+        yield _of_options(name, text)
 
 
-def _sorted_by(text: str) -> set[str]:
+def _sorted_by(name: str, text: str) -> Mention:
     """The names, without a direction before or after them, if it is one."""
-    found: set[str] = set()
+    found = Mention(name)
     for one in re.split(r"[,()]", text):
         bare = one.strip().lstrip("+-")
-        found |= {plain(bare), plain(re.sub(r"[ +]+(?:A|ASC|D|DESC)$", "", bare, flags=re.I))}
-    return found - {""}
+        found.name(bare)
+        found.name(DIRECTION.sub("", bare))
+    found.fields.discard("")
+    return found
+
+
+def _of_options(name: str, text: str) -> Mention:
+    """A DXF has a layer for each value of a field. What a GeoPDF draws has all of its fields."""
+    found = Mention(name)
+    for option in text.split(";"):
+        key, _, value = option.partition(":")
+        if key.strip().upper() == "LAYERATTRIBUTES":
+            found.fields |= listed(value)
+        if key.strip().upper() == "EXPORT_THEMES":
+            found.themes |= {one.strip() for one in value.split(",")} - {""}
+        if key.strip().upper() == GEO_PDF and value.strip().lower() not in ("", "0", "false"):
+            found.whole = GEO_PDF
+    return found if not found.whole else replace(found, layers={"*"})
 
 
 def _of_expression(name: str, text: str) -> Mention:
@@ -185,7 +221,8 @@ class _Reader:
     def end(self, _: str) -> None:
         if self.text is not None:
             for text in readings("".join(self.text)):
-                self.found.fields |= {plain(text), plain(ENTITY.sub(character, text))}
+                self.found.name(text)
+                self.found.name(ENTITY.sub(character, text))
             self.text = None
 
 

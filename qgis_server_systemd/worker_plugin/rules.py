@@ -5,8 +5,8 @@ QGIS Server evaluates expressions, fetches styles and graphics, sends databases 
 says, and draws pages that a request names, with the rights of the worker. So each parameter that
 it knows must have the form that ``allowed`` tells. What it does to its parameters is not to be
 guessed: it decodes them a second time before WMS and WFS see them
-(QgsServerParameters::urlQuery), ends a name at a NUL, and resolves the entities of XML. So a
-value must have its form in the end, however it is coded.
+(QgsServerParameters::urlQuery), ends a name at a NUL, begins it after two colons, and resolves
+the entities of XML. So a value must have its form in the end, however it is coded.
 """
 
 import re
@@ -39,6 +39,8 @@ ENCODED = re.compile("%[0-9A-Fa-f]{2}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 PART = re.compile(r"MAP\d+:")
 """Before the name of a parameter for one map of a print."""
+SCOPE = "::"
+"""In a name: QGIS Server takes ::SLD for SLD (QMetaEnum::keyToValue)."""
 DIMENSION = "DIM_"
 
 # At a glance: values in which no reading has anything but what is allowed. All rules would take
@@ -92,7 +94,7 @@ def is_unknown(name: str) -> bool:
     """Does QGIS surely know nothing of a parameter of this name?"""
     bare = PART.sub("", name)
     is_known = bare in EVERYWHERE or bare.startswith(DIMENSION)
-    return not is_known and bool(PLAIN_NAME.fullmatch(name))
+    return not is_known and SCOPE not in name and bool(PLAIN_NAME.fullmatch(name))
 
 
 def surely_up_to(limit: int) -> re.Pattern[str]:
@@ -178,6 +180,8 @@ class Rules:
         for name, value in parameters.items():
             if CONTROL.search(name) or ENCODED.search(name):
                 return "the name of a parameter is coded twice or has a control character"
+            if SCOPE in name:
+                return "the name of a parameter has two colons"
             if in_collection and any("\\" in text for text in readings(value)):
                 # QGIS Server puts these into expressions, and forgets that \ quotes a quote.
                 return f"{name} has a backslash"

@@ -43,6 +43,7 @@ NAMING = [
     ("PROPERTIES", "a,secret", set()),
     ("SLD_BODY", f"<StyledLayerDescriptor>{OGC % 'secret'}</StyledLayerDescriptor>", {"*"}),
     ("MAP0:FILTER", 'a:"secret" = 1', {"a"}),
+    ("FORMAT_OPTIONS", "SCALE:5;LayerAttributes:a,Secret", set()),
     ("REQUEST_BODY", QUERY % "secret", {"my_layer"}),
 ]
 
@@ -90,6 +91,37 @@ def test_a_text_and_another_name_are_none(name: str, value: str) -> None:
 )
 def test_a_function_that_sees_all_fields_is_told(name: str, value: str) -> None:
     assert any(one.whole.startswith("attribute") for one in mentions({name: value}, b"", "/"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SORTBY", "secret / 1"),
+        ("SORTBY", "x,secret - 1 DESC"),
+        ("FILTER", OGC % "secret + 0"),
+        ("FILTER", OGC % "a = Secret"),
+        ("SLD_BODY", f"<StyledLayerDescriptor>{OGC % 'case when secret then 1 end'}</a>"),
+    ],
+)
+def test_a_field_in_what_may_be_an_expression_is_found(name: str, value: str) -> None:
+    found = mentions({name: value}, b"", "/")
+    assert any("secret" in words for one in found for words in one.words.values())
+
+
+def test_what_options_of_a_format_tell() -> None:
+    def of(options: str) -> Mention:
+        (found,) = mentions({"FORMAT_OPTIONS": options}, b"", "/")
+        return found
+
+    assert of("EXPORT_METADATA:true;write_geo_pdf: TRUE").whole == "WRITE_GEO_PDF"
+    assert of("WRITE_GEO_PDF:true").layers == {"*"}
+    assert of("WRITE_GEO_PDF:false").whole == of("WRITE_GEO_PDF:0;dpi:90").whole == ""
+    assert of("EXPORT_THEMES:My Theme, b").themes == {"My Theme", "b"}
+
+
+def test_only_fields_may_be_named_to_a_database() -> None:
+    (found,) = mentions({"FILTER": 'a:"countries" > ( 1 )'}, b"", "/")
+    assert (found.only, found.fields) == (True, {"countries"})
 
 
 def test_what_a_request_is_about() -> None:

@@ -15,6 +15,7 @@ from shared.expressions import FUNCTIONS
 from qgis_server_systemd.worker_plugin import folders
 from qgis_server_systemd.worker_plugin.folders import Folders
 from qgis_server_systemd.worker_plugin.forms import readings
+from qgis_server_systemd.worker_plugin.mentions import said
 from qgis_server_systemd.worker_plugin.rules import EVERYWHERE, Rules, surely_up_to
 
 RULES = Rules(FUNCTIONS)
@@ -123,8 +124,8 @@ def test_references_are_a_choice(parameters: dict[str, str]) -> None:
     assert Rules(remote=True).refusal({"REQUEST": "GetMap", **parameters}, b"", "/") == ""
 
 
-@pytest.mark.parametrize("name", ["S%4CD", "SLD\0X", "%4DAP", "A\nB"])
-def test_a_name_that_is_coded_once_more_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["S%4CD", "SLD\0X", "%4DAP", "A\nB", "::SLD", "MAP0:::SLD", "::A"])
+def test_a_name_that_is_coded_once_more_or_has_a_scope_is_refused(name: str) -> None:
     assert refusal_of({name: "a"})
 
 
@@ -224,6 +225,51 @@ def test_a_feature_names_its_reference_system_by_a_code() -> None:
     assert of('null, "coordRefSys": "http://www.opengis.net/def/crs/EPSG/0/4326"') == ""
 
 
+def test_a_feature_is_nothing_else_to_gdal() -> None:
+    """GDAL looks for the names of elements of its other formats, wherever they are."""
+
+    def of(text: str) -> str:
+        return RULES.refusal({}, text.encode(), "/qgis/a/wfs3/collections/b/items")
+
+    source = "<OGRVRTDataSource><OGRVRTLayer name='a'><SrcDataSource>/etc/passwd</SrcDataSource>"
+    assert "markup" in of(f'{{"type": "Feature", "a": "{source}"}}')
+    assert "markup" in of(f'"{source}"')
+    assert of(f'{{"type": "Feature", "a": "{source}"}}'.replace("<", r"\u003c")) == ""
+    assert of('{"type": "Feature", "properties": {"a": "1 < 2, a<3, <- <3"}}') == ""
+
+
+LONG = 20_000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WIDTH", "1" * LONG + "x"),
+        ("OPACITIES", "1 " * LONG + "x"),
+        ("BBOX", "1" * LONG + "x"),
+        ("BBOX", "1" + ", " * LONG + "x"),
+        ("FILTER", "a:" + "1" * LONG + "x"),
+        ("FILTER", "a:" + '""' * LONG + '"'),
+        ("SELECTION", "a:" + "b" * LONG + "'"),
+        ("FEATUREID", "a" * LONG + "'"),
+        ("VERSION", "a" * LONG + "'"),
+        ("SORTBY", "a" + " " * LONG + "x"),
+        ("SORTBY", ("a" + " " * 150 + ",") * (LONG // 150) + "("),
+        ("PROPERTYNAME", "a" + " " * LONG + "x"),
+        ("EXP_FILTER", "'" + "''" * LONG),
+        ("EXP_FILTER", "transform(a,'EPSG:1','EPSG:2')+" * (LONG // 20) + "1"),
+        ("EXP_FILTER", "transform(" * (LONG // 20)),
+        ("SLD_BODY", "<a>" * LONG),
+    ],
+)
+def test_a_long_value_takes_no_long_time(name: str, value: str) -> None:
+    """By the square of the length it would be many seconds, and hours for a body."""
+    begun = time.process_time()
+    if not refusal_of({name: value}):
+        said({name: value}, b"", "/qgis/city")
+    assert time.process_time() - begun < 1.0
+
+
 SYSTEMS = ("CRS", "SRS", "SRSNAME", "RESPONSE_CRS", "BBOX-CRS", "SUBSETTINGCRS", "OUTPUTCRS")
 
 
@@ -301,6 +347,14 @@ def test_all_ordinary_codes_are_known(value: str) -> None:
         'countries:"a" = \'(<Filter><Function name="env"/></Filter>)\'',
         "countries:\"a\" = '%27%7C%7C(select 1)%7C%7C%27'",
         'countries:"a" IN(select 1)',
+        "countries:\"query_to_xml\" ( 'select name from other' ) IS NULL",
+        'countries:"pg_sleep"(9) IS NULL',
+        "countries:'lower' ( \"a\" ) = 'x'",
+        'countries:"a" IN "other"',
+        "countries:( 'x' , 'y' ) in 'other'",
+        "countries:'x' IN\"pragma_table_list\" ( )",
+        "countries:\"regclass\" 'other' IS NULL",
+        'countries:"a" "b"',
         "<Filter><Literal>a;countries:'x'||(select 1)||'y'</Literal></Filter>",
         "(<Filter/>)(<Filter/>",
         "(<Filter/>)x(<Filter/>)",
@@ -325,6 +379,7 @@ def test_a_filter_is_no_sql_of_the_clients_own(value: str) -> None:
         ';countries:"a" != 1;',
         "countries:",
         "countries:SOUNDEX ( \"a\" ) = SOUNDEX ( 'b' )",
+        "countries:\"a\" IN('x') AND ( \"b\" , '' ) IN ( ( 1 , '''x' ) )",
         'countries:"a" % 2 = 0 and "b" between 1 and 2',
         "<ogc:Filter xmlns:ogc=\"http://www.opengis.net/ogc\"><ogc:PropertyIsLike wildCard='*' "
         "singleChar='.' escape='!'><ogc:PropertyName>env</ogc:PropertyName><ogc:Literal>a &amp; "
@@ -343,13 +398,17 @@ SQL = (
     '"a"', "'x'", "'", '"', "''", "\\", ";", ":", "||", "(", ")", ",", "=", "<>", "%", " ", "1",
     "-", "--", "/*", "*/", "select", "SELECT 1", "(select name from other)", "from other", "union",
     "AND", "OR", "NOT", "IN", "IS", "NULL", "LIKE", "lower(", "char(1)", "x", "\n", "`b`", "[b]",
-    "b", "1e", "SOUNDEX", "between", "%27", "a:", "\u00a0", "exists", "case", "end", "collate",
+    "b", '"other"', "'other'", '"lower"', "IN ", "(1)",
+    "1e", "SOUNDEX", "between", "%27", "a:", "\u00a0", "exists", "case", "end", "collate",
 )  # fmt: skip
 
 
 @given(st.lists(st.sampled_from(SQL), max_size=9).map("".join))
 @settings(max_examples=500, deadline=None)
 @example("'x'||(select name from other)||'y'")
+@example('"lower"("a") = \'x\'')
+@example('"a" IN "other"')
+@example("'x' IN 'other'")
 @example("\"a\" = 'x''||(select 1)||'''")
 @example("\"a\" IN ( 'x' , 'y' ) AND \"a\" LIKE '%b%'")
 def test_what_a_filter_says_looks_at_its_table_alone(text: str) -> None:
