@@ -224,8 +224,9 @@ class Rules:
         return next(filter(None, reasons), "")
 
     def coded(self, form: str, value: str) -> Iterable[str]:
-        """The readings of a value that is parsed. Those of XML are looked at piece by piece."""
-        return [value] if form in ("style", "request") or "<" in value else readings(value)
+        """The readings of a value that is parsed. What is always XML is looked at piece by piece;
+        all else may be something else in each reading."""
+        return [value] if form in ("style", "request") else readings(value)
 
     def of_parsed(self, form: str, text: str) -> str:
         if form == "filter":

@@ -122,6 +122,11 @@ def test_one_slow_request_makes_nothing_heavy() -> None:
         TILE.replace("256", "1024"),
         TILE.replace("10,10", "160,160"),
         TILE.replace("GetMap", "GetFeatureInfo"),
+        # Else a client could make what others ask for heavy.
+        f'{TILE}&FILTER=countries:"a" = 1',
+        f"{TILE}&HIGHLIGHT_GEOM=POINT(0 0)",
+        TILE.replace("EPSG:4326", "EPSG:3857"),
+        f"{TILE}&FORMAT=image/png; mode=8bit",
     ],
 )
 def test_another_kind_is_not_judged_by_it(other: str) -> None:

@@ -394,6 +394,21 @@ def test_ordinary_filters_are_served(value: str) -> None:
     assert refusal(FILTER=value) == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FILTER", "a:\"b\" < 5 AND 'x%27%7C%7C(select 1)%7C%7C%27y' LIKE 'a'"),
+        ("FILTER", "<Filter><Literal>a%3Bb:'x'||(select 1)||'y'</Literal></Filter>"),
+        ("FILTER", "(<Filter><Literal>Filter>%29(select 1)</Literal></Filter>)"),
+        ("EXP_FILTER", "1 < 2 AND 'x%27 = env(%27SECRET_WORD%27) OR %27' = 'x'"),
+        ("SORTBY", '"a<%22 || env(1) || %22"'),
+        ("SORTBY", '"a<%2522 || env(1) || %2522"'),
+    ],
+)
+def test_no_part_of_a_value_is_coded_once_more(name: str, value: str) -> None:
+    assert refusal_of({name: value})
+
+
 SQL = (
     '"a"', "'x'", "'", '"', "''", "\\", ";", ":", "||", "(", ")", ",", "=", "<>", "%", " ", "1",
     "-", "--", "/*", "*/", "select", "SELECT 1", "(select name from other)", "from other", "union",
