@@ -352,16 +352,26 @@ MARKUP = re.compile(rb"<[A-Za-z!?/]")
 formats for that, wherever it is: one of them names files and URLs to be read (OGRVRTDataSource)."""
 
 
+SPACE = b"\xef\xbb\xbf \t\r\n"
+"""Before XML: a mark of UTF-8, too."""
+
+
+def xml_of(data: bytes) -> bytes | None:
+    """The body, without what may be before it, if QGIS Server takes it for XML."""
+    text = data.lstrip(SPACE)
+    return text if text.startswith(b"<") else None
+
+
 def body(data: bytes, functions: Collection[str], *, remote: bool, api: bool) -> str:
     """What a service may read of a body by itself. One that is a form is parameters alone."""
     if b"\0" in data:
         return "has a NUL, as in an encoding other than UTF-8"
-    text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text.startswith(b"<"):
+    if (text := xml_of(data)) is not None:
         declared = DECLARED.search(text)
         if declared and declared[1].decode("ascii", "replace").lower() not in ENCODINGS:
             return "is in an encoding other than UTF-8"
         return xml(text.decode("utf-8", "replace"), "request", functions, remote=remote)
+    text = data.lstrip(SPACE)
     if api and MARKUP.search(text):
         return r"has markup: in JSON, write \u003c for <"
     return feature(text) if api and text.startswith((b"{", b"[")) else ""

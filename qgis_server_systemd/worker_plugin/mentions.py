@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from xml.parsers import expat
 
 from .allowed import FIELD_ELEMENTS
-from .forms import ENTITY, TOKEN, character, readings
+from .forms import ENTITY, TOKEN, character, readings, xml_of
 
 SAYING = frozenset(
     {
@@ -24,6 +24,8 @@ SAYING = frozenset(
 """Parameters that may name fields."""
 
 LAYERS = frozenset({"LAYERS", "LAYER", "QUERY_LAYERS", "TYPENAME", "TYPENAMES"})
+KEYS = frozenset({"FEATUREID", "RESOURCEID"})
+"""These name layers, too, and whatever TYPENAME says."""
 
 WHOLE = frozenset(
     {"attribute", "attributes", "is_attribute_valid", "is_feature_valid", "eval_template"}
@@ -79,7 +81,8 @@ def services(parameters: Mapping[str, str], path: str) -> frozenset[str]:
     """For which of them fields are hidden in a project: "WMS", "WFS"; both where there is no
     telling which one answers."""
     said = {text.strip().upper() for text in readings(parameters.get("SERVICE", ""))}
-    if said == {""} and "/wfs3" in path:
+    # Without SERVICE, some requests are of WMS on any path.
+    if said == {""} and "/wfs3" in path and not parameters.get("REQUEST"):
         said = {"WFS"}
     known = {"WMS": "WMS", "WMTS": "WMS", "WFS": "WFS"}
     return frozenset(known[one] for one in said) if said <= known.keys() else BOTH
@@ -92,6 +95,9 @@ def layers_of(parameters: Mapping[str, str], path: str) -> set[str]:
         if PART.sub("", name) in LAYERS:
             for text in readings(value):
                 found |= listed(text)
+        if name in KEYS:
+            for text in readings(value):
+                found |= listed(",".join(one.partition(".")[0] for one in text.split(",")))
     for text in readings(path):
         _, is_one, rest = text.partition("/collections/")
         if is_one:
@@ -134,7 +140,7 @@ def _mentions(parameters: Mapping[str, str], body: bytes, path: str) -> Iterator
         if bare in SAYING:
             for text in readings(value):
                 yield from _of_value(name, bare, text)
-    if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+    if xml_of(body) is not None:
         yield from _of_xml("the body", body.decode("utf-8", "replace"))
 
 

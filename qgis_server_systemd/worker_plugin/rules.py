@@ -255,8 +255,10 @@ class Rules:
         return f"is more than {limit} (setting {setting})" if is_more else ""
 
     def is_body(self, value: str, body: bytes) -> bool:
-        """Is it what QGIS Server has made of the body, which is looked at as it is?"""
-        return bool(body) and body.decode("utf-8", "replace").replace("+", "%2B") == value
+        """Is it what QGIS Server has made of the body, which is looked at as it is? It does so of
+        XML alone."""
+        is_xml = forms.xml_of(body) is not None
+        return is_xml and body.decode("utf-8", "replace").replace("+", "%2B") == value
 
     def of_body(self, body: bytes, *, api: bool) -> str:
         reason = forms.body(body, self.functions, remote=self.remote, api=api)

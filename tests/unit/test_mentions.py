@@ -128,7 +128,9 @@ def test_what_a_request_is_about() -> None:
     assert layers_of({"LAYERS": "a,B c", "MAP0:LAYERS": "d", "TYPENAME": "(qgs:e)(f)"}, "/") == {
         "a", "b_c", "d", "e", "f"
     }  # fmt: skip
+    assert layers_of({"TYPENAME": "a", "FEATUREID": "b.1,c.d.2"}, "/") == {"a", "b", "c"}
     assert services({"SERVICE": "WMTS"}, "/") == {"WMS"}
+    assert services({"REQUEST": "GetMap"}, "/qgis/a/wfs3") == {"WMS", "WFS"}
     assert services({"SERVICE": "wfs"}, "/") == {"WFS"}
     for unclear in ({}, {"SERVICE": "W%4dS"}, {"SERVICE": "WCS"}):
         assert services(unclear, "/") == {"WMS", "WFS"}

@@ -197,6 +197,11 @@ def test_a_body_is_looked_at_as_it_is(body: bytes) -> None:
         assert refusal_of({"REQUEST_BODY": body.decode()})
 
 
+def test_what_is_no_xml_yet_is_no_body_that_has_been_looked_at() -> None:
+    text = quote("<GetFeature><Query><Filter><Function name='env'/></Filter></Query></GetFeature>")
+    assert refusal_of({"REQUEST_BODY": text}, text.encode())
+
+
 def test_ordinary_bodies_are_served() -> None:
     for body in (
         b"",
