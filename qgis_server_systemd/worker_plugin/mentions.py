@@ -14,6 +14,7 @@ from xml.parsers import expat
 
 from .allowed import FIELD_ELEMENTS
 from .forms import ENTITY, TOKEN, character, readings, xml_of
+from .rules import is_print
 
 SAYING = frozenset(
     {
@@ -39,6 +40,8 @@ NAME = re.compile(r"(?:\w+:)?\w*")
 WORD = re.compile(r"[^\W\d]\w*")
 DIRECTION = re.compile(r"(?<![ +])[ +]++(?:A|ASC|D|DESC)$", re.IGNORECASE)
 GEO_PDF = "WRITE_GEO_PDF"
+PDF = "pdf"
+MAY_BE_PDF = re.compile("pdf|%", re.IGNORECASE)
 QUOTED = re.compile(r"\"((?:[^\"]|\"\")*)\"|'(?:[^']|'')*'")
 CALLED = re.compile(r"\s*\(")
 LAYER_ELEMENTS = frozenset({"Query", "Update", "Delete", "Lock"})
@@ -120,6 +123,7 @@ NOTHING = Said()
 def said(parameters: Mapping[str, str], body: bytes, path: str) -> Said:
     if (
         not body
+        and not MAY_BE_PDF.search(parameters.get("FORMAT", ""))
         and SAYING.isdisjoint(parameters)
         and "/collections/" not in path
         and ":" not in "".join(parameters)
@@ -137,11 +141,19 @@ def _mentions(parameters: Mapping[str, str], body: bytes, path: str) -> Iterator
         if in_collection:
             # The value of a field is asked for by its name.
             yield Mention(name, {plain(name)})
+        if bare == "FORMAT" and any(PDF in text.lower() for text in readings(value)):
+            yield from _of_pdf(name, parameters)
         if bare in SAYING:
             for text in readings(value):
                 yield from _of_value(name, bare, text)
     if xml_of(body) is not None:
         yield from _of_xml("the body", body.decode("utf-8", "replace"))
+
+
+def _of_pdf(name: str, parameters: Mapping[str, str]) -> Iterator[Mention]:
+    """QGIS Server makes a GeoPDF of each map, whatever FORMAT_OPTIONS says."""
+    if not is_print(parameters.get("REQUEST", "")):
+        yield Mention(name, whole="all fields in a PDF")
 
 
 def _of_value(name: str, bare: str, text: str) -> Iterator[Mention]:

@@ -119,6 +119,13 @@ def test_what_options_of_a_format_tell() -> None:
     assert of("EXPORT_THEMES:My Theme, b").themes == {"My Theme", "b"}
 
 
+def test_a_map_as_a_pdf_has_all_fields() -> None:
+    (found,) = mentions({"REQUEST": "GetMap", "FORMAT": "application/%50DF"}, b"", "/")
+    assert found.whole
+    assert mentions({"REQUEST": "GetPrint", "FORMAT": "pdf"}, b"", "/") == ()
+    assert said({"REQUEST": "GetMap", "FORMAT": "image/png"}, b"", "/") is NOTHING
+
+
 def test_only_fields_may_be_named_to_a_database() -> None:
     (found,) = mentions({"FILTER": 'a:"countries" > ( 1 )'}, b"", "/")
     assert (found.only, found.fields) == (True, {"countries"})
