@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import log2
 
-from .allowed import HEAVY_REQUESTS
+from .allowed import FORMS, HEAVY_REQUESTS
 
 HANDED_OVER = 590
 """Status of the reply to a request that is handed back; NGINX's file has it, too. No other
@@ -30,6 +30,17 @@ that it is still slow, twice as long, up to the longest."""
 
 MOST = 1000
 """Kinds of requests that are remembered at most."""
+
+COSTLY = frozenset(
+    name
+    for form in ("filter", "expression", "order", "style", "geometry", "text", "request")
+    for name in f"{FORMS[form].wms} {FORMS[form].others}".split()
+)
+"""Parameters by which a client can make a request as slow as it likes: what takes long with one
+of them tells nothing of what is asked for without it."""
+
+LIKE = ("CRS", "SRS", "SRSNAME", "FORMAT", "DPI")
+"""What else makes one request slower than the next, and is the same in ordinary ones."""
 
 Kind = tuple[object, ...]
 Parameters = Mapping[str, str]
@@ -138,6 +149,8 @@ class Lane:
             size(number(get("WIDTH")) * number(get("HEIGHT"))),
             size(number(get("MAXFEATURES") or get("COUNT") or get("LIMIT"))),
             extent(get("BBOX", "")),
+            *(get(name) for name in LIKE),
+            COSTLY.intersection(parameters),
         )
 
     def ends(self) -> None:
