@@ -213,7 +213,8 @@ def maps(top: str) -> Iterator[Attack]:
     def post(name: str, body: str, kind: str, query: str = CAPABILITIES) -> Attack:
         return Attack(f"{name} {top}", f"{top}?{query}", 403, body.encode(), kind)
 
-    for spelling in ("MAP", "map", "mAp", "%4d%41%50", "%6D%61%70", "M%61p", "MAP%00", "MAP%00x"):
+    spellings = ("MAP", "map", "mAp", "%4d%41%50", "%6D%61%70", "M%61p", "MAP%00", "MAP%00x")
+    for spelling in (*spellings, "::MAP", "%3a%3Amap"):
         yield Attack(f"{spelling} {top}", f"{top}?{spelling}={OTHER}&{CAPABILITIES}")
     for query in (
         f"{CAPABILITIES}&MAP={PROJECTS}/world.qgz&MAP={OTHER}",
@@ -227,6 +228,7 @@ def maps(top: str) -> Iterator[Attack]:
     form = f"{HOSTILE}&{CAPABILITIES}"
     yield post("form", form, FORM)
     yield post("form of another type", form, "text/xml")
+    yield post("form with a scope", f"::{form}", FORM)
     yield post("form without a type", form, "")
     yield post("coded form", f"%6dap={OTHER}&{CAPABILITIES}", "text/plain")
     yield post("broken XML", f"<a>&{form}", "application/xml")
@@ -250,6 +252,10 @@ def expressions() -> Iterator[Attack]:
         "get_feature('states_provinces', 'fid', 1) IS NOT NULL",
     ):
         yield Attack(f"EXP_FILTER {text}", f"{features}&EXP_FILTER={quote(text)}")
+        coded = quote(f"' = 'y' OR {text} OR 'x' = '")
+        part = f"1 < 2 AND 'x{coded}'"
+        yield Attack(f"a part of {text}", f"{features}&EXP_FILTER={quote(part)}")
+    yield Attack("scope", f"{features}&::EXP_FILTER={quote('env(1) IS NULL')}")
     call = '<Function name="env"><Literal>SECRET_WORD</Literal></Function>'
     for function in (call, call.replace("env", "&#101;nv"), "<a>e<!-- > -->nv('X')</a>"):
         ogc = (
@@ -316,6 +322,8 @@ def references() -> Iterator[Attack]:
     yield Attack("SLD in lower case", f"{map}&sld={REMOTE}/b.sld")
     yield Attack("SLD coded twice", f"{map}&S%254CD={REMOTE}/c.sld")
     yield Attack("SLD with a NUL", f"{map}&SLD%00x={REMOTE}/d.sld")
+    yield Attack("SLD with a scope", f"{map}&::SLD={REMOTE}/f.sld")
+    yield Attack("SLD of a map with a scope", f"{map}&MAP0:::SLD={REMOTE}/g.sld")
     yield Attack("SLD in a body", NAMED, 403, f"{get_map()}&SLD={REMOTE}/e.sld".encode())
     far = (
         f"&a:url={quote(REMOTE + '/wms?')}&a:layers=x&a:format=image/png&a:crs=EPSG:4326&a:styles="
@@ -338,6 +346,11 @@ def sql() -> Iterator[Attack]:
         f"countries:\"NAME\" = 'x' OR {hidden} LIKE '%a%'",
         f"countries:'x' = 'y;countries:'x'||{hidden}||'y'",
         "countries:\"NAME\" = 'x' ) OR ( 1 = 1 -- ",
+        "countries:\"sqlite_version\" ( ) LIKE '%.%'",
+        "countries:\"query_to_xml\" ( 'select 1' ) IS NULL",
+        "countries:'x' IN \"gpkg_extensions\"",
+        "countries:( 'x' , 1 ) IN 'gpkg_ogr_contents'",
+        "countries:\"LABELRANK\" < 9 AND 'x%27%7C%7C(select 1)%7C%7C%27y' LIKE 'a'",
     ):
         for name in ("FILTER", "MAP0:FILTER"):
             yield Attack(f"{name} {text}", f"{NAMED}?{get_map()}&{name}={quote(text)}")
@@ -458,6 +471,24 @@ def hidden_fields() -> Iterator[Attack]:
     features = f"{VEILED}?{wfs('GetFeature', TYPENAME='countries', OUTPUTFORMAT='GeoJSON')}"
     for text in ("attribute($currentfeature, 'ISO' || '_A3') = 'NOR'", "attributes()['ISO_A3']"):
         yield Attack(text, f"{features}&EXP_FILTER={quote(text)}")
+    yield Attack("an order by what is made of it", f"{features}&SORTBY={quote('ISO_A3 / 1')}")
+    for text in ("ISO_A3 + 0", "NAME LIKE ISO_A3"):
+        yield Attack(f"label {text}", f"{VEILED}?{get_map()}&SLD_BODY={label(text)}")
+    yield Attack(
+        "an order of features by their keys",
+        f"{features.replace('TYPENAME=countries', 'TYPENAME=land')}"
+        "&FEATUREID=countries.1,countries.2&SORTBY=ISO_A3",
+    )
+    implied = get_map().replace("SERVICE=WMS&", "")
+    named = quote("countries:\"WB_A3\" = 'NOR'")
+    yield Attack("a map without SERVICE", f"{VEILED}/wfs3?{implied}&FILTER={named}")
+    row = quote("countries:\"countries\" > ( 1 , 'x' )")
+    yield Attack("a whole row", f"{VEILED}?{get_map()}&FILTER={row}")
+    exported = f"{get_map(image='application/dxf')}&FORMAT_OPTIONS=LAYERATTRIBUTES:iso_a3"
+    yield Attack("a layer for each value", f"{VEILED}?{exported}")
+    made = f"{get_print('pdf')}&FORMAT_OPTIONS=WRITE_GEO_PDF:TRUE"
+    yield Attack("all fields in a print", f"{VEILED}?{made}")
+    yield Attack("all fields in a map", f"{VEILED}?{get_map(image='application/pdf')}")
 
 
 def bodies() -> Iterator[Attack]:
@@ -467,6 +498,12 @@ def bodies() -> Iterator[Attack]:
         body = f"{entity}{get}</GetFeature>".encode()
         yield Attack(f"entity {kind}", NAMED, 403, body, kind)
     yield Attack("entity in a filter", f"{NAMED}?{get_map()}&SLD_BODY={quote(entity + '<a/>')}")
+    source = f"<OGRVRTDataSource><OGRVRTLayer name='a'><SrcDataSource>{REMOTE}/a.csv"
+    feature = f'{{"type": "Feature", "a": "{source}</SrcDataSource></OGRVRTLayer>"}}'.encode()
+    items = f"{NAMED}/wfs3/collections/countries/items"
+    yield Attack("another format for GDAL", items, 403, feature, "application/geo+json")
+    digits = f"{get_map()}&OPACITIES={'1' * 100_000}x".encode()
+    yield Attack("many digits", NAMED, 403, digits)
     for end in ("a\r\nX-Accel-Redirect: /", 'a"; b=c'):
         yield Attack(f"header {end}", f"{NAMED}?{CAPABILITIES}&FILE_NAME={quote(end)}")
 
