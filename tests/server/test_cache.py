@@ -29,6 +29,7 @@ SITE = f"""
 server {{
     listen {PORT};
     add_header X-Cache $upstream_cache_status always;
+    set $qgis_server_user $http_x_verified;
     include snippets/qgis-server.conf;
 }}
 """
@@ -125,6 +126,24 @@ def test_what_has_nothing_to_do_with_the_cache(
     ready(bed)
     ask(bed, TILE)
     assert [ask(bed, query, *options)[1] for _ in range(2)] == ["", ""]
+
+
+def test_what_the_ogc_api_replies_is_not_kept(bed: Testbed) -> None:
+    """It depends on Accept as well."""
+    ready(bed)
+    url = f"http://127.0.0.1:{PORT}/qgis-server/wfs3/collections?{WORLD}&REQUEST=GetCapabilities"
+    reply = bed.fetch(url, "--header", "Accept: application/json")
+    assert (reply.status, reply.headers.get("x-cache", "")) == (200, "")
+
+
+def test_what_is_for_a_user_is_neither_kept_nor_sent_from_the_cache(bed: Testbed) -> None:
+    ready(bed)
+    tile = TILE.replace("LAYERS=countries", "LAYERS=states_provinces")
+    assert tile != TILE
+    user = ("--header", "X-Verified: anna")
+    assert ask(bed, tile, *user) == (200, "BYPASS")
+    assert [ask(bed, tile)[1] for _ in range(2)] == ["MISS", "HIT"]
+    assert ask(bed, tile, *user) == (200, "BYPASS")
 
 
 @pytest.mark.parametrize(
