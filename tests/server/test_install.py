@@ -139,7 +139,7 @@ def test_settings_can_be_tried_before_they_are_written(quick: Testbed) -> None:
     assert piped.stdout in planned
     file.write_text("backlog = 0\n")
     for words, said in (
-        (trial, "/root/new.toml: backlog = 0 is not a number from 1 to 4096"),
+        (trial, "/root/new.toml:1: backlog = 0 is not a number from 1 to 4096"),
         (("apply", "--settings", "/root/new.toml"), "--settings is for --dry-run alone"),
         ((*trial[:-1], "/root/none"), "there is no such file"),
     ):
@@ -336,10 +336,11 @@ def test_the_settings_file_wins_over_what_a_command_set(quick: Testbed) -> None:
 def test_a_mistake_in_the_settings_stops_nothing(quick: Testbed) -> None:
     before = sockets(quick)
     quick.run("sh", "-c", "echo 'instanzes = 1' >>/etc/qgis-server/server.toml")
+    line = len((quick.root / "etc/qgis-server/server.toml").read_text().splitlines())
     done = quick.run("qgis-serverctl", "apply", check=False)
     assert done.returncode == 1
     assert done.stderr == (
-        "qgis-serverctl: /etc/qgis-server/server.toml: unknown key instanzes "
+        f"qgis-serverctl: /etc/qgis-server/server.toml:{line}: unknown key instanzes "
         "(did you mean instances?)\n"
     )
     said = apt(quick, "install", "--reinstall", DEB)

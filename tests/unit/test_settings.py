@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qgis_server_systemd.qgis_serverctl.config.settings import SETTINGS, Settings
-from qgis_server_systemd.qgis_serverctl.config.stored import parse, read, remember, resolve
+from qgis_server_systemd.qgis_serverctl.config.stored import (
+    Mistakes,
+    parse,
+    read,
+    remember,
+    resolve,
+)
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
 
 
@@ -62,9 +68,24 @@ def test_a_mistake_is_named_with_its_file(tmp_path: Path, text: str, complaint: 
     with pytest.raises(Failure) as caught:
         resolve(file, auto)
     message = str(caught.value)
-    assert message.startswith(f"{file}: ")
+    assert message.startswith(f"{file}: " if "line" in complaint else f"{file}:1: ")
     assert complaint in message
     assert "\n" not in message
+
+
+def test_all_mistakes_of_all_files_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = '# instanses = 1\nbacklog = 3\n\n  instanses = 1\n"projekt" = 2\n[nginx]\nbacklog = 1\n'
+    file, auto = files(tmp_path, text, "backlog = 0\n")
+    with pytest.raises(Mistakes) as caught:
+        resolve(file, auto)
+    assert [line.partition(" (")[0] for line in caught.value.told] == [
+        f"{auto}:1: backlog = 0 is not a number from 1 to 4096",
+        f"{file}:4: unknown key instanses",
+        f"{file}:5: unknown key projekt",
+        f"{file}:6: unknown key nginx",
+    ]
+    assert "did you mean instances?" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_a_command_sets_is_read_back_and_leaves_other_keys(tmp_path: Path) -> None:

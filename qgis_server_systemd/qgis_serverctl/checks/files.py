@@ -2,13 +2,14 @@
 """Checks of files: settings, folders, environment, fonts, unit files."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.names import HEAVY_WORD
-from ..config.stored import read
+from ..config.stored import Mistakes, read
 from ..pool.host import Host
 from ..pool.settings import auto_file, settings_file
 from ..system import access, environment_file
@@ -35,13 +36,18 @@ def check_settings(host: Host, look: Look) -> Iterator[Finding]:
             continue
         try:
             read(each)
+        except Mistakes as mistakes:
+            wrong += [(each, told) for told in mistakes.told]
         except Failure as problem:
-            wrong.append((each, str(problem).removeprefix(f"{each}: ")))
+            wrong.append((each, str(problem)))
     if not wrong and look.root and look.obstacle:
         wrong.append((file, look.obstacle))
-    for place, what in wrong:
+    for place, told in wrong:
+        where, what = str(place), told.removeprefix(f"{place}: ")
+        if found := re.match(rf"({re.escape(where)}:\d+): ", told):
+            where, what = found[1], told.removeprefix(found[0])
         remedy = f"edit {place}, then {host.package.command} apply"
-        yield error("settings-invalid", what, str(place), remedy)
+        yield error("settings-invalid", what, where, remedy)
 
 
 # ---- What the pool's user must reach

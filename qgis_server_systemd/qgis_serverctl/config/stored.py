@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Settings as they are kept in files: read, checked, put together by precedence."""
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..system.files import write
-from ..system.output import die
+from ..system.output import Failure, die
 from .declaration import as_toml, nearest
 from .settings import SETTINGS, Settings
 
@@ -34,8 +35,17 @@ def parse(key: str, value: object, where: str) -> Any:
         die(f"{where}: {key} = {as_toml(value)} is not {declared.allowed}")
 
 
+class Mistakes(Failure):
+    """A settings file in which something is wrong; `told` is a line for each thing."""
+
+    def __init__(self, told: Sequence[str]) -> None:
+        super().__init__("; ".join(told))
+        self.told = tuple(told)
+
+
 def read(file: Path) -> dict[str, Any]:
-    """The checked values of one settings file; none where it is missing."""
+    """The checked values of one settings file; none where it is missing. Raises Failure, which
+    tells all mistakes."""
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -46,7 +56,22 @@ def read(file: Path) -> dict[str, Any]:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         die(f"{file}: {error}", hint="see the commented examples in that file")
-    return {key: parse(key, value, str(file)) for key, value in values.items()}
+    found, wrong = {}, []
+    for key, value in values.items():
+        try:
+            found[key] = parse(key, value, f"{file}:{line_of(text, key)}")
+        except Failure as mistake:
+            wrong.append(str(mistake))
+    if wrong:
+        raise Mistakes(wrong)
+    return found
+
+
+def line_of(text: str, key: str) -> int:
+    """The line of a key that the file sets."""
+    name = re.escape(key)
+    found = re.search(rf"""^[ \t\[]*["']?{name}["']?[ \t]*[=.\]]""", text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else 1
 
 
 def resolve(
@@ -58,10 +83,18 @@ def resolve(
     values: dict[str, Any] = {}
     source = {s.key: "default" for s in SETTINGS}
     places = [(shipped, "package")] if shipped else []
+    wrong: list[str] = []
     for path, place in (*places, (auto, str(auto)), (file, str(file))):
-        for key, value in read(path).items():
+        try:
+            found = read(path)
+        except Mistakes as mistakes:
+            wrong += mistakes.told
+            continue
+        for key, value in found.items():
             values[key] = value
             source[key] = place
+    if wrong:
+        raise Mistakes(wrong)
     for key, value in (given or {}).items():
         values[key] = parse(key, value, "command line")
         source[key] = "command line"
