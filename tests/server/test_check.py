@@ -178,6 +178,14 @@ CASES = (
         says="it said last: broken",
     ),
     Case(
+        "start-refused", "error",
+        dropin("service", "[Service]\\nBindReadOnlyPaths=/nowhere\\n")
+        + "; systemctl restart qgis-server@1.service || true",
+        "qgis-server@1.service",
+        mends=without_dropin("service") + "; systemctl restart qgis-server@1.service",
+        says="(step NAMESPACE); it says: ",
+    ),
+    Case(
         "worker-down", "error", "systemctl stop qgis-server@1.service", "qgis-server@1.service"
     ),
     Case(
@@ -244,6 +252,19 @@ CASES = (
         "pending", "warning", f"echo 'instances = 3' >>{SETTINGS}", SETTINGS, after=RESTORED
     ),
     Case("nginx-stopped", "error", "systemctl stop nginx", "nginx.service"),
+    Case(
+        "port-taken", "error",
+        "systemctl stop nginx; systemd-run --unit=other.service python3 -m http.server 80;"
+        "until ss -ltnH 'sport = :80' | grep -q .; do sleep 0.1; done; "
+        "! systemctl start nginx",
+        "port 80",
+        mends="systemctl stop other.service; systemctl restart nginx.service",
+        says="of other.service) does (address already in use)",
+    ),
+    Case(
+        "conf-d-missing", "error", "sed -i /conf.d/d /etc/nginx/nginx.conf",
+        "/etc/nginx/nginx.conf",
+    ),
     Case(
         "nginx-config", "error", "echo 'nonsense;' >/etc/nginx/conf.d/own.conf",
         "/etc/nginx/conf.d/own.conf:1",

@@ -3,28 +3,21 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from shared.looks import HOST, SERVING, UP, seen
 
 from qgis_server_systemd.qgis_serverctl.checks import front, units
 from qgis_server_systemd.qgis_serverctl.checks.finding import Finding, blocks
 from qgis_server_systemd.qgis_serverctl.checks.run import pending, workers_now
 from qgis_server_systemd.qgis_serverctl.checks.verdict import judge
-from qgis_server_systemd.qgis_serverctl.config.names import Package
-from qgis_server_systemd.qgis_serverctl.front.nginx import Nginx
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch
-from qgis_server_systemd.qgis_serverctl.pool import connections
-from qgis_server_systemd.qgis_serverctl.pool.host import Host
-from qgis_server_systemd.qgis_serverctl.pool.instances import Instances
-from qgis_server_systemd.qgis_serverctl.pool.state import State
 from qgis_server_systemd.qgis_serverctl.reconcile import plan
 from qgis_server_systemd.qgis_serverctl.system import processes
 from qgis_server_systemd.qgis_serverctl.system.output import counted, span
 from qgis_server_systemd.qgis_serverctl.view.look import Line, Look, Queue
 
-HOST = Host(Package(), Path("/nowhere"))
 IDLE = Line(
     instance=1,
     enabled="yes",
@@ -41,38 +34,10 @@ IDLE = Line(
     memory_mb=100.0,
     version="current",
 )
-SERVING = Nginx(installed=True, running=True, user="www-data", uses=True)
 
 
 def pool(*changes: dict[str, Any]) -> list[Line]:
     return [replace(IDLE, instance=n, **change) for n, change in enumerate(changes, 1)]
-
-
-def seen(
-    *workers: dict[str, str], listening: set[int] | None = None, nginx: Nginx = SERVING,
-    watch: Watch | None = None, shared: bool = False, masked: set[int] | None = None,
-) -> Look:  # fmt: skip
-    """A pool whose workers have these properties."""
-    numbers = range(1, len(workers) + 1)
-    there = frozenset(numbers if listening is None else listening)
-    known = Instances(
-        enabled=frozenset(numbers), listening=there, masked=frozenset(masked or ()),
-        shared=there if shared else frozenset(), shared_open=shared,
-    )  # fmt: skip
-    units = {
-        HOST.package.service_unit(n): {"MainPID": "0", **worker}
-        for n, worker in enumerate(workers, 1)
-    }
-    return Look(
-        host=HOST, root=True, resolved=None, wanted=None, steps=None, obstacle="", units=units,
-        watch=watch, table=connections.Table(), blind="", now=1000.0,
-        server=plan.Facts(
-            live=True, cores=2, instances=known, state=State(), nginx=nginx, files={}, loaded=True
-        ),
-    )  # fmt: skip
-
-
-UP = {"MainPID": "100", "SubState": "running"}
 
 
 def ids(findings: Any) -> list[tuple[str, str, str]]:

@@ -2,7 +2,7 @@
 """Checks of NGINX: does it run, and do its requests reach the pool?"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from ..front import nginx
 from ..pool.host import Host
@@ -17,10 +17,31 @@ def check_service(host: Host, look: Look) -> Iterator[Finding]:
     found = look.server.nginx
     if not found.installed:
         yield error("nginx-missing", "NGINX is not installed", nginx.PROGRAM, "apt install nginx")
-    elif not found.running:
+    elif not found.running and not (yield from check_ports(host, look)):
         yield error(
             "nginx-stopped", "NGINX does not run", nginx.SERVICE, f"systemctl start {nginx.SERVICE}"
         )
+
+
+def check_ports(host: Host, look: Look) -> Generator[Finding, None, bool]:
+    """Does another program listen where NGINX is to? Returns whether one does."""
+    found = nginx.taken(host)
+    for one in found:
+        unit = one.holder.unit if one.holder else ""
+        yield error(
+            "port-taken",
+            f"{one} (address already in use)",
+            f"port {one.endpoint.port}",
+            f"stop that program{f' (systemctl disable --now {unit})' if unit else ''}, or change "
+            f"listen in {host.package.nginx_site}; then systemctl restart {nginx.SERVICE}",
+        )
+    return bool(found)
+
+
+def check_ports_of_running(host: Host, look: Look) -> Iterator[Finding]:
+    """The same of an NGINX that serves all the same, by what it had read before."""
+    if look.server.nginx.running:
+        yield from check_ports(host, look)
 
 
 def check_use(host: Host, look: Look) -> Iterator[Finding]:
@@ -45,8 +66,19 @@ def check_use(host: Host, look: Look) -> Iterator[Finding]:
 
 
 def check_configuration(host: Host, look: Look) -> Iterator[Finding]:
-    """What `nginx -t` says."""
-    if look.server.nginx.installed and (problem := nginx.test(host)):
+    """What `nginx -t` says, and why if it is the package's own file that is missing."""
+    if not look.server.nginx.installed:
+        return
+    file = host.package.nginx_http
+    if not (look.server.shadows.foreign or nginx.has_conf_d(host)):
+        yield error(
+            "conf-d-missing",
+            f"does not include {file}: NGINX knows no upstream {host.package.pool}",
+            nginx.MAIN,
+            f"{nginx.INCLUDE} && systemctl reload-or-restart {nginx.SERVICE}",
+        )
+        return
+    if problem := nginx.test(host):
         place = re.search(r" in (/\S+:\d+)$", problem)
         yield error(
             "nginx-config",

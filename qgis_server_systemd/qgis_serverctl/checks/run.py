@@ -12,7 +12,7 @@ from ..pool.host import Host
 from ..system import processes
 from ..system.output import Failure, counted, printable
 from ..view.look import Look
-from . import files, front, lane, projects, sandbox, secrets, units
+from . import files, front, lane, projects, refused, sandbox, secrets, units
 from .finding import Finding, warning
 
 PATIENCE = 3.0
@@ -125,6 +125,7 @@ CHECKS: tuple[Check, ...] = (
     grave("files of the sockets", units.check_orphans),
     Check("access to sockets", front.check_socket_access, root=True),
     Check("environment", files.check_environment),
+    grave("starts of workers", refused.check, root=True),
     Check("workers", workers, workers_now),
     grave("versions", units.check_versions, root=True),
     Check("memory", memory, root=True),
@@ -140,6 +141,7 @@ CHECKS: tuple[Check, ...] = (
     Check("fonts", lambda host, _: files.check_fonts(host)),
     grave("NGINX", front.check_service),
     grave("NGINX's way to the pool", front.check_use),
+    Check("ports of NGINX", front.check_ports_of_running, root=True),
     Check("NGINX's configuration", front.check_configuration, root=True),
     grave("upstream", front.check_upstream),
     grave("pending changes", pending),

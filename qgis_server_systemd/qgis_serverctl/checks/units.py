@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config.names import Package, label
 from ..pool import connections
 from ..pool.host import Host
-from ..pool.instances import listed
+from ..pool.instances import failed_step, listed
 from ..system import processes, unit_file
 from ..system.files import read_or_none
 from ..system.output import Failure, counted
@@ -138,6 +138,8 @@ def check_workers(
     for n in sorted(suspected):
         unit = package.service_unit(n)
         first, second = before.get(unit, {}), after.get(unit, {})
+        if failed_step(first) or failed_step(second):
+            continue  # told by checks/refused.py
         again = int(second.get("NRestarts") or 0) - int(first.get("NRestarts") or 0)
         state = second.get("SubState", "dead")
         gone = not int(second.get("MainPID") or 0)

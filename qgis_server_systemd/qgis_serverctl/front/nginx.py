@@ -2,16 +2,19 @@
 """NGINX on this machine: what of it is there, and how it is brought to read its files."""
 
 import contextlib
+import fnmatch
 import hashlib
+import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from ..pool import connections
 from ..pool.host import STOP_TIMEOUT, Host
-from ..system import processes, unix_sockets
+from ..system import ports, processes, unix_sockets
 from ..system.files import read_or_none, write
 from ..system.output import Failure, die, warn
 from .nginx_config import generated
@@ -22,12 +25,11 @@ SERVICE = "nginx.service"
 PROGRAM = "/usr/sbin/nginx"
 
 
+MAIN = "/etc/nginx/nginx.conf"
+
+
 NEW_WORKERS_TIMEOUT = 10
 """Seconds that NGINX may take to read its configuration."""
-
-
-TCP_LISTEN = "0A"
-"""In the column st of /proc/net/tcp (include/net/tcp_states.h)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Nginx:
 def _config(host: Host) -> str:
     """NGINX's main file, read as text, since `nginx -T` fails wherever any included
     file has a mistake."""
-    return re.sub(r"#.*", "", read_or_none(host.path("/etc/nginx/nginx.conf")) or "")
+    return re.sub(r"#.*", "", read_or_none(host.path(MAIN)) or "")
 
 
 def has_sites(host: Host) -> bool:
@@ -53,8 +55,94 @@ def has_sites(host: Host) -> bool:
     return bool(re.search(r"\binclude\s+\S*sites-enabled/", _config(host)))
 
 
+def reads(host: Host, file: str) -> bool:
+    """Does NGINX's main file include another one, itself or through one that it includes? By
+    the text: `nginx -T` fails where one is missing."""
+    seen: set[str] = set()
+    due = [MAIN]
+    while due:
+        now = due.pop()
+        if now == file:
+            return True
+        if now in seen:
+            continue
+        seen.add(now)
+        # A file that is included may hold other text than UTF-8.
+        here = host.path(now)
+        text = here.read_bytes().decode(errors="replace") if here.is_file() else ""
+        for word in re.findall(r"\binclude\s+([^\s;]+)", re.sub(r"#.*", "", text)):
+            pattern = os.path.join(os.path.dirname(MAIN), word.strip("\"'"))
+            if fnmatch.fnmatchcase(file, pattern):
+                return True
+            found = host.root.glob(pattern.lstrip("/"))
+            due += (f"/{each.relative_to(host.root)}" for each in found)
+    return False
+
+
 def has_conf_d(host: Host) -> bool:
-    return bool(re.search(r"\binclude\s+\S*conf\.d/\*", _config(host)))
+    """Does it read the package's file at http level?"""
+    return reads(host, host.package.nginx_http)
+
+
+INCLUDE = f"sed -i '0,/^http[[:space:]]*{{/s||&\\n    include /etc/nginx/conf.d/*.conf;|' {MAIN}"
+"""What has it read that, as with NGINX's packages."""
+
+
+def endpoints(text: str) -> tuple[ports.Endpoint, ...]:
+    """Where NGINX listens by TCP, by the text of its files; without names of hosts."""
+    found = {}
+    for word, rest in re.findall(r"^\s*listen\s+([^\s;]+)([^;]*);", text, re.MULTILINE):
+        if word.startswith("unix:") or "quic" in rest.split():
+            continue
+        at = re.fullmatch(r"(?:(\[[0-9a-fA-F:]*\]|\*|[0-9.]+|localhost):)?([0-9]+)", word)
+        host, port = (at[1], int(at[2])) if at else (word, 80)
+        host = {None: "0.0.0.0", "*": "0.0.0.0", "localhost": "127.0.0.1"}.get(host, host)
+        with contextlib.suppress(ValueError):
+            found[ports.Endpoint(ip_address(host.strip("[]")), port)] = None
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """`endpoint`: where NGINX is to listen, and somebody else does. `holder`: None if it can't
+    be told who."""
+
+    endpoint: ports.Endpoint
+    holder: ports.Holder | None
+
+    def __str__(self) -> str:
+        by = self.holder or "another program"
+        return f"NGINX can't listen on {self.endpoint}, where {by} does"
+
+
+def blocked(
+    wanted: Iterable[ports.Endpoint], there: Mapping[int, ports.Endpoint], own: Set[int]
+) -> dict[ports.Endpoint, int]:
+    """Where NGINX can't listen, with the inode of the socket that is in the way. `own`: inodes of
+    its own sockets."""
+    others = {inode: at for inode, at in there.items() if inode not in own}
+    has = {at for inode, at in there.items() if inode in own}
+    found = {}
+    for due in wanted:
+        if due not in has:
+            ways = (inode for inode, at in others.items() if at.excludes(due))
+            if (inode := next(ways, None)) is not None:
+                found[due] = inode
+    return found
+
+
+def taken(host: Host) -> tuple[Taken, ...]:
+    """The ports that NGINX is to have, and another program has."""
+    if not host.live or not is_installed(host):
+        return ()
+    wanted = endpoints(host.outside(PROGRAM, "-T", "-q").stdout)
+    master = host.main_pid(SERVICE)
+    try:
+        own = connections.socket_inodes(master) if master else frozenset()
+    except OSError:
+        return ()  # only root can tell which ones are its own
+    found = blocked(wanted, ports.listening(), own)
+    return tuple(Taken(due, ports.holder(inode)) for due, inode in found.items())
 
 
 def is_installed(host: Host) -> bool:
@@ -175,12 +263,8 @@ def _worker_pids(master: int) -> frozenset[int]:
 
 
 def _listening(master: int) -> frozenset[int]:
-    """Inodes of all sockets that listen where NGINX does (proc(5): only numbers stand there)."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        text = read_or_none(Path(f"/proc/{master}/net/{name}")) or ""  # none: no IPv6
-        rows = (line.split() for line in text.splitlines()[1:])
-        found |= {int(row[9]) for row in rows if row[3] == TCP_LISTEN}
+    """Inodes of all sockets that listen where NGINX does."""
+    found = set(ports.listening(Path(f"/proc/{master}/net")))
     with contextlib.suppress(OSError):
         found |= {one.inode for one in unix_sockets.dump() if one.listening}
     return frozenset(found)
@@ -230,9 +314,10 @@ def reload(host: Host, *, wait: bool, patience: float = STOP_TIMEOUT) -> frozens
     deadline = time.monotonic() + NEW_WORKERS_TIMEOUT
     while staying := [pid for pid in sorted(old) if not _is_leaving(pid, listening)]:
         if time.monotonic() > deadline:
+            why = "; ".join(map(str, taken(host)))
             die(
                 f"NGINX did not take up its new configuration: processes {staying} still listen",
-                hint="/var/log/nginx/error.log tells why",
+                hint=why or "/var/log/nginx/error.log tells why",
             )
         time.sleep(0.02)
     mark_loaded(host)

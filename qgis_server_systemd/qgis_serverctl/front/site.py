@@ -117,8 +117,9 @@ def check_nginx(host: Host) -> None:
         die("NGINX is not installed", hint="apt install nginx")
     if not host.path(host.package.nginx_site).exists():
         die(f"{host.package.nginx_site} is missing", hint="reinstall with --force-confmiss")
-    if not (nginx.has_conf_d(host) or nginx.has_sites(host)):
-        die("/etc/nginx/nginx.conf: includes neither conf.d/*.conf nor sites-enabled/*")
+    if not nginx.has_conf_d(host):
+        file = host.package.nginx_http
+        die(f"{nginx.MAIN}: does not include {file}", hint=nginx.INCLUDE)
 
 
 def make_link(host: Host) -> None:
@@ -141,6 +142,10 @@ def make_link(host: Host) -> None:
     wanted_file(host).unlink(missing_ok=True)
     if nginx.is_running(host):
         nginx.reload(host, wait=False)
+    elif host.live:
+        for one in nginx.taken(host):
+            warn(f"{one}: stop that program, or adapt listen in {host.package.nginx_site}")
+        warn(f"NGINX does not run: systemctl start {nginx.SERVICE}")
 
 
 def want(host: Host) -> None:

@@ -28,8 +28,11 @@ PROPERTIES = (
     "ActiveState",
     "ActiveEnterTimestampMonotonic",
     "DropInPaths",
+    "ExecMainCode",
     "ExecMainStartTimestampMonotonic",
+    "ExecMainStatus",
     "FragmentPath",
+    "Listen",
     "MainPID",
     "NRestarts",
     "NeedDaemonReload",
@@ -193,6 +196,37 @@ def is_replaced(pid: int) -> bool:
         return os.readlink(f"/proc/{pid}/exe").endswith(" (deleted)")
     except OSError:
         return False
+
+
+STEPS = {
+    200: "CHDIR", 201: "NICE", 202: "FDS", 203: "EXEC", 204: "MEMORY", 205: "LIMITS",
+    206: "OOM_ADJUST", 207: "SIGNAL_MASK", 208: "STDIN", 209: "STDOUT", 210: "CHROOT",
+    211: "IOPRIO", 212: "TIMERSLACK", 213: "SECUREBITS", 214: "SETSCHEDULER",
+    215: "CPUAFFINITY", 216: "GROUP", 217: "USER", 218: "CAPABILITIES", 219: "CGROUP",
+    220: "SETSID", 221: "CONFIRM", 222: "STDERR", 224: "PAM", 225: "NETWORK", 226: "NAMESPACE",
+    227: "NO_NEW_PRIVILEGES", 228: "SECCOMP", 229: "SELINUX_CONTEXT", 230: "PERSONALITY",
+    231: "APPARMOR_PROFILE", 232: "ADDRESS_FAMILIES", 233: "RUNTIME_DIRECTORY", 235: "CHOWN",
+    236: "SMACK_PROCESS_LABEL", 237: "KEYRING", 238: "STATE_DIRECTORY", 239: "CACHE_DIRECTORY",
+    240: "LOGS_DIRECTORY", 241: "CONFIGURATION_DIRECTORY", 242: "NUMA_POLICY",
+    243: "CREDENTIALS", 245: "BPF",
+}  # fmt: skip
+"""What systemd does before it runs the program of a service, by the status with which the process
+ends if it can't be done (systemd.exec(5), "Process Exit Codes")."""
+
+EXITED = 1
+"""ExecMainCode of a process that was not killed (CLD_EXITED)."""
+
+
+def failed_step(unit: Mapping[str, str]) -> str:
+    """The step at which systemd's last start of a service failed; empty if its program ran, which
+    could end with such a status by itself: systemd calls it active first."""
+    active, forked = (
+        int(unit.get(f"{name}TimestampMonotonic") or 0) for name in ("ActiveEnter", "ExecMainStart")
+    )
+    exited = int(unit.get("ExecMainCode") or 0) == EXITED
+    gone = not int(unit.get("MainPID") or 0)
+    step = STEPS.get(int(unit.get("ExecMainStatus") or 0), "")
+    return step if exited and gone and active < forked else ""
 
 
 def definition_files(host: Host, unit: Mapping[str, str]) -> list[str]:

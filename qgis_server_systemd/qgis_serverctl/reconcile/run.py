@@ -201,6 +201,21 @@ class Run:
         self.keep(self.state.done(instance, enabled=False))
 
 
+def tell_of_steps(host: Host) -> None:
+    """A socket opens whether or not systemd can start its worker."""
+    package = host.package
+    steps: dict[str, set[int]] = {}
+    for name, unit in instances.units(host).items():
+        number = instances.number(name, package.pool, "service")
+        if number is not None and (step := instances.failed_step(unit)):
+            steps.setdefault(step, set()).add(number)
+    for step, numbers in sorted(steps.items()):
+        warn(
+            f"instance {instances.listed(numbers)}: systemd can't start the worker (step {step}); "
+            f"{package.command} check tells why"
+        )
+
+
 def report(host: Host, run: Run, steps: plan.Plan) -> None:
     for text in steps.notes:
         note(text)
@@ -211,6 +226,7 @@ def report(host: Host, run: Run, steps: plan.Plan) -> None:
             f"a systemd preset keeps instance {declined} disabled; "
             f"to enable regardless: {host.package.command} apply --instances {max(run.declined)}"
         )
+    tell_of_steps(host)
     if run.left and not run.failed:
         note("the rest is left to the restart of workers that is under way")
     elif not steps.actions:
