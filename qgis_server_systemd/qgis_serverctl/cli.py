@@ -27,7 +27,7 @@ from .front import site as front_site
 from .monitor import watch
 from .pool.host import Host
 from .system import processes
-from .system.output import Failure, note, tell
+from .system.output import ERROR, Failure, note, tell
 
 INTERNAL = ("complete", "monitor", "proposal", "roll")
 """Verbs for units, maintainer scripts and shells. People need none of them."""
@@ -213,7 +213,7 @@ def main(package_file: Path, argv: list[str] | None = None) -> int:
         if maintainer:
             front_site.hint(host)
     except Failure as error:
-        note(f"{package.command}: {error}")
+        note(f"{package.command}: {error}", ERROR)
         return 1
     except BrokenPipeError:
         # The reader of a pipe, such as head, has had enough.
@@ -221,7 +221,7 @@ def main(package_file: Path, argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        note(f"{package.command}: {place}{error.strerror or error}")
+        note(f"{package.command}: {place}{error.strerror or error}", ERROR)
         return 1
     except KeyboardInterrupt:
         verb = "adopt" if args.verb == "adopt" else "apply"

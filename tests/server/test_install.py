@@ -247,10 +247,11 @@ def test_remove_reinstall_and_purge(web: Testbed) -> None:
     assert sockets(web) == []
     assert web.run("pgrep", "qgis_mapserv", check=False).stdout == ""
     nginx_is_content(web)
-    assert web.fetch(MAP).status == 503
+    assert web.fetch(MAP).status == 404
+    assert web.fetch("http://127.0.0.1/").status == 200, "NGINX's welcome page is back"
     assert (web.root / "etc/qgis-server/env").exists()
     said = install(web)
-    assert HINT not in said, "the site is enabled already"
+    assert HINT not in said, "the site is enabled again"
     is_served(web)
     apt(web, "purge", "qgis-server-systemd")
     nginx_is_content(web)

@@ -76,6 +76,24 @@ def test_messages_and_results(capsys: pytest.CaptureFixture[str]) -> None:
     assert is_safe((found.err + found.out).replace("\n", ""))
 
 
+def test_in_the_journal_each_line_has_its_priority(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as here:
+        here.setenv("JOURNAL_STREAM", "1:2")
+        output.warn("somewhere else")
+        stream = os.fstat(sys.stderr.fileno())
+        here.setenv("JOURNAL_STREAM", f"{stream.st_dev}:{stream.st_ino}")
+        note("<0>x")
+        output.warn("y\n<0>z")
+        note("it failed", output.ERROR)
+    output.warn("to a terminal")
+    assert capfd.readouterr().err.splitlines() == [
+        "warning: somewhere else", "<6><0>x", "<4>warning: y\\n<0>z", "<3>it failed",
+        "warning: to a terminal",
+    ]  # fmt: skip
+
+
 def test_a_terminal_that_lacks_a_character_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "iso-8859-1"))

@@ -4,6 +4,7 @@ line each. What is quoted in them is text: clients choose names of layers, autho
 files."""
 
 import json
+import os
 import sys
 import unicodedata
 from typing import Any, NoReturn
@@ -37,14 +38,31 @@ def die(message: str, *, hint: str = "") -> NoReturn:
     raise Failure(message, hint)
 
 
-def note(message: str) -> None:
-    """Report progress or a result, in one line."""
-    print(printable(message), file=sys.stderr, flush=True)
+ERROR, WARNING, INFO = 3, 4, 6
+"""Priorities of syslog(3)."""
+
+
+def _in_journal() -> bool:
+    """Is standard error a stream to journald (systemd.exec(5), $JOURNAL_STREAM)?"""
+    told = os.environ.get("JOURNAL_STREAM")
+    if not told:
+        return False
+    try:
+        stream = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return told == f"{stream.st_dev}:{stream.st_ino}"
+
+
+def note(message: str, priority: int = INFO) -> None:
+    """Report progress or a result, in one line. Its priority is for the journal alone."""
+    prefix = f"<{priority}>" if _in_journal() else ""  # sd-daemon(3)
+    print(f"{prefix}{printable(message)}", file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
     """Report something that the administrator should look at."""
-    note(f"warning: {message}")
+    note(f"warning: {message}", WARNING)
 
 
 # ---- Results
