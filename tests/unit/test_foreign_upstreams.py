@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from qgis_server_systemd.qgis_serverctl.config.names import Package
-from qgis_server_systemd.qgis_serverctl.front.foreign import named, warnings
+from qgis_server_systemd.qgis_serverctl.front.foreign import knows, named, warnings
 
 PACKAGE = Package()
 OWN = "/etc/nginx/sites-enabled/maps"
@@ -57,3 +57,13 @@ def test_those_that_go_are_told_by_file() -> None:
         f"/b still names the socket of instance 2, 3{end}",
     ]
     assert warnings(found, frozenset()) == []
+
+
+def test_sockets_with_names_of_their_own() -> None:
+    text = dump(
+        ours="upstream qgis-server {\n    server unix:/run/qgis-server-1.sock;\n}",
+        own="upstream own {\n  server unix:/var/run/qgis/a.sock;\n# server unix:/run/b;\n}",
+    )
+    assert knows(PACKAGE, text, {"/run/qgis/a.sock", "/run/x"})
+    assert not knows(PACKAGE, text, {"/run/b"})
+    assert not knows(PACKAGE, text, {"/run/qgis-server-1.sock"}), "that is the package's own file"

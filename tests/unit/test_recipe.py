@@ -89,8 +89,8 @@ def test_links_that_lead_nowhere_any_more_are_found(tmp_path: Path) -> None:
 
 
 def test_nothing_of_the_recipe_is_lost() -> None:
-    for text in (SOCKET, SERVICE):
-        assert hand_made.read_unit(PACKAGE, text) == hand_made.Unit((), ())
+    assert hand_made.read_unit(PACKAGE, SOCKET) == hand_made.Unit((), ())
+    assert hand_made.read_unit(PACKAGE, SERVICE) == hand_made.Unit((), (), "www-data")
 
 
 def test_what_goes_beyond_the_recipe() -> None:
@@ -98,7 +98,9 @@ def test_what_goes_beyond_the_recipe() -> None:
         "[Service]", "Requires=xvfb.service\n[Service]\n# A=b\nEnvironment=A=1 \\\n  B=2"
     )
     assert hand_made.read_unit(PACKAGE, text) == hand_made.Unit(
-        ("Environment=A=1    B=2",), ("Requires=xvfb.service", "ExecStart=/opt/qgis/mapserv")
+        ("Environment=A=1    B=2",),
+        ("Requires=xvfb.service", "ExecStart=/opt/qgis/mapserv"),
+        "www-data",
     )
 
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is wrong with a pool, and the verdict over it, from one look at it."""
 
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +16,13 @@ from qgis_server_systemd.qgis_serverctl.checks.finding import Finding, blocks
 from qgis_server_systemd.qgis_serverctl.checks.run import pending, workers_now
 from qgis_server_systemd.qgis_serverctl.checks.verdict import judge
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch
+from qgis_server_systemd.qgis_serverctl.pool import connections
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.qgis_serverctl.pool.overrides import Shadows
 from qgis_server_systemd.qgis_serverctl.reconcile import plan
 from qgis_server_systemd.qgis_serverctl.system import processes
 from qgis_server_systemd.qgis_serverctl.system.output import counted, span
+from qgis_server_systemd.qgis_serverctl.system.unix_sockets import FileId, UnixSocket
 from qgis_server_systemd.qgis_serverctl.view.look import Line, Look, Queue
 
 IDLE = Line(
@@ -131,6 +138,63 @@ def test_a_socket_that_is_down() -> None:
 def test_a_stopped_pool_is_told_once() -> None:
     (found,) = units.check_sockets(HOST, seen({}, {}, {}, listening=set()))
     assert (found.id, found.remedy) == ("pool-stopped", "systemctl start qgis-server.target")
+
+
+BY_HAND = "/etc/systemd/system/qgis-server@.service"
+
+
+def by_hand(*workers: dict[str, str], listen: str = "") -> Look:
+    """A pool that was made by hand."""
+    look = seen(*workers, nginx=replace(SERVING, uses=False))
+    shadows = Shadows((BY_HAND,), (), foreign=True)
+    sockets = {HOST.package.socket_unit(1): {"Listen": listen}} if listen else {}
+    return replace(
+        look, server=replace(look.server, shadows=shadows), units={**look.units, **sockets}
+    )
+
+
+def test_a_socket_with_a_name_of_its_own_is_looked_for_there(tmp_path: Path) -> None:
+    file = tmp_path / "own.sock"
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(file))
+        one.listen()
+        table = connections.Table(
+            [
+                UnixSocket(7, True, os.fsencode(file), FileId.of(file), 0)  # type: ignore[arg-type]
+            ]
+        )
+        host = Host(HOST.package)
+        look = replace(by_hand(UP, listen=f"{file} (Stream)"), table=table)
+        assert list(units.check_orphans(host, look)) == []
+        file.unlink()
+        (found,) = units.check_orphans(host, look)
+        assert (found.id, found.where) == ("socket-orphaned", str(file))
+
+
+def test_a_unit_is_blamed_for_what_it_says_alone(tmp_path: Path) -> None:
+    own = {**UP, "Restart": "no", "FragmentPath": BY_HAND, "DropInPaths": ""}
+    (found,) = units.check_overrides(HOST, by_hand(own, own))
+    assert found.what.startswith("does not set Restart= for instance 1, 2: ")
+    assert (found.where, found.remedy) == (BY_HAND, "qgis-serverctl adopt")
+    file = tmp_path / "own.conf"
+    file.write_text("[Service]\nRestart=no\n")
+    (found,) = units.check_overrides(HOST, seen({**own, "DropInPaths": str(file)}))
+    assert (found.what[:14], found.where) == ("sets Restart= ", str(file))
+
+
+def test_beside_a_pool_made_by_hand_nothing_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = by_hand({**UP, "Requires": "x"}, listen="/run/own.sock (Stream)")
+    assert list(units.check_queue(HOST, look)) == []
+    asked = []
+
+    def leads_to(_: Host, paths: set[str]) -> bool:
+        asked.append(paths)
+        return len(asked) == 1
+
+    monkeypatch.setattr(front.foreign, "leads_to", leads_to)
+    assert list(front.check_use(HOST, look)) == []
+    assert [found.id for found in front.check_use(HOST, look)] == ["location-missing"]
+    assert asked[0] == {"/run/own.sock"}
 
 
 def test_no_instance_at_all() -> None:

@@ -54,6 +54,11 @@ def prepare(host: Host, found: overrides.Shadows) -> Journal:
             text = f"# Kept from {file} by {package.command} adopt.\n[Service]\n"
             dropin = f"{overrides.FOLDERS[0]}/{name}.d/{hand_made.DROPIN}"
             dropins[dropin] = text + "\n".join(unit.environment) + "\n"
+        if unit.user not in ("", package.user):
+            warn(
+                f"{file}: workers will run as user {package.user}, no longer as {unit.user}: it "
+                "must be able to read your projects and data"
+            )
         if unit.other:
             other = ", ".join(unit.other)
             warn(f"not taken over from {file}: {other} (to keep it: systemctl edit {name})")
@@ -70,6 +75,11 @@ def prepare(host: Host, found: overrides.Shadows) -> Journal:
         answer=None,
     )
     more = folders(host, environment(host, journal))
+    allowed = more.get("data_folders", load_settings(host).settings.data_folders)
+    note(
+        "URLs stay as NGINX's files have them; MAP will lead to files in "
+        f"{', '.join(allowed)} alone (setting data_folders)"
+    )
     # The trial worker needs these, before the settings are applied.
     needed = (package.folders_dropin, package.worker_file)
     for made in generated(host, load_settings(host, more).settings, 0):
@@ -253,7 +263,11 @@ def advise(host: Host, journal: Journal) -> None:
     package = host.package
     include = f"include {os.path.relpath(package.nginx_snippet, '/etc/nginx')};"
     for place in hand_made.passes(package.pool, nginx_texts(host)):
-        note(f"{place}: goes on as it is; instead of its location you may write: {include}")
+        note(
+            f"{place}: goes on as it is; instead of its location you may write: {include} "
+            f"Projects are then at {package.projects_prefix}/NAME, and MAP is refused unless "
+            "map_parameter = true"
+        )
     note(f"adopted: what was there before is in {journal.backup}")
 
 

@@ -30,21 +30,24 @@ misses; an ExecStart of another program aside."""
 @dataclass(frozen=True)
 class Unit:
     """`environment`: lines to keep in a drop-in. `other`: settings that the
-    package's unit lacks, to be told."""
+    package's unit lacks, to be told. `user`: as whom a service runs."""
 
     environment: tuple[str, ...]
     other: tuple[str, ...]
+    user: str = ""
 
 
 def read_unit(package: Package, text: str) -> Unit:
-    environment, other = [], []
+    environment, other, user = [], [], ""
     for section, key, value in lines(text):
         if section == "Service" and key in ENVIRONMENT:
             if value.lstrip("-") not in ("", f"{package.etc}/env"):
                 environment.append(f"{key}={value}")
         elif key not in SAME or (key == "ExecStart" and value != package.mapserv):
             other.append(f"{key}={value}")
-    return Unit(tuple(environment), tuple(other))
+        elif (section, key) == ("Service", "User"):
+            user = value
+    return Unit(tuple(environment), tuple(other), user)
 
 
 def assignments(value: str) -> dict[str, str]:

@@ -4,13 +4,14 @@
 import re
 from collections.abc import Generator, Iterator
 
-from ..front import nginx
+from ..front import foreign, nginx
 from ..pool.host import Host
 from ..reconcile import plan
 from ..system import access
 from ..system.access import Question
 from ..view.look import Look
 from .finding import Finding, error, warning
+from .units import listens_at
 
 
 def check_service(host: Host, look: Look) -> Iterator[Finding]:
@@ -50,6 +51,10 @@ def check_use(host: Host, look: Look) -> Iterator[Finding]:
     if not found.running:
         return
     if not found.uses:
+        # A pool made by hand has an upstream of its own.
+        own = {listens_at(package, look, n) for n in look.server.instances.listening}
+        if look.server.shadows.foreign and foreign.leads_to(host, own):
+            return
         yield warning(
             "location-missing",
             "no location of NGINX leads to the pool",

@@ -11,6 +11,7 @@ from ..config.names import Package, label
 from ..pool import connections
 from ..pool.host import Host
 from ..pool.instances import failed_step, listed
+from ..pool.overrides import FOLDERS
 from ..system import processes, unit_file
 from ..system.files import read_or_none
 from ..system.output import Failure, counted
@@ -56,6 +57,12 @@ def check_sockets(host: Host, look: Look) -> Iterator[Finding]:
         yield error("socket-down", f"{name} is {state}{why}", unit, f"systemctl start {unit}")
 
 
+def listens_at(package: Package, look: Look, instance: int) -> str:
+    """The path of an instance's socket, which has a name of its own in a pool made by hand."""
+    told = look.units.get(package.socket_unit(instance), {}).get("Listen", "")
+    return told.removesuffix(" (Stream)") if told.startswith("/") else package.socket(instance)
+
+
 def check_orphans(host: Host, look: Look) -> Iterator[Finding]:
     """A socket stays open when its file is deleted, and nobody can connect to it. A
     second one on the same path has taken its file."""
@@ -63,7 +70,7 @@ def check_orphans(host: Host, look: Look) -> Iterator[Finding]:
     if look.blind:
         raise Failure(look.blind)
     found = [
-        (f"instance {n}", package.socket(n), package.socket_unit(n))
+        (f"instance {n}", listens_at(package, look, n), package.socket_unit(n))
         for n in sorted(now.listening - now.shared)
     ]
     if now.shared_open:
@@ -321,25 +328,31 @@ def check_overrides(host: Host, look: Look) -> Iterator[Finding]:
         ),
     )
     for unit_of, name, key, good, effect in rules:
-        wrong: dict[str, list[int]] = {}
+        wrong: dict[tuple[str, bool], list[int]] = {}
         for n in sorted(look.serving):
             shown = look.units.get(unit_of(n), {})
             value = shown.get(name)
             if value is not None and value not in good:
-                files = settings_in(shown.get("DropInPaths", ""), key)
-                place = files[-1] if files else shown.get("FragmentPath", unit_of(n))
-                wrong.setdefault(place, []).append(n)
-        for place, instances in wrong.items():
+                unit = shown.get("FragmentPath", "")
+                files = settings_in(f"{unit} {shown.get('DropInPaths', '')}", key)
+                wrong.setdefault((files[-1] if files else unit, bool(files)), []).append(n)
+        for (place, sets), instances in wrong.items():
+            # A unit that takes the place of the package's may lack what that one sets.
             yield warning(
                 "unit-override",
-                f"sets {key}= for instance {listed(instances)}: {effect}",
+                f"{'sets' if sets else 'does not set'} {key}= for instance {listed(instances)}: "
+                f"{effect}",
                 place,
-                f"sed -i '/^{key}/d' {place} && systemctl daemon-reload",
+                f"sed -i '/^{key}/d' {place} && systemctl daemon-reload"
+                if sets and os.path.dirname(place) not in FOLDERS
+                else f"{package.command} adopt",
             )
 
 
 def check_queue(host: Host, look: Look) -> Iterator[Finding]:
     package, loose = host.package, []
+    if look.server.shadows.foreign:
+        return
     for n in sorted(look.serving):
         shown = look.units.get(package.service_unit(n), {})
         required = package.shared_unit if look.is_shared else package.socket_unit(n)

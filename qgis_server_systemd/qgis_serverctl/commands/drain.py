@@ -6,7 +6,8 @@ import argparse
 from dataclasses import replace
 
 from ..config.names import is_heavy
-from ..pool import instances
+from ..front import foreign, nginx
+from ..pool import instances, overrides
 from ..pool.host import Host
 from ..pool.lock import locked
 from ..pool.settings import load_settings
@@ -32,6 +33,8 @@ def command(host: Host, args: argparse.Namespace) -> int:
     with locked(host):
         state = State.load(host)
         now = instances.gather(host, frozenset({instance}))
+        if args.verb == "drain":
+            _refuse_by_hand(host, instance, state)
         serving = now.enabled - now.masked
         drained = state.drained | {instance} if args.verb == "drain" else state.drained - {instance}
         if args.verb == "drain" and instance not in serving:
@@ -50,6 +53,19 @@ def command(host: Host, args: argparse.Namespace) -> int:
     if args.verb == "drain":
         _tell(host, instance)
     return status
+
+
+def _refuse_by_hand(host: Host, instance: int, state: State) -> None:
+    """Raises Failure where NGINX sends requests by a file that is not the package's."""
+    files = [file for file, known in foreign.find(host).items() if instance in known]
+    if not files and overrides.find(host, state).foreign and not nginx.gather(host).uses:
+        files = ["/etc/nginx"]
+    if files:
+        die(
+            f"{', '.join(files)} has NGINX send requests to instance {instance}, and is not the "
+            "package's",
+            hint=f"take its socket out there, then systemctl reload {nginx.SERVICE}",
+        )
 
 
 def _tell(host: Host, instance: int) -> None:
