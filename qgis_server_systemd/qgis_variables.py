@@ -1012,11 +1012,10 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         name="OGR_SQLITE_JOURNAL",
         kind="text",
-        default="WAL for a GeoPackage that can be written",
+        default="that of the file",
         since="3.0",
-        help="Journal of SQLite files. QGIS switches each GeoPackage that it can write\n"
-        "to WAL, which creates files beside it and is unsafe on NFS. Any value\n"
-        "here, such as DELETE, keeps it from that.",
+        help="Journal of SQLite files other than GeoPackages. Those have DELETE:\n"
+        "with WAL, several workers would lose edits.",
         group="GDAL",
         example="DELETE",
         per_request=True,

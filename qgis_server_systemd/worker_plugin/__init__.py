@@ -65,6 +65,12 @@ def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
         except Exception as error:
             say(f"{error}: this worker could disturb the others")
         try:
+            from . import edits
+
+            edits.keep_journals()
+        except Exception as error:
+            say(f"{error!r}: edits of GeoPackages may fail while several workers make some")
+        try:
             from . import guard
 
             after = guard.install(iface, Path(file))

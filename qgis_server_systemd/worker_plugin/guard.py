@@ -37,6 +37,7 @@ from qgis.server import (
 
 from .addresses import Addresses, encoded
 from .archives import Archives
+from .edits import Turn, is_edit
 from .folders import Folders
 from .forms import readings
 from .fresh import Fresh
@@ -49,6 +50,9 @@ from .wanted import Wanted
 
 FIRST, LAST = -1_000_000, 1_000_000
 """Priorities of filters; those of others are about 0."""
+
+FILES = ("ogr", "spatialite", "delimitedtext")
+"""Providers of data in files."""
 
 LANDING = ("/", "/index.json", "/index.html", "/map", "/project")
 """Paths of the landing page, below its prefix, that tell of the projects in its folders."""
@@ -84,6 +88,7 @@ class Knowledge:
         # Of the request at hand, before plugins add to it.
         self.said = NOTHING
         self.leftovers = Leftovers(iface)
+        self.turn = Turn(os.path.dirname(self.file))
         self.look()
 
     def look(self) -> None:
@@ -147,6 +152,7 @@ class Before(Guard):
         known.look()
         parameters = handler.parameterMap()
         known.leftovers.begin(parameters)
+        known.turn.give()
         self.path = path = handler.path()
         self.wrong = self.wrong_urls(handler)
         if "MAP" in parameters:
@@ -207,6 +213,7 @@ class Before(Guard):
             self.correct()
 
     def responseComplete(self) -> None:  # noqa: N802
+        self.knowledge.turn.give()
         if self.knowledge.lane:
             self.knowledge.lane.ends()
         if self.wrong:
@@ -259,8 +266,22 @@ class After(Guard):
     wanted: Wanted | None = None
 
     def passed(self, handler: QgsRequestHandler) -> None:
-        if self.wanted and (project := self.iface.configFilePath()):
+        project = self.iface.configFilePath()
+        if self.wanted and project:
             self.wanted.note(project)
+        method = self.iface.getEnv("REQUEST_METHOD")
+        if project and is_edit(handler.parameterMap(), handler.path(), method):
+            self.await_turn(project)
+
+    def await_turn(self, project: str) -> None:
+        """Databases see to it themselves."""
+        found = opened(project)
+        layers = found.mapLayers().values() if found else ()
+        if any(isinstance(one, QgsVectorLayer) and one.providerType() in FILES for one in layers):
+            self.knowledge.turn.take()
+            if self.knowledge.lane:
+                # How long it took would tell of others.
+                self.knowledge.lane.kind = None
 
     def forget(self) -> None:
         """Have QGIS Server load the project anew if it has changed."""

@@ -12,7 +12,7 @@ from shared.looks import HOST, UP, seen
 from shared.paths import TOP
 
 from qgis_server_systemd.qgis_serverctl.checks import refused, units
-from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.qgis_serverctl.pool.host import Host, properties
 from qgis_server_systemd.qgis_serverctl.pool.instances import failed_step
 
 FAILED = {
@@ -54,6 +54,16 @@ def machine(*parts: str, words: str = "") -> Machine:
 )
 def test_a_start_that_failed_before_the_program_ran(change: Mapping[str, str], step: str) -> None:
     assert failed_step({**FAILED, **change}) == step
+
+
+def test_a_command_before_it_that_could_not_be_run() -> None:
+    words = "{{ path=/usr/x ; argv[]=/usr/x 1 ; ignore_errors={} ; start_time=[n/a] "
+    words += "; stop_time=[n/a] ; pid=7 ; code=exited ; status={} }}"
+    lines = (words.format("no", 226), words.format("yes", 217))
+    block = "MainPID=0\n" + "\n".join(f"ExecStartPre={line}" for line in lines)
+    assert failed_step(properties(block)) == "NAMESPACE"
+    assert failed_step(properties(block.replace("226", "1"))) == "", "the other may fail"
+    assert failed_step(properties(block.replace("MainPID=0", "MainPID=9"))) == ""
 
 
 def test_the_part_that_is_refused_is_named_with_a_drop_in(

@@ -15,6 +15,7 @@ from qgis_server_systemd.qgis_serverctl.checks import front, units
 from qgis_server_systemd.qgis_serverctl.checks.finding import Finding, blocks
 from qgis_server_systemd.qgis_serverctl.checks.run import pending, workers_now
 from qgis_server_systemd.qgis_serverctl.checks.verdict import judge
+from qgis_server_systemd.qgis_serverctl.front import foreign
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch
 from qgis_server_systemd.qgis_serverctl.pool import connections
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
@@ -191,7 +192,7 @@ def test_beside_a_pool_made_by_hand_nothing_is_missed(monkeypatch: pytest.Monkey
         asked.append(paths)
         return len(asked) == 1
 
-    monkeypatch.setattr(front.foreign, "leads_to", leads_to)
+    monkeypatch.setattr(foreign, "leads_to", leads_to)
     assert list(front.check_use(HOST, look)) == []
     assert [found.id for found in front.check_use(HOST, look)] == ["location-missing"]
     assert asked[0] == {"/run/own.sock"}

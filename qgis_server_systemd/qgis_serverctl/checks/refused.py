@@ -3,10 +3,12 @@
 refuses a part of the sandbox. Which part is found out by trying each, with a program that does
 nothing. What systemd says in the journal is quoted only."""
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..config.names import Package, label
+from ..pool import instances
 from ..pool.host import Host
 from ..pool.instances import failed_step, listed
 from ..system.files import read_or_none
@@ -44,6 +46,9 @@ LIMITS = {"PrivateUsers": "user", "PrivateIPC": "ipc", "ProtectHostname": "uts"}
 
 DROPIN = "50-refused.conf"
 
+SHORT = 0.3
+"""Seconds that a start which fails takes at most."""
+
 WORDS = 200
 """Characters of what systemd said."""
 
@@ -80,19 +85,42 @@ def said(host: Host, unit: str) -> str:
     return ""
 
 
-def failing(package: Package, look: Look) -> Mapping[str, list[int]]:
-    """Instances whose worker systemd can't start, by the step at which it fails."""
+Units = Mapping[str, Mapping[str, str]]
+
+
+def failing(package: Package, look: Look, *shown: Units) -> Mapping[str, list[int]]:
+    """Instances whose worker systemd can't start, by the step at which it fails, in one of the
+    looks at their units."""
     found: dict[str, list[int]] = {}
     for n in sorted(look.serving | look.server.instances.heavy):
-        if step := failed_step(look.units.get(package.service_unit(n), {})):
+        steps = (failed_step(units.get(package.service_unit(n), {})) for units in shown)
+        if step := next(filter(None, steps), ""):
             found.setdefault(step, []).append(n)
     return found
 
 
 def check(host: Host, look: Look) -> Iterator[Finding]:
+    """Looks twice: while a start is tried again, it has not failed."""
+    package = host.package
+    again = [look.units.get(package.service_unit(n), {}) for n in look.serving]
+    shown = [look.units]
+    if any(
+        unit.get("SubState", "").startswith("start") and unit.get("NRestarts", "0") != "0"
+        for unit in again
+    ):
+        time.sleep(SHORT)
+        shown.append(instances.units(host))
+    return told(host, failing(package, look, *shown))
+
+
+def check_now(host: Host, look: Look) -> Iterator[Finding]:
+    """Looks once."""
+    return told(host, failing(host.package, look, look.units))
+
+
+def told(host: Host, found: Mapping[str, list[int]]) -> Iterator[Finding]:
     """What is refused, with a drop-in that does without it; else what systemd said."""
     package = host.package
-    found = failing(package, look)
     parts = refused(host) if found else ()
     for step, numbers in found.items():
         unit = package.service_unit(numbers[0])

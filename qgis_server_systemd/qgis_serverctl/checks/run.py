@@ -125,7 +125,7 @@ CHECKS: tuple[Check, ...] = (
     grave("files of the sockets", units.check_orphans),
     Check("access to sockets", front.check_socket_access, root=True),
     Check("environment", files.check_environment),
-    grave("starts of workers", refused.check, root=True),
+    Check("starts of workers", refused.check, refused.check_now, root=True),
     Check("workers", workers, workers_now),
     grave("versions", units.check_versions, root=True),
     Check("memory", memory, root=True),

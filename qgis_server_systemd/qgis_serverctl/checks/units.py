@@ -60,7 +60,7 @@ def check_sockets(host: Host, look: Look) -> Iterator[Finding]:
 def listens_at(package: Package, look: Look, instance: int) -> str:
     """The path of an instance's socket, which has a name of its own in a pool made by hand."""
     told = look.units.get(package.socket_unit(instance), {}).get("Listen", "")
-    return told.removesuffix(" (Stream)") if told.startswith("/") else package.socket(instance)
+    return told.partition(" (Stream)")[0] if told.startswith("/") else package.socket(instance)
 
 
 def check_orphans(host: Host, look: Look) -> Iterator[Finding]:

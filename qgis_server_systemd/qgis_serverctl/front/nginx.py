@@ -90,7 +90,7 @@ INCLUDE = f"sed -i '0,/^http[[:space:]]*{{/s||&\\n    include /etc/nginx/conf.d/
 
 def endpoints(text: str) -> tuple[ports.Endpoint, ...]:
     """Where NGINX listens by TCP, by the text of its files; without names of hosts."""
-    found = {}
+    found: dict[ports.Endpoint, None] = {}
     for word, rest in re.findall(r"^\s*listen\s+([^\s;]+)([^;]*);", text, re.MULTILINE):
         if word.startswith("unix:") or "quic" in rest.split():
             continue

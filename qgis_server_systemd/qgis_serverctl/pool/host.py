@@ -41,9 +41,13 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def properties(block: str) -> dict[str, str]:
-    """The lines NAME=VALUE that systemctl show prints of one unit."""
-    pairs = (line.partition("=") for line in block.splitlines())
-    return {name: value for name, _, value in pairs}
+    """The lines NAME=VALUE that systemctl show prints of one unit; of a name that is there several
+    times, the values in lines."""
+    found: dict[str, str] = {}
+    for line in block.splitlines():
+        name, _, value = line.partition("=")
+        found[name] = f"{found[name]}\n{value}" if name in found else value
+    return found
 
 
 @dataclass(frozen=True)

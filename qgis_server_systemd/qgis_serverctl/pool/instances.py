@@ -31,6 +31,7 @@ PROPERTIES = (
     "ExecMainCode",
     "ExecMainStartTimestampMonotonic",
     "ExecMainStatus",
+    "ExecStartPre",
     "FragmentPath",
     "Listen",
     "MainPID",
@@ -217,6 +218,10 @@ EXITED = 1
 """ExecMainCode of a process that was not killed (CLD_EXITED)."""
 
 
+PREPARED = re.compile(r"ignore_errors=no ; .*code=exited ; status=(\d+)")
+"""Of a command, in systemctl's words."""
+
+
 def failed_step(unit: Mapping[str, str]) -> str:
     """The step at which systemd's last start of a service failed; empty if its program ran, which
     could end with such a status by itself: systemd calls it active first."""
@@ -224,9 +229,13 @@ def failed_step(unit: Mapping[str, str]) -> str:
         int(unit.get(f"{name}TimestampMonotonic") or 0) for name in ("ActiveEnter", "ExecMainStart")
     )
     exited = int(unit.get("ExecMainCode") or 0) == EXITED
-    gone = not int(unit.get("MainPID") or 0)
-    step = STEPS.get(int(unit.get("ExecMainStatus") or 0), "")
-    return step if exited and gone and active < forked else ""
+    if int(unit.get("MainPID") or 0):
+        return ""
+    if exited and active < forked and (step := STEPS.get(int(unit.get("ExecMainStatus") or 0))):
+        return step
+    # What the package runs before it, as root and outside of the worker's root folder.
+    before = PREPARED.findall(unit.get("ExecStartPre", ""))
+    return next((STEPS[int(status)] for status in before if int(status) in STEPS), "")
 
 
 def definition_files(host: Host, unit: Mapping[str, str]) -> list[str]:

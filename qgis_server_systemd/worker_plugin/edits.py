@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Several workers that edit one file: none loses an edit of another one.
+
+QGIS switches a GeoPackage that it may write to a write-ahead log, and back when it closes the file.
+While several workers do so, SQLite has them fail at once ("database is locked"). With the journal
+that SQLite has by itself they wait for each other. Other formats have no locks: a Shapefile or
+GeoJSON that two workers write keeps the edits of one. So requests that edit files come one
+after the other.
+"""
+
+import ctypes
+import fcntl
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from .forms import readings
+from .journal import say
+
+WAL = "qgis/walForSqlite3"
+"""QGIS's setting. One in the administrator's own profile stays."""
+
+BUSY = 60
+"""Seconds for which SQLite waits for a reader of the same file; GDAL has it wait for 5."""
+
+PATIENCE = 60.0
+"""Seconds for which an edit waits for those before it. A worker that was taken over could keep
+the lock for ever, and stops no other one."""
+
+PAUSE = 0.02
+"""Seconds between two tries."""
+
+ITEMS = ("POST", "PUT", "PATCH", "DELETE")
+"""Methods by which the OGC API edits."""
+
+Parameters = Mapping[str, str]
+
+
+def keep_journals() -> None:
+    """Before anything is opened."""
+    from qgis.core import QgsSettings
+
+    settings = QgsSettings()
+    if not settings.contains(WAL):
+        settings.setValue(WAL, False)
+    # In the environment it would be gone with the first request, which brings its own.
+    ctypes.CDLL(None).CPLSetConfigOption(b"SQLITE_BUSY_TIMEOUT", str(BUSY * 1000).encode())
+
+
+def is_edit(parameters: Parameters, path: str, method: str) -> bool:
+    """Does a request edit data, if it may?"""
+    words = readings(parameters.get("REQUEST", ""))
+    if any(word.lower().rpartition(":")[2] == "transaction" for word in words):
+        return True
+    return method in ITEMS and "/items" in path
+
+
+class Turn:
+    """Of one worker. `folder`: that all workers see as it is, such as that of their settings."""
+
+    def __init__(self, folder: str, patience: float = PATIENCE) -> None:
+        self.folder = folder
+        self.patience = patience
+        self.held: int | None = None
+
+    def take(self) -> None:
+        """Wait until no other worker edits; for at most as long as there is patience."""
+        self.give()
+        end = time.monotonic() + self.patience
+        held = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.held = held
+                return
+            if time.monotonic() > end:
+                os.close(held)
+                say(f"another worker has edited for {self.patience:.0f} s: an edit does not wait")
+                return
+            time.sleep(PAUSE)
+
+    def give(self) -> None:
+        """The next one may edit."""
+        held, self.held = self.held, None
+        if held is not None:
+            os.close(held)

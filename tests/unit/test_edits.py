@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Workers that edit files come one after the other."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from qgis_server_systemd.worker_plugin.edits import Turn, is_edit
+
+
+def test_one_after_the_other(tmp_path: Path) -> None:
+    first, second = Turn(str(tmp_path)), Turn(str(tmp_path))
+    first.take()
+    order = []
+
+    def edit() -> None:
+        second.take()
+        order.append("second")
+
+    waits = threading.Thread(target=edit)
+    waits.start()
+    order.append("first")
+    first.give()
+    waits.join()
+    assert order == ["first", "second"]
+    assert second.held is not None
+    second.give()
+    second.give()
+    first.take()
+    assert first.held is not None
+    first.take()
+    assert first.held is not None, "not its own hindrance"
+
+
+def test_who_keeps_the_turn_stops_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile, worker = Turn(str(tmp_path)), Turn(str(tmp_path), patience=0)
+    hostile.take()
+    worker.take()
+    assert worker.held is None
+    assert "an edit does not wait" in capsys.readouterr().err
+    hostile.give()
+    worker.take()
+    assert worker.held is not None
+
+
+@pytest.mark.parametrize(
+    ("request_", "path", "method", "edits"),
+    [
+        ("Transaction", "/qgis/a", "POST", True),
+        ("wfs:Transaction", "/qgis/a", "POST", True),
+        ("%54ransaction", "/qgis/a", "GET", True),
+        ("GetFeature", "/qgis/a", "POST", False),
+        ("", "/qgis/a/wfs3/collections/x/items", "POST", True),
+        ("", "/qgis/a/wfs3/collections/x/items/1", "PATCH", True),
+        ("", "/qgis/a/wfs3/collections/x/items/1", "GET", False),
+        ("GetMap", "/qgis/a", "GET", False),
+    ],
+)
+def test_what_edits(request_: str, path: str, method: str, edits: bool) -> None:
+    assert is_edit({"REQUEST": request_} if request_ else {}, path, method) is edits
