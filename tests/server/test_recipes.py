@@ -229,10 +229,10 @@ def test_a_password(book: Testbed) -> None:
     book.run("tee", "/etc/nginx/conf.d/users.conf", input=USERS.format(known=known.text))
     book.run("systemctl", "reload", "nginx")
     wait_for(lambda: listens(book, 8221), "NGINX listens")
-    for project, user in (("city", "anna"), ("park", "")):
+    for project, expected in (("city", "anna"), ("park", "")):
         url = f"http://127.0.0.1:8221/qgis/{project}?{CAPABILITIES}"
         told = book.fetch(url, *anna).headers.get("x-user", "")
-        assert told == user, project
+        assert told == expected, project
     # Nothing of it is kept, and what needs no password is.
     assert kept(book) == set()
 
