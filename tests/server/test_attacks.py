@@ -73,12 +73,14 @@ LEFT = tuple(f"/var/cache/qgis-server/{instance}/left.py" for instance in (1, 2)
 """Where workers may write."""
 
 # A print whose layout has a page of HTML, and a label that is HTML; the same project with a layer
-# that WMS hides.
+# that WMS hides, and a theme with it; the same with fields that it hides, and an atlas of a layer
+# that has no key.
 PAGES = """
 import os, sys
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
-from qgis.core import (QgsApplication, QgsLayoutFrame, QgsLayoutItemHtml, QgsLayoutItemLabel,
-                       QgsLayoutPoint, QgsLayoutSize, QgsProject)
+from qgis.core import (QgsApplication, QgsLayerTreeModel, QgsLayoutFrame, QgsLayoutItemHtml,
+                       QgsLayoutItemLabel, QgsLayoutPoint, QgsLayoutSize, QgsMapThemeCollection,
+                       QgsProject, QgsVectorFileWriter, QgsVectorLayer)
 application = QgsApplication([], False)
 application.initQgis()
 project = QgsProject.instance()
@@ -96,6 +98,11 @@ label.setId("note")
 label.setMode(QgsLayoutItemLabel.ModeHtml)
 layout.addLayoutItem(label)
 assert project.write(sys.argv[2])
+root = project.layerTreeRoot()
+for node in root.findLayers():
+    node.setItemVisibilityChecked(True)
+theme = QgsMapThemeCollection.createThemeFromCurrentState(root, QgsLayerTreeModel(root))
+project.mapThemeCollection().insert("all", theme)
 project.writeEntry("WMSRestrictedLayers", "/", ["Relief"])
 assert project.write(sys.argv[3])
 project.writeEntry("WMSRestrictedLayers", "/", [])
@@ -103,6 +110,16 @@ project.writeEntry("WMSRestrictedLayers", "/", [])
             or one.name().lower() == "countries")
 layer.setExcludeAttributesWms(["ISO_A3", "WB_A3"])
 layer.setExcludeAttributesWfs(["ISO_A3"])
+file = os.path.dirname(sys.argv[1]) + "/keyless.shp"
+QgsVectorFileWriter.writeAsVectorFormat(layer, file, "utf-8", layer.crs(), "ESRI Shapefile")
+keyless = QgsVectorLayer(file, "keyless", "ogr")
+assert keyless.isValid() and not keyless.primaryKeyAttributes()
+project.addMapLayer(keyless)
+atlas = layout.clone()
+atlas.setName("Atlas")
+atlas.atlas().setEnabled(True)
+atlas.atlas().setCoverageLayer(keyless)
+project.layoutManager().addLayout(atlas)
 assert project.write(sys.argv[4])
 """
 
@@ -437,6 +454,7 @@ def hidden_layers() -> Iterator[Attack]:
     for layers in ("", "relief", "unknown"):
         yield Attack(f"print of {layers}", hiding.replace(PRINTED, layers))
         yield Attack(f"map of {layers}", f"{hiding}&LAYERS=&map0:LAYERS={layers}")
+    yield Attack("a theme", f"{hiding}&FORMAT_OPTIONS=WRITE_GEO_PDF:TRUE;EXPORT_THEMES:all")
 
 
 VEILED = "/qgis/veiled"
@@ -486,6 +504,9 @@ def hidden_fields() -> Iterator[Attack]:
     yield Attack("a whole row", f"{VEILED}?{get_map()}&FILTER={row}")
     exported = f"{get_map(image='application/dxf')}&FORMAT_OPTIONS=LAYERATTRIBUTES:iso_a3"
     yield Attack("a layer for each value", f"{VEILED}?{exported}")
+    atlas = get_print("pdf").replace("TEMPLATE=A4", "TEMPLATE=Atlas")
+    for key in ("0 OR @project_path IS NULL", "ISO_A3", "0-id"):
+        yield Attack(f"an atlas of {key}", f"{VEILED}?{atlas}&ATLAS_PK={quote(key)}")
     made = f"{get_print('pdf')}&FORMAT_OPTIONS=WRITE_GEO_PDF:TRUE"
     yield Attack("all fields in a print", f"{VEILED}?{made}")
     yield Attack("all fields in a map", f"{VEILED}?{get_map(image='application/pdf')}")
