@@ -355,7 +355,13 @@ def test_a_process_that_does_something_else_is_not_idle() -> None:
 
 def test_who_accepts_other_connections_is_not_looked_at() -> None:
     (own,) = Path("/proc/self/cgroup").read_text().splitlines()[-1:]
-    with subprocess.Popen(["cat", "-", "bench-test"], stdin=subprocess.PIPE) as process:
+    cat, pipe = ["cat", "-", "bench-test"], subprocess.PIPE
+    with subprocess.Popen(cat, stdin=pipe, stdout=pipe, bufsize=0) as process:
+        assert process.stdin
+        assert process.stdout
+        # The kernel tells the command of a process only some time after it has begun.
+        process.stdin.write(b"up\n")
+        assert process.stdout.readline() == b"up\n"
         assert process.pid in takers(r"cat - bench-test", "")
         assert process.pid in takers(r"cat - bench-test", "/of-others.slice/")
         assert process.pid not in takers(r"cat - bench-test", own)
