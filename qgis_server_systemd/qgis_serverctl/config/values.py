@@ -197,19 +197,17 @@ def plain_folders(value: object) -> tuple[str, ...]:
     return found
 
 
-_LETTER = (
-    "(?:[A-Za-z0-9_+()]"
+NAME = (
+    r"(?![\x20',.-])(?:[A-Za-z0-9_+()\x20',.-]"
+    # Beyond ASCII, letters and signs as UTF-8 has them (RFC 3629).
     # Without U+061C, which changes the direction of text.
     r"|\xc2[\xa1-\xbf]|\xd8[\x80-\x9b\x9d-\xbf]|[\xc3-\xd7\xd9-\xdf][\x80-\xbf]"
     r"|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1\xe3-\xec][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
     # Of U+2000 to U+206F dashes and quotation marks alone: the others are spaces, ends of lines
     # and orders to write from right to left.
     r"|\xe2(?:\x80[\x90-\xa7]|[\x82-\xbf][\x80-\xbf])|\xef[\xa4-\xba\xbc-\xbe][\x80-\xbf]"
-    r"|\xf0[\x90-\xbf][\x80-\xbf]{2})"
+    r"|\xf0[\x90-\xbf][\x80-\xbf]{2})+(?<!\x20)"
 )
-"""What a name may begin with: beyond ASCII, letters and signs as UTF-8 has them (RFC 3629)."""
-
-NAME = rf"{_LETTER}(?:{_LETTER}|[\x20',.-])*(?<!\x20)"
 """A regular expression for the name that a project has in its URL, for the bytes of UTF-8: NGINX
 knows no others. As text it is ASCII. Not in it is what means something else in a URL, in NGINX's
 files, in XML or to a terminal."""
