@@ -221,6 +221,8 @@ def test_a_restart_of_all_at_once_costs_no_request(victim: Testbed) -> None:
     before = pids(victim)
     with cold_waits(victim) as waits, steady(victim) as result:
         victim.run("systemctl", "restart", "qgis-server.target")
+        ended = set(before.values())
+        wait_for(lambda: not ended & set(pids(victim).values()), "the former ones have ended")
         wait_until_up(victim)
     unharmed(result)
     assert waits

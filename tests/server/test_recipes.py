@@ -329,7 +329,7 @@ def test_host_names_with_projects_of_their_own(book: Testbed) -> None:
 
 @pytest.mark.either
 def test_qwc2(book: Testbed) -> None:
-    page = "<!DOCTYPE html>\n<html><title>QWC2</title></html>\n"
+    page = "<!DOCTYPE html><html><title>QWC2</title></html>\n"
     book.run("install", "-D", "/dev/stdin", "/var/www/qwc2/index.html", input=page)
     steps = recipe("QWC2 in front")
     carry_out(book, steps)
