@@ -180,7 +180,7 @@ CASES = (
     Case(
         "start-refused", "error",
         dropin("service", "[Service]\\nBindReadOnlyPaths=/nowhere\\n")
-        + "; systemctl restart qgis-server@1.service || true",
+        + "; ! systemctl restart qgis-server@1.service",
         "qgis-server@1.service",
         mends=without_dropin("service") + "; systemctl restart qgis-server@1.service",
         says="(step NAMESPACE); it says: ",
