@@ -12,7 +12,7 @@ import ctypes
 import fcntl
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 
 from .forms import readings
@@ -34,8 +34,6 @@ PAUSE = 0.02
 ITEMS = ("POST", "PUT", "PATCH", "DELETE")
 """Methods by which the OGC API edits."""
 
-Parameters = Mapping[str, str]
-
 
 def keep_journals() -> None:
     """Before anything is opened."""
@@ -48,12 +46,12 @@ def keep_journals() -> None:
     ctypes.CDLL(None).CPLSetConfigOption(b"SQLITE_BUSY_TIMEOUT", str(BUSY * 1000).encode())
 
 
-def is_edit(parameters: Parameters, path: str, method: str) -> bool:
-    """Does a request edit data, if it may?"""
-    words = readings(parameters.get("REQUEST", ""))
-    if any(word.lower().rpartition(":")[2] == "transaction" for word in words):
+def is_edit(request: str, path: str, method: Callable[[], str]) -> bool:
+    """Does a request edit data, if it may? `request`: the parameter; `method`: asked for only where
+    it tells."""
+    if any(word.lower().rpartition(":")[2] == "transaction" for word in readings(request)):
         return True
-    return method in ITEMS and "/items" in path
+    return "/items" in path and method() in ITEMS
 
 
 class Turn:

@@ -269,8 +269,8 @@ class After(Guard):
         project = self.iface.configFilePath()
         if self.wanted and project:
             self.wanted.note(project)
-        method = self.iface.getEnv("REQUEST_METHOD")
-        if project and is_edit(handler.parameterMap(), handler.path(), method):
+        request, path = handler.parameter("REQUEST"), handler.path()
+        if project and is_edit(request, path, lambda: str(self.iface.getEnv("REQUEST_METHOD"))):
             self.await_turn(project)
 
     def await_turn(self, project: str) -> None:

@@ -60,4 +60,4 @@ def test_who_keeps_the_turn_stops_nobody(
     ],
 )
 def test_what_edits(request_: str, path: str, method: str, edits: bool) -> None:
-    assert is_edit({"REQUEST": request_} if request_ else {}, path, method) is edits
+    assert is_edit(request_, path, lambda: method) is edits
