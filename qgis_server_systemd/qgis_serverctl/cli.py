@@ -14,6 +14,7 @@ from .commands import (
     debconf,
     drain,
     logs,
+    maintenance,
     projects,
     reload,
     restart,
@@ -108,13 +109,28 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
     )
     verb.set_defaults(run=apply.queue)
 
-    for name, help in (
-        ("drain", "send an instance no more requests, until undrain"),
-        ("undrain", "send a drained instance requests again"),
+    for name, help, more in (
+        (
+            "drain",
+            "send an instance no more requests, until undrain",
+            f"Without N, {package.url_prefix}/health tells load balancers to send none here.",
+        ),
+        ("undrain", "send a drained instance requests again", ""),
     ):
-        verb = add(name, help)
-        verb.add_argument("instance", type=instance, metavar="N", help="its number")
+        verb = add(name, help, more)
+        verb.add_argument(
+            "instance", type=instance, metavar="N", nargs="?", help="its number; else all of them"
+        )
         verb.set_defaults(run=drain.command)
+
+    verb = add(
+        "maintenance",
+        "answer clients with a page of maintenance, until maintenance off",
+        f"The status is 503, that of {package.url_prefix}/health as well. Workers run on.",
+    )
+    verb.add_argument("state", choices=("on", "off"), help="whether they get it")
+    verb.add_argument("--project", metavar="NAME", help="only this project, by its name in the URL")
+    verb.set_defaults(run=maintenance.command)
 
     verb = add(
         "reload",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..config.names import Package, label
-from ..pool import connections
+from ..pool import connections, service
 from ..pool.host import Host
 from ..pool.instances import failed_step, listed
 from ..pool.overrides import FOLDERS
@@ -205,13 +205,40 @@ def check_drained(host: Host, look: Look) -> Iterator[Finding]:
         )
 
 
+def check_service(host: Host, look: Look) -> Iterator[Finding]:
+    """What an administrator has taken out of service, and may have forgotten."""
+    package, out = host.package, service.load(host)
+    if out.maintenance:
+        yield warning(
+            "maintenance",
+            "the pool is in maintenance: clients get status 503",
+            package.maintenance,
+            f"{package.command} maintenance off",
+        )
+    for name in out.projects:
+        yield warning(
+            "maintenance",
+            f"project {name} is in maintenance: its clients get status 503",
+            f"{package.maintenance_projects}/{name}",
+            f"{package.command} maintenance off --project {name}",
+        )
+    if out.drained:
+        yield warning(
+            "out-of-balance",
+            "this server was drained by hand: load balancers are told to send it nothing",
+            package.out,
+            f"{package.command} undrain",
+        )
+
+
 def check_monitor(host: Host, look: Look) -> Iterator[Finding]:
     """A pool that is stopped has none."""
     package = host.package
     if look.watch is None and pids(package, look):
         yield warning(
             "monitor-down",
-            "the monitor does not run: workers that hang are not killed",
+            "the monitor does not run: workers that hang are not killed, and load balancers"
+            " are not told if the pool can't serve",
             package.monitor_unit,
             f"systemctl restart {package.monitor_unit}",
         )

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``drain`` and ``undrain``: have NGINX send an instance no more requests, for as
-long as the administrator wants."""
+"""``drain`` and ``undrain``: have NGINX send an instance no more requests, or load balancers this
+server, for as long as the administrator wants."""
 
 import argparse
 from dataclasses import replace
 
 from ..config.names import is_heavy
 from ..front import foreign, nginx
-from ..pool import instances, overrides
+from ..pool import instances, overrides, service
 from ..pool.host import Host
 from ..pool.lock import locked
 from ..pool.settings import load_settings
@@ -20,6 +20,8 @@ def command(host: Host, args: argparse.Namespace) -> int:
     """Both subcommands; returns the exit status."""
     package, instance = host.package, args.instance
     host.need_root(f"{args.verb} an instance", args.verb)
+    if instance is None:
+        return _whole(host, on=args.verb == "drain")
     if is_heavy(instance):
         die(
             "the workers for heavy requests share a queue: nobody chooses which one gets a request",
@@ -66,6 +68,20 @@ def _refuse_by_hand(host: Host, instance: int, state: State) -> None:
             "package's",
             hint=f"take its socket out there, then systemctl reload {nginx.SERVICE}",
         )
+
+
+def _whole(host: Host, *, on: bool) -> int:
+    """Have load balancers send nothing here. Whoever comes all the same is served."""
+    package = host.package
+    service.set_drained(host, on=on)
+    if on:
+        note(
+            f"{package.url_prefix}/health answers with status 503, until {package.command}"
+            " undrain; requests that come are served"
+        )
+    else:
+        note(f"{package.url_prefix}/health tells again whether the pool can serve")
+    return 0
 
 
 def _tell(host: Host, instance: int) -> None:

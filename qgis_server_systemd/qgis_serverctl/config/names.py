@@ -176,6 +176,32 @@ class Package:
         return f"{self.state}/nginx-server.conf"
 
     @property
+    def nginx_health(self) -> str:
+        """Generated: what the settings add to the snippet's location of health."""
+        return f"{self.state}/nginx-health.conf"
+
+    @property
+    def able(self) -> str:
+        """There as long as the pool can serve. The monitor keeps it, and NGINX looks whether it
+        is there."""
+        return f"{self.run}/able"
+
+    @property
+    def maintenance(self) -> str:
+        """There while clients get the page of maintenance."""
+        return f"{self.state}/maintenance"
+
+    @property
+    def maintenance_projects(self) -> str:
+        """A folder: for each project in maintenance it has a file of the project's name."""
+        return f"{self.state}/maintenance-projects"
+
+    @property
+    def out(self) -> str:
+        """There while load balancers shall send nothing here; requests are served."""
+        return f"{self.state}/drained"
+
+    @property
     def nginx_snippet(self) -> str:
         return f"/etc/nginx/snippets/{self.pool}.conf"
 

@@ -120,6 +120,7 @@ def _projects_text(package: Package, settings: Settings) -> str:
         {
             "var": var,
             "below": re.escape(package.projects_prefix),
+            "landing": re.escape(package.url_prefix),
             "name": NAME,
             # There is no other way to write one in a map.
             "dollar": f'geo ${var}_dollar {{ default "$"; }}\n'
@@ -191,17 +192,8 @@ def location_text(
         "keep": "on" if checks_end else "off",
         "ignore": "off" if cancels and not settings.client_connections else "on",
     }
-    # The first folder and .qgz win: they come last.
-    files = (
-        f"{folder.rstrip('/')}/${package.nginx_variable}_named.{end}"
-        for folder in reversed(settings.project_folders)
-        for end in ("qgs", "qgz")
-    )
-    values["files"] = "\n".join(
-        f'if (-f "{file}") ' + "{\n" + f'    set ${package.nginx_variable}_file "{file}";\n' + "}"
-        for file in files
-    )
-    parts = ["nginx-location.conf", "nginx-location-projects.conf"]
+    values["files"] = _files_text(package, settings)
+    parts = ["nginx-location.conf", "nginx-location-map.conf", "nginx-location-projects.conf"]
     if databases:
         parts.append("nginx-location-databases.conf")
     if settings.client_rate:
@@ -219,6 +211,38 @@ def location_text(
     return "\n".join(render(part, values) for part in parts)
 
 
-def generated(package: Package) -> tuple[str, str, str, str]:
-    """The files at http level, of both locations, and of the ready site's server."""
-    return package.nginx_http, package.nginx_location, package.nginx_heavy, package.nginx_server
+def _files_text(package: Package, settings: Settings) -> str:
+    """Find the file of a project's name. The first folder and .qgz win: they come last."""
+    var = package.nginx_variable
+    files = (
+        f"{folder.rstrip('/')}/${var}_named.{end}"
+        for folder in reversed(settings.project_folders)
+        for end in ("qgs", "qgz")
+    )
+    return "\n".join(
+        f'if (-f "{file}") ' + "{\n" + f'    set ${var}_file "{file}";\n' + "}" for file in files
+    )
+
+
+def health_text(package: Package, settings: Settings) -> str:
+    """The generated file that the location of health includes."""
+    return render(
+        "nginx-health.conf",
+        {
+            "command": package.command,
+            "var": package.nginx_variable,
+            "files": _files_text(package, settings),
+            "maintenance_projects": package.maintenance_projects,
+        },
+    )
+
+
+def generated(package: Package) -> tuple[str, str, str, str, str]:
+    """The files at http level, of both locations, of the ready site's server, and of health."""
+    return (
+        package.nginx_http,
+        package.nginx_location,
+        package.nginx_heavy,
+        package.nginx_server,
+        package.nginx_health,
+    )

@@ -22,10 +22,11 @@ from ..config.values import megabytes
 from ..pool import connections, instances, roll_state
 from ..pool.host import Host
 from ..pool.settings import auto_file, load_settings, settings_file
+from ..pool.state import State
 from ..system import processes
 from ..system.output import Failure, note, warn
 from ..units import sandbox
-from . import mounts, record
+from . import health, mounts, record
 from .record import Watch, Watched
 
 EVERY = 1.0
@@ -118,6 +119,7 @@ class Monitor:
         self.stuck: dict[int, float] = {}
         self.lost: dict[int, Lost] = {}
         self.mounts = mounts.Mounts()
+        self.health = health.Health(host)
         self.lane: dict[int, tuple[int, int | None]] = {}
         self.lane_used = -1e9
 
@@ -143,11 +145,20 @@ class Monitor:
             self.watched.clear()
             self.stuck.clear()
             raise
-        for instance, worker in self.workers.items():
-            self._look(instance, worker, table, now)
+        up = {n for n, worker in self.workers.items() if self._look(n, worker, table, now)}
         for gone in self.watched.keys() - self.workers.keys():
             del self.watched[gone]
+        named = frozenset(self.workers) - self._drained() or frozenset(self.workers)
+        open = health.reachable(self.host.package, named, table)
+        self.health.look(open, frozenset(up), now)
         self._rest(now)
+
+    def _drained(self) -> frozenset[int]:
+        """Those that NGINX does not name, since an administrator says so."""
+        try:
+            return State.load(self.host).drained
+        except Failure:
+            return frozenset()
 
     def _rest(self, now: float) -> None:
         """End the workers for heavy requests if there has been none for long. One that comes at
@@ -206,7 +217,8 @@ class Monitor:
                 self.lost.pop(number, None)
         self.workers = found
 
-    def _look(self, instance: int, worker: Worker, table: connections.Table, now: float) -> None:
+    def _look(self, instance: int, worker: Worker, table: connections.Table, now: float) -> bool:
+        """One look at one worker. Returns whether it takes requests, or has one in hand."""
         queue = connections.queue_of(self.host.package, instance, table)
         there = connections.connections(table, queue)
         try:
@@ -234,6 +246,8 @@ class Monitor:
             since, what = self.stuck[instance], "has taken no request"
         if since is not None and now - since > self._limit(instance):
             self._kill(instance, seen, f"{what} for {now - since:.0f} s")
+        serves = accepting or seen.request is not None
+        return serves and not processes.is_stopped(worker.pid)
 
     def _limit(self, instance: int) -> int:
         """Seconds that a request may be in its worker's hand."""

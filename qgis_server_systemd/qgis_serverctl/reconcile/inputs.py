@@ -72,7 +72,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
             pwd.getpwnam(user)
         except KeyError:
             die(f"socket_user: there is no user {user}", hint="is NGINX installed completely?")
-    http, location, heavy, server = nginx_config.generated(host.package)
+    http, location, heavy, server, health = nginx_config.generated(host.package)
     # A file of that name may have been there before the package.
     theirs = facts.files[http] is not None and not nginx_config.is_generated(
         host.package, facts.files[http]
@@ -118,6 +118,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
             **({} if theirs else at_http(serving, lane)),
             **dict(locations()),
             server: nginx_config.server_text(host.package, settings),
+            health: nginx_config.health_text(host.package, settings),
         },
         generated=generated(host, settings, lane),
         heavy=lane,

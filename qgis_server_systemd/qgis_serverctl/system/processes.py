@@ -44,6 +44,16 @@ def private_memory(pid: int) -> float | None:
     return _megabytes(f"/proc/{pid}/status", "RssAnon")
 
 
+def is_stopped(pid: int) -> bool:
+    """Has a signal (SIGSTOP) or a debugger stopped the process (field state of /proc/PID/stat,
+    proc(5))? It then does nothing, though it may be in accept(2)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[:1] in (["T"], ["t"])
+
+
 def switches(pid: int) -> int | None:
     """How often the main thread of a process has waited; None if that can't be told. One that
     serves requests waits at each of them, and one that is idle waits for ever (proc(5))."""

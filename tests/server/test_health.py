@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What load balancers are told, and the page of maintenance, on a server that works and one
+that does not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from shared.pool import MAP, ctl, is_served, wait_for, workers
+from shared.serving import fetch
+from testbed import Testbed
+
+pytestmark = pytest.mark.either
+
+HERE = "http://127.0.0.1"
+
+
+def health(bed: Testbed, query: str = "") -> tuple[int, str]:
+    """Status and word."""
+    reply = fetch(bed, f"{HERE}/qgis-server/health{query}")
+    return reply.status, json.loads(reply.body)["status"]
+
+
+def test_health_from_a_boot_to_a_stop(pool: Testbed) -> None:
+    is_served(pool)
+    wait_for(lambda: health(pool) == (200, "ok"), "the pool can serve")
+    # No worker is asked: all are stopped, and the answer comes.
+    pids = [str(pid) for pid in workers(pool)]
+    pool.run("kill", "-STOP", *pids)
+    try:
+        wait_for(lambda: health(pool) == (503, "unable"), "stopped workers are told of")
+    finally:
+        pool.run("kill", "-CONT", *pids)
+    wait_for(lambda: health(pool) == (200, "ok"), "they go on")
+    pool.run("systemctl", "stop", "qgis-server.slice")
+    wait_for(lambda: health(pool) == (503, "unable"), "a stop is told of")
+    pool.run("systemctl", "start", "qgis-server.target")
+    wait_for(lambda: health(pool) == (200, "ok"), "a start is told of")
+
+
+def test_what_an_administrator_takes_out_of_service(pool: Testbed) -> None:
+    ctl(pool, "drain")
+    assert health(pool) == (503, "drained")
+    is_served(pool)
+    ctl(pool, "undrain")
+    wait_for(lambda: health(pool) == (200, "ok"), "the pool can serve")
+    pool.run("touch", "/var/lib/qgis-server/projects/city.qgz")
+    try:
+        assert health(pool, "?project=city") == (200, "ok")
+        ctl(pool, "maintenance", "on", "--project", "city")
+        assert health(pool, "?project=city") == (503, "maintenance")
+        assert health(pool) == (200, "ok")
+        reply = fetch(pool, f"{HERE}/qgis/city?SERVICE=WMS&REQUEST=GetCapabilities")
+        assert (reply.status, reply.headers["retry-after"]) == (503, "60")
+        is_served(pool)
+        ctl(pool, "maintenance", "on")
+        assert health(pool) == (503, "maintenance")
+        assert fetch(pool, MAP).status == 503
+        assert "qgis-serverctl maintenance off --project city" in ctl(pool, "check", check=False)
+    finally:
+        ctl(pool, "maintenance", "off")
+        ctl(pool, "maintenance", "off", "--project", "city")
+        pool.run("rm", "/var/lib/qgis-server/projects/city.qgz")
+    is_served(pool)
