@@ -68,6 +68,7 @@ def environment(folder: Path | None = None) -> jinja2.Environment:
 def _called(text: str, package: Package) -> str:
     """A text of a declaration, whose examples name folders and URLs of the usual pool."""
     text = text.replace(NAMED_URL, f"{package.projects_prefix}/NAME")
+    text = text.replace(Package().request_log, package.request_log)
     text = re.sub(rf"(?<=\s){Package().url_prefix}(?=\s)", package.url_prefix, text)
     return re.sub(rf"(?<=/){POOL}(?![\w-])", package.pool, text)
 

@@ -46,6 +46,7 @@ from .lane import HANDED_OVER, Lane
 from .leftovers import Leftovers
 from .mentions import NOTHING, plain, said
 from .rules import Parameters, Rules, allowed, is_print, is_text
+from .times import Times
 from .wanted import Wanted
 
 FIRST, LAST = -1_000_000, 1_000_000
@@ -85,6 +86,8 @@ class Knowledge:
         self.archives = Archives()
         self.lane: Lane | None = None
         self.addresses: Addresses | None = None
+        # Its runtime folder is called as the instance is.
+        self.times = Times(os.path.basename(os.environ.get("RUNTIME_DIRECTORY", "")))
         # Of the request at hand, before plugins add to it.
         self.said = NOTHING
         self.leftovers = Leftovers(iface)
@@ -100,6 +103,7 @@ class Knowledge:
             self.lane_variable: str = lane["variable"] if lane else ""
             addresses = given.get("addresses")
             self.prefix_variable: str = given.get("prefix", "")
+            self.sent_variable: str = given.get("sent", "")
             self.addresses = (
                 Addresses(self.landing, self.listed, **addresses) if addresses else None
             )
@@ -146,6 +150,22 @@ class Before(Guard):
 
     # What of the URLs in the reply is to be replaced by what.
     wrong: Mapping[str, str] = {}
+
+    def requestReady(self) -> None:  # noqa: N802
+        known = self.knowledge
+        known.times.begin(
+            str(self.iface.getEnv(known.sent_variable)) if known.sent_variable else ""
+        )
+        super().requestReady()
+
+    def tell_times(self) -> None:
+        try:
+            handler = self.iface.requestHandler()
+            if not handler.headersSent():
+                for name, value in self.knowledge.times.headers().items():
+                    handler.setResponseHeader(name, value)
+        except Exception as error:
+            say(f"{error!r}: not told how long a request has taken")
 
     def refusal(self, handler: QgsRequestHandler) -> str:
         known = self.knowledge
@@ -208,9 +228,11 @@ class Before(Guard):
         return str(self.iface.getEnv(variable)) if variable else ""
 
     def sendResponse(self) -> None:  # noqa: N802
-        """Called with each piece of a reply that QGIS Server sends in pieces."""
+        """Called with each piece of a reply that QGIS Server sends in pieces. The headers go with
+        the first one."""
         if self.wrong:
             self.correct()
+        self.tell_times()
 
     def responseComplete(self) -> None:  # noqa: N802
         self.knowledge.turn.give()
@@ -218,6 +240,7 @@ class Before(Guard):
             self.knowledge.lane.ends()
         if self.wrong:
             self.correct()
+        self.tell_times()
 
     def wrong_urls(self, handler: QgsRequestHandler) -> Mapping[str, str]:
         """QGIS Server makes its URLs of REQUEST_URI, which has the prefix (see NGINX's file), and

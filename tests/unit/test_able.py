@@ -99,11 +99,13 @@ def test_queues_that_can_be_reached(tmp_path: Path) -> None:
     for inode, name in enumerate(("qgis-server-1", "qgis-server-heavy", "qgis-server-2"), 1):
         file = tmp_path / f"run/{name}.sock"
         file.touch()
+        bound = FileId.of(file)
+        assert bound
         sockets.append(
             UnixSocket(
                 inode=inode,
                 listening=True,
-                file=FileId.of(file),
+                file=bound,
                 name=os.fsencode(f"/run/{name}.sock"),
                 user=0,
                 waiting=0,

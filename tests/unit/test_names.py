@@ -21,7 +21,12 @@ from qgis_server_systemd.site import Site
 POOLS = (POOL, "qgis-server-city", "qgis-server-c", "acme-maps", "acme-maps-server")
 LITERAL = re.compile(r"(?<!docs\.)qgis[-_]server(?!/latest)")
 SETTINGS = Settings(
-    heavy_workers=1, reply_cache="1G", cors_origins=("*",), client_rate=9, client_connections=9
+    heavy_workers=1,
+    reply_cache="1G",
+    cors_origins=("*",),
+    client_rate=9,
+    client_connections=9,
+    request_log=True,
 )
 
 
@@ -45,7 +50,8 @@ def generated(package: Package) -> set[str]:
         package.cache, package.replies, package.state, package.run, package.generations,
         package.share,
         package.worker_file, package.shared_socket, package.socket(1), package.socket("none"),
-        package.heavy_socket, *package.heavy_dropins(HEAVY + 1), package.nginx_request,
+        package.request_log, package.heavy_socket, *package.heavy_dropins(HEAVY + 1),
+        package.nginx_request,
         package.auto_settings, f"/run/{package.pool}",
         f"/etc/nginx/conf.d/{package.pool}-site.conf",
         f"/etc/nginx/sites-enabled/{package.pool}", package.home,

@@ -8,8 +8,11 @@ import pytest
 
 from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
-from qgis_server_systemd.qgis_serverctl.front import nginx, nginx_config, site
+from qgis_server_systemd.qgis_serverctl.front import facts, nginx, nginx_config, site
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.render import render_debian
+from qgis_server_systemd.worker_plugin.allowed import HEAVY_REQUESTS
+from qgis_server_systemd.worker_plugin.times import DRAWN, WAITED, WORKER
 
 PACKAGE = Package()
 
@@ -55,8 +58,10 @@ def test_no_placeholder_is_left() -> None:
         trusted_proxies=("10.0.0.0/8",),
         heavy_workers=1,
         reply_cache="1G",
+        request_log=True,
     )
     for text in (
+        nginx_config.health_text(PACKAGE, settings),
         nginx_config.http_text(PACKAGE, settings, SOCKETS),
         nginx_config.location_text(PACKAGE, settings, checks_end=True),
         nginx_config.location_text(PACKAGE, Settings(), checks_end=False),
@@ -159,3 +164,43 @@ def test_a_process_leaves_when_it_has_closed_what_listens(tmp_path: Path) -> Non
         assert not nginx._is_leaving(me, mine)
     assert nginx._is_leaving(me, mine)
     assert nginx._is_leaving(2**22 + 1, mine), "there is no such process"
+
+
+# ---- Facts of each request
+
+
+def test_facts_are_written_if_asked_for() -> None:
+    """An access_log beside those of the same level; none of them is one of the location, where it
+    would take their place."""
+    text = nginx_config.http_text(PACKAGE, Settings(request_log=True), SOCKETS)
+    (line,) = re.findall(r"^access_log .*", text, re.M)
+    assert line == (
+        "access_log /var/log/nginx/qgis-server-requests.log qgis-server-facts if=$qgis_server_told;"
+    )
+    assert "access_log" not in nginx_config.http_text(PACKAGE, Settings(), SOCKETS)
+    assert "access_log" not in nginx_config.location_text(PACKAGE, Settings(), checks_end=True)
+
+
+def test_no_word_of_a_client_is_among_the_facts() -> None:
+    """But for names in URLs of projects, which are letters, digits, dots, - and _."""
+    text = nginx_config.http_text(PACKAGE, Settings(request_log=True), SOCKETS)
+    used = set(re.findall(r"\$\{?(\w+)", text[text.index("log_format") : text.index("if=")]))
+    assert used <= {
+        "time_iso8601", "request_id", "status", "body_bytes_sent", "qgis_server_named",
+        "qgis_server_service", "qgis_server_request", "server_protocol", "request_time",
+        "upstream_http_x_worker", "upstream_http_x_worker_waited",
+        "upstream_http_x_worker_drawn", "upstream_addr", "upstream_status",
+        "upstream_cache_status",
+    }  # fmt: skip
+
+
+def test_each_request_that_is_heavy_has_a_word() -> None:
+    known = {word.upper() for word in facts.REQUESTS}
+    assert known >= set(HEAVY_REQUESTS) - {""}
+
+
+def test_headers_of_a_worker_are_kept_from_clients(tmp_path: Path) -> None:
+    render_debian(tmp_path)
+    text = (tmp_path / f"root{PACKAGE.nginx_request}").read_text()
+    for header in (WORKER, WAITED, DRAWN):
+        assert f"fastcgi_hide_header {header};" in text

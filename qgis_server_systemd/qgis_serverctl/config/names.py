@@ -361,6 +361,18 @@ class Package:
         return f"{self.plugin.upper()}_PREFIX"
 
     @property
+    def sent_variable(self) -> str:
+        """FastCGI's: when NGINX sent this request. Read by the plugin of the workers, which tells
+        in return how long it has waited."""
+        return f"{self.plugin.upper()}_SENT"
+
+    @property
+    def request_log(self) -> str:
+        """Where NGINX writes the facts of each request, if asked to; in a folder whose *.log
+        are rotated by NGINX's package."""
+        return f"/var/log/nginx/{self.pool}-requests.log"
+
+    @property
     def plugin(self) -> str:
         """Name of the QGIS Server plugin that each worker loads; also its Python module's."""
         return self.stem.replace("-", "_")

@@ -405,6 +405,18 @@ class Settings:
         ),
         example="20",
     )
+    request_log: bool = setting(
+        False,
+        switch,
+        allowed="true or false",
+        help=(
+            "true: NGINX also writes the facts of each request to\n"
+            f"{Package().request_log}, a line of JSON each: time, status, size, project, service\n"
+            "and request, how long it waited and took, which worker had it. No query, user or\n"
+            "address of a client is in it. NGINX's package rotates it."
+        ),
+        example="true",
+    )
     trusted_proxies: tuple[str, ...] = setting(
         (),
         networks,

@@ -9,7 +9,7 @@ from ..config.names import Package
 from ..config.settings import Settings
 from ..config.values import NAME, UNIX
 from ..system.template import render
-from . import heavy
+from . import facts, heavy
 
 
 def quoted(value: str) -> str:
@@ -83,6 +83,8 @@ def http_text(
     parts.append(heavy.http_text(package, settings, lines, lane=lane and settings.has_lane))
     if settings.caches:
         parts.append(_cache_text(package, settings))
+    if settings.request_log:
+        parts.append(facts.http_text(package))
     return "\n".join(parts)
 
 

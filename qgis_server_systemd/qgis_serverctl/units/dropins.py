@@ -156,6 +156,7 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "folders": settings.project_folders,
         },
         "prefix": package.prefix_variable,
+        "sent": package.sent_variable,
     }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"
     queue = queue_dropin(host, settings)

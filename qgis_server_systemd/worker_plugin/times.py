@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How long a request has waited for its worker, and how long that took for it. Knows nothing of
+QGIS.
+
+NGINX sees only the sum: a connection to a socket succeeds when it is queued. So NGINX sends the
+time, and the worker tells both in headers of its reply, which NGINX logs and keeps from clients.
+"""
+
+import time
+from collections.abc import Callable
+
+WORKER, WAITED, DRAWN = "X-Worker", "X-Worker-Waited", "X-Worker-Drawn"
+"""Headers of a reply: which worker it was, and seconds."""
+
+
+class Times:
+    """Of the request in hand. `worker`: what the instance is called. `clock`: seconds since 1970,
+    as NGINX's; `steady`: seconds that no change of the clock moves."""
+
+    def __init__(
+        self,
+        worker: str,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.worker = worker
+        self.clock = clock
+        self.steady = steady
+        self.waited: float | None = None
+        self.begun = 0.0
+
+    def begin(self, sent: str) -> None:
+        """`sent`: when NGINX sent the request; empty where NGINX's file knows nothing of it."""
+        self.begun = self.steady()
+        try:
+            self.waited = max(0.0, self.clock() - float(sent)) if sent else None
+        except ValueError:
+            self.waited = None
+
+    def headers(self) -> dict[str, str]:
+        """What the reply says; nothing where nobody would keep it from the client."""
+        if self.waited is None:
+            return {}
+        return {
+            WORKER: self.worker,
+            WAITED: f"{self.waited:.3f}",
+            DRAWN: f"{self.steady() - self.begun:.3f}",
+        }
