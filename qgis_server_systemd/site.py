@@ -92,7 +92,13 @@ class Site:
         """Its dependencies, but for those that debhelper finds."""
         own = self.identity
         qgis = (own.qgis_package,) if own.qgis_package else ()
-        return "python3 (>= 3.11)", *qgis, "systemd (>= 252)", *own.depends
+        return (
+            "python3 (>= 3.11)",
+            "python3-prometheus-client",
+            *qgis,
+            "systemd (>= 252)",
+            *own.depends,
+        )
 
     @property
     def environment_per_request(self) -> dict[str, str]:

@@ -25,12 +25,13 @@ from .config.names import Package
 from .config.names import number as instance
 from .config.settings import QUEUES, SETTINGS
 from .front import site as front_site
+from .metrics import serve
 from .monitor import watch
 from .pool.host import Host
 from .system import processes
 from .system.output import ERROR, Failure, note, tell
 
-INTERNAL = ("complete", "monitor", "proposal", "roll")
+INTERNAL = ("complete", "metrics", "monitor", "proposal", "roll")
 """Verbs for units, maintainer scripts and shells. People need none of them."""
 
 
@@ -209,6 +210,8 @@ def internal(package: Package) -> argparse.ArgumentParser:
     verb.set_defaults(run=debconf.proposal)
     verb = verbs.add_parser("roll", description="For its unit alone.")
     verb.set_defaults(run=restart.command)
+    verb = verbs.add_parser("metrics", description="For its unit alone.")
+    verb.set_defaults(run=serve.command)
     verb = verbs.add_parser("monitor", description="For its unit alone.")
     verb.set_defaults(run=watch.command)
     return root

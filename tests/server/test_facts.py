@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What NGINX tells of each request, on a server that serves."""
+"""What NGINX tells of each request, and what is counted of it, on a server that serves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from shared.pool import MAP, ctl, is_served, wait_for
+from shared.pool import MAP, ctl, is_served, wait_for, workers
 from shared.serving import fetch
 from testbed import Testbed
 
@@ -38,4 +38,49 @@ def test_a_line_for_each_request_and_nothing_for_the_client(pool: Testbed) -> No
     finally:
         pool.run("sed", "-i", "/^request_log/d", "/etc/qgis-server/server.toml")
         ctl(pool, "apply")
+    is_served(pool)
+
+
+METRICS = "http://127.0.0.1/qgis-server/metrics"
+
+
+def counted(bed: Testbed, sample: str) -> float:
+    """A sample by its name and labels; 0 if there is none yet."""
+    for line in fetch(bed, METRICS).body.decode().splitlines():
+        if line.startswith(f"{sample} "):
+            return float(line.rpartition(" ")[2])
+    return 0.0
+
+
+def test_counts_are_exact_and_nobody_is_asked_for_them(pool: Testbed) -> None:
+    labels = 'code="200",lane="light",project="(default)",request="GetMap",service="WMS"'
+    maps = f"qgis_server_requests_total{{{labels}}}"
+    wait_for(lambda: fetch(pool, METRICS).status == 200, "there are metrics")
+    before = counted(pool, maps)
+    for _ in range(7):
+        is_served(pool)
+    wait_for(lambda: counted(pool, maps) == before + 7, "each request is counted once")
+    assert counted(pool, "qgis_server_up") == counted(pool, "qgis_server_able") == 1
+    reply = fetch(pool, METRICS)
+    assert reply.headers["content-type"].startswith("application/openmetrics-text")
+    assert reply.body.endswith(b"# EOF\n")
+    assert fetch(pool, METRICS, "-H", "X-Forwarded-For: 192.0.2.1").status == 403
+    older = (pool.root / "run/qgis-server-metrics/qgis-server.prom").read_text()
+    assert "# EOF" not in older
+
+    # A worker that crashes is told of, with its cause.
+    crashes = 'qgis_server_worker_ends_total{cause="crash"}'
+    told = counted(pool, crashes)
+    pool.run("kill", "-KILL", str(workers(pool)[0]))
+    wait_for(lambda: counted(pool, crashes) == told + 1, "a crash is counted")
+
+
+def test_no_request_fails_while_nobody_counts(pool: Testbed) -> None:
+    units = ("qgis-server-metrics.socket", "qgis-server-metrics.service")
+    pool.run("systemctl", "stop", *units)
+    try:
+        is_served(pool)
+        assert "[metrics-down]" in ctl(pool, "check", check=False)
+    finally:
+        pool.run("systemctl", "start", *units)
     is_served(pool)

@@ -20,6 +20,7 @@ INSTALLED = (
     "procps",
     "python3",
     "python3-owslib",
+    "python3-prometheus-client",
     "python3-qgis",
     "qgis-server",
     "systemd",

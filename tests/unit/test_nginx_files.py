@@ -169,15 +169,19 @@ def test_a_process_leaves_when_it_has_closed_what_listens(tmp_path: Path) -> Non
 # ---- Facts of each request
 
 
-def test_facts_are_written_if_asked_for() -> None:
+def test_facts_go_to_the_metrics_and_to_a_file_if_asked_for() -> None:
     """An access_log beside those of the same level; none of them is one of the location, where it
     would take their place."""
     text = nginx_config.http_text(PACKAGE, Settings(request_log=True), SOCKETS)
-    (line,) = re.findall(r"^access_log .*", text, re.M)
-    assert line == (
-        "access_log /var/log/nginx/qgis-server-requests.log qgis-server-facts if=$qgis_server_told;"
-    )
-    assert "access_log" not in nginx_config.http_text(PACKAGE, Settings(), SOCKETS)
+    socket, file = re.findall(r"^access_log .*", text, re.M)
+    told = "qgis-server-facts if=$qgis_server_told;"
+    where = "unix:/run/qgis-server-systemd/facts.sock"
+    assert socket == f"access_log syslog:server={where},nohostname,tag=facts {told}"
+    assert file == f"access_log /var/log/nginx/qgis-server-requests.log {told}"
+    assert file not in nginx_config.http_text(PACKAGE, Settings(), SOCKETS)
+    # Nobody listens there to a pool that was made by hand.
+    by_hand = nginx_config.http_text(PACKAGE, Settings(), SOCKETS, counted=False)
+    assert "access_log" not in by_hand
     assert "access_log" not in nginx_config.location_text(PACKAGE, Settings(), checks_end=True)
 
 

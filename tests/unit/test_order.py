@@ -19,7 +19,7 @@ ORDER = (
     ("front", "units"),
     ("reconcile",),
     ("adopt", "monitor"),
-    ("view",),
+    ("metrics", "view"),
     ("checks",),
     ("commands",),
     ("cli",),

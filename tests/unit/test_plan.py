@@ -38,6 +38,13 @@ def test_the_watch_over_the_cache_runs_where_there_is_one(wanted: bool, runs: bo
     assert steps.actions == (plan.RunCache(wanted),)
 
 
+def test_what_counts_runs_before_nginx_tells_it_anything() -> None:
+    facts = replace(machine(numbers(1, 2)), counting=False)
+    wanted = replace(WANTED, nginx_files=lambda *_: {"/etc/nginx/new.conf": "new"})
+    kinds = [type(action) for action in plan.make(wanted, facts).actions]
+    assert kinds == [plan.StartCounting, plan.WriteUpstream, plan.ReloadNginx]
+
+
 def test_without_systemd_instances_are_enabled_and_nothing_is_started() -> None:
     still = replace(NGINX, running=False)
     steps = plan.make(WANTED, machine(live=False, nginx=still))
@@ -158,6 +165,7 @@ def test_another_user_of_nginx_gets_the_sockets() -> None:
         plan.ReloadManager(),
         plan.GiveSocket(1, "nginx"),
         plan.GiveSocket(2, "nginx"),
+        plan.GiveSocket(plan.FACTS, "nginx"),
     )
 
 

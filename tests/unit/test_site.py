@@ -352,8 +352,8 @@ def test_what_a_site_says_is_in_its_package(full: site.Site, tmp_path: Path) -> 
     for line in (
         "Source: acme-server",
         "Maintainer: ACME Geo-Team Zürich <gis@acme.example>",
-        "Depends: python3 (>= 3.11), systemd (>= 252), postgresql-client (>= 15) | psql, "
-        "${misc:Depends}, ${python3:Depends}",
+        "Depends: python3 (>= 3.11), python3-prometheus-client, systemd (>= 252), "
+        "postgresql-client (>= 15) | psql, ${misc:Depends}, ${python3:Depends}",
         "Provides: qgis-server-systemd (= ${binary:Version})",
         "Conflicts: qgis-server-systemd",
         "Replaces: qgis-server-systemd",

@@ -132,6 +132,7 @@ CHECKS: tuple[Check, ...] = (
     grave("load", units.check_load, root=True),
     grave("monitor", units.check_monitor),
     grave("reply cache", units.check_cache),
+    Check("metrics", units.check_metrics),
     Check("drained instances", units.check_drained),
     grave("what is out of service", units.check_service),
     Check("folders", files.check_access, root=True),

@@ -266,6 +266,18 @@ def check_cache(host: Host, look: Look) -> Iterator[Finding]:
         )
 
 
+def check_metrics(host: Host, look: Look) -> Iterator[Finding]:
+    package = host.package
+    state = host.show(package.metrics_unit, "ActiveState").get("ActiveState")
+    if pids(package, look) and state != "active":
+        yield warning(
+            "metrics-down",
+            "what counts requests does not run: metrics are not told",
+            package.metrics_unit,
+            f"systemctl restart {package.metrics_socket_unit} {package.metrics_unit}",
+        )
+
+
 def check_load(host: Host, look: Look) -> Iterator[Finding]:
     """Whether it stays so, only who looks again can tell."""
     serving = [line for line in look.lines if line.serves]

@@ -51,6 +51,7 @@ def units(host: Host, instance: int | None) -> tuple[str, ...]:
         f"{package.pool}-apply.service",
         package.roll_unit,
         package.monitor_unit,
+        package.metrics_unit,
         package.cache_unit,
         package.shared_unit,
         package.heavy_unit,

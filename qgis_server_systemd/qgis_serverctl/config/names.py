@@ -229,7 +229,12 @@ class Package:
     @property
     def socket_dropins(self) -> tuple[str, ...]:
         """Generated where NGINX runs as somebody else than by default."""
-        return self.socket_dropin, self.shared_socket_dropin, self.heavy_socket_dropin
+        return (
+            self.socket_dropin,
+            self.shared_socket_dropin,
+            self.heavy_socket_dropin,
+            f"/etc/systemd/system/{self.metrics_socket_unit}.d/10-nginx-user.conf",
+        )
 
     @property
     def settings_dropins(self) -> tuple[str, str, str, str]:
@@ -373,6 +378,30 @@ class Package:
         return f"/var/log/nginx/{self.pool}-requests.log"
 
     @property
+    def facts_socket(self) -> str:
+        """Where NGINX sends the facts of each request, in datagrams."""
+        return f"{self.run}/facts.sock"
+
+    @property
+    def metrics_unit(self) -> str:
+        """Counts what comes there."""
+        return f"{self.pool}-metrics.service"
+
+    @property
+    def metrics_socket_unit(self) -> str:
+        return f"{self.pool}-metrics.socket"
+
+    @property
+    def metrics(self) -> str:
+        """The folder of what that unit writes; gone when it ends."""
+        return f"/run/{self.pool}-metrics"
+
+    @property
+    def nginx_metrics(self) -> str:
+        """Generated: who may read them."""
+        return f"{self.state}/nginx-metrics.conf"
+
+    @property
     def plugin(self) -> str:
         """Name of the QGIS Server plugin that each worker loads; also its Python module's."""
         return self.stem.replace("-", "_")
@@ -445,6 +474,7 @@ class Package:
             f"/etc/systemd/system/{self.pool}.target.d/.*.new",
             f"/etc/systemd/system/{self.heavy_unit}.d/.*.new",
             f"/etc/systemd/system/{self.heavy_wake_unit}.d/.*.new",
+            f"/etc/systemd/system/{self.metrics_socket_unit}.d/.*.new",
         )
 
     def socket(self, instance: int | str) -> str:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What NGINX tells of each request (setting request_log). Pure functions."""
+"""What NGINX tells of each request, for metrics and for a log (setting request_log). Pure
+functions."""
 
 import re
 
 from ..config.names import Package
+from ..config.settings import Settings
 from ..config.values import NAME
 from ..system.template import render
 
@@ -19,8 +21,14 @@ REQUESTS = (
 """As the standards and QGIS Server write them. Anything else is "other"."""
 
 
-def http_text(package: Package) -> str:
-    """The part of NGINX's file at http level."""
+def http_text(package: Package, settings: Settings, *, counted: bool) -> str:
+    """The part of NGINX's file at http level. `counted`: somebody listens to them."""
+    targets = [f"syslog:server=unix:{package.facts_socket},nohostname,tag=facts"] * counted
+    targets += [package.request_log] * settings.request_log
+    logs = (
+        f"access_log {target} {package.pool}-facts if=${package.nginx_variable}_told;"
+        for target in targets
+    )
     return render(
         "nginx-http-facts.conf",
         {
@@ -31,6 +39,6 @@ def http_text(package: Package) -> str:
             "name": NAME,
             "services": "\n".join(f"    {word} {word};" for word in SERVICES),
             "requests": "\n".join(f"    {word} {word};" for word in REQUESTS),
-            "request_log": package.request_log,
+            "logs": "\n".join(logs),
         },
     )

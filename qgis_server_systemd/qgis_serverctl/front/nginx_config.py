@@ -52,10 +52,15 @@ def servers(package: Package, sockets: Sequence[str]) -> str:
 
 
 def http_text(
-    package: Package, settings: Settings, sockets: Sequence[str], *, lane: bool = True
+    package: Package,
+    settings: Settings,
+    sockets: Sequence[str],
+    *,
+    lane: bool = True,
+    counted: bool = True,
 ) -> str:
     """The generated file at http level, over the sockets of workers. `lane`: heavy requests go
-    to their lane, if the settings want one."""
+    to their lane, if the settings want one. `counted`: somebody listens to the facts of each."""
     origins = (
         f'    "~^{re.escape(origin)}$" $http_origin;'
         for origin in settings.cors_origins
@@ -83,8 +88,8 @@ def http_text(
     parts.append(heavy.http_text(package, settings, lines, lane=lane and settings.has_lane))
     if settings.caches:
         parts.append(_cache_text(package, settings))
-    if settings.request_log:
-        parts.append(facts.http_text(package))
+    if counted or settings.request_log:
+        parts.append(facts.http_text(package, settings, counted=counted))
     return "\n".join(parts)
 
 
@@ -239,12 +244,20 @@ def health_text(package: Package, settings: Settings) -> str:
     )
 
 
-def generated(package: Package) -> tuple[str, str, str, str, str]:
-    """The files at http level, of both locations, of the ready site's server, and of health."""
+def metrics_text(package: Package, settings: Settings) -> str:
+    """The generated file that the location of metrics includes."""
+    allow = "\n".join(f"allow {network};" for network in settings.monitoring_clients)
+    return render("nginx-metrics.conf", {"command": package.command, "allow": allow})
+
+
+def generated(package: Package) -> tuple[str, str, str, str, str, str]:
+    """The files at http level, of both locations, of the ready site's server, of health and of
+    metrics."""
     return (
         package.nginx_http,
         package.nginx_location,
         package.nginx_heavy,
         package.nginx_server,
         package.nginx_health,
+        package.nginx_metrics,
     )

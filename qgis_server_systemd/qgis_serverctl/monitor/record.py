@@ -24,33 +24,45 @@ MAX_AGE = 10.0
 class Watched:
     """One instance. `pid`: its worker, 0 if there is none. `request`: inode of the
     connection that the worker holds, seen first at `since`. `queued`: connections
-    that wait in its socket, without a break since `queued_since`."""
+    that wait in its socket, without a break since `queued_since`. `accepting`: it takes
+    requests. `started`: when it began. `memory`: MB that are its own."""
 
     pid: int
     request: int | None = None
     since: float | None = None
     queued: int = 0
     queued_since: float | None = None
+    accepting: bool = False
+    started: float | None = None
+    memory: int | None = None
 
     @classmethod
     def parse(cls, value: Mapping[str, Any]) -> Self:
         """Raises KeyError, TypeError or ValueError where `value` is no such record."""
         request, since, queued_since = value["request"], value["since"], value["queued_since"]
+        # A monitor of a former version has not written these.
+        started, memory = value.get("started"), value.get("memory")
         return cls(
             pid=int(value["pid"]),
             request=None if request is None else int(request),
             since=None if since is None else float(since),
             queued=int(value["queued"]),
             queued_since=None if queued_since is None else float(queued_since),
+            accepting=value.get("accepting") is True,
+            started=None if started is None else float(started),
+            memory=None if memory is None else int(memory),
         )
 
 
 @dataclass(frozen=True)
 class Watch:
-    """All instances, as they were at `written`."""
+    """All instances, as they were at `written`. `queues`: how many requests wait in each, by the
+    name of the instance, "shared" or "heavy". `ended`: how many workers have, by cause."""
 
     written: float
     instances: Mapping[int, Watched] = field(default_factory=dict)
+    queues: Mapping[str, int] = field(default_factory=dict)
+    ended: Mapping[str, int] = field(default_factory=dict)
 
     def is_fresh(self, now: float) -> bool:
         return 0 <= now - self.written <= MAX_AGE
@@ -76,6 +88,8 @@ def load(host: Host) -> Watch | None:
         return Watch(
             written=float(found["written"]),
             instances={int(number): Watched.parse(value) for number, value in instances},
+            queues={str(name): int(count) for name, count in found.get("queues", {}).items()},
+            ended={str(cause): int(count) for cause, count in found.get("ended", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -90,5 +104,12 @@ def load_fresh(host: Host) -> Watch | None:
 def save(host: Host, watch: Watch) -> None:
     """Raises Failure."""
     instances = {str(n): asdict(watched) for n, watched in sorted(watch.instances.items())}
-    text = json.dumps({"written": watch.written, "instances": instances})
+    text = json.dumps(
+        {
+            "written": watch.written,
+            "instances": instances,
+            "queues": dict(watch.queues),
+            "ended": dict(watch.ended),
+        }
+    )
     write(path(host), text + "\n")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from ..config.names import is_heavy, label
+from ..config.names import Package, is_heavy, label
 from ..config.settings import Settings
 from ..config.values import megabytes
 from ..pool import connections, instances, roll_state
@@ -26,7 +26,7 @@ from ..pool.state import State
 from ..system import processes
 from ..system.output import Failure, note, warn
 from ..units import sandbox
-from . import health, mounts, record
+from . import ends, health, mounts, record
 from .record import Watch, Watched
 
 EVERY = 1.0
@@ -116,6 +116,9 @@ class Monitor:
         self.workers: dict[int, Worker] = {}
         kept = record.load(host)
         self.watched: dict[int, Watched] = dict(kept.instances) if kept else {}
+        self.ends = ends.Ends(kept.ended if kept else {})
+        self.queues: dict[str, int] = {}
+        self.memory: dict[int, int] = {}
         self.stuck: dict[int, float] = {}
         self.lost: dict[int, Lost] = {}
         self.mounts = mounts.Mounts()
@@ -131,7 +134,7 @@ class Monitor:
         try:
             self._look_at_all(now)
         finally:
-            record.save(self.host, Watch(now, self.watched))
+            record.save(self.host, Watch(now, self.watched, self.queues, self.ends.counts))
             if now - self.recycled >= RECYCLE_EVERY:
                 self.recycled = now
                 self._put_back()
@@ -144,7 +147,9 @@ class Monitor:
             # What was known is of the past, and nothing must follow from it.
             self.watched.clear()
             self.stuck.clear()
+            self.queues.clear()
             raise
+        self.queues.clear()
         up = {n for n, worker in self.workers.items() if self._look(n, worker, table, now)}
         for gone in self.watched.keys() - self.workers.keys():
             del self.watched[gone]
@@ -216,6 +221,7 @@ class Monitor:
             elif former and not former.pid and worker.restarts < former.restarts:
                 self.lost.pop(number, None)
         self.workers = found
+        self.ends.see({n: ends.Run(worker.pid, worker.restarts) for n, worker in found.items()})
 
     def _look(self, instance: int, worker: Worker, table: connections.Table, now: float) -> bool:
         """One look at one worker. Returns whether it takes requests, or has one in hand."""
@@ -234,8 +240,15 @@ class Monitor:
         if former and former.pid != seen.pid:
             # Requests that waited for the former worker wait still.
             seen = replace(seen, queued_since=former.queued_since or seen.queued_since)
-        self.watched[instance] = seen
         accepting = bool(worker.pid) and connections.is_accepting(worker.pid)
+        seen = replace(
+            seen,
+            accepting=accepting,
+            started=worker.started if worker.pid else None,
+            memory=self.memory.get(worker.pid),
+        )
+        self.watched[instance] = seen
+        self.queues[_queue_name(self.host.package, instance, queue)] = there.queued
         if worker.pid and seen.request is None and (there.queued or not accepting):
             self.stuck.setdefault(instance, now)
         else:
@@ -286,6 +299,7 @@ class Monitor:
                     f" wait behind it, the first for {waited:.0f} s"
                 )
                 signal.pidfd_send_signal(process, signal.SIGKILL)
+                self.ends.kill(instance, seen.pid)
         except OSError as error:
             warn(f"instance {label(instance)}: worker {seen.pid} can't be killed: {error.strerror}")
         finally:
@@ -309,15 +323,16 @@ class Monitor:
             self.host.start_later(self.host.package.roll_unit)
 
     def _recycle(self, now: float) -> None:
-        state = roll_state.load(self.host)
-        if state.alive or state.failed or roll_state.wishes(self.host):
-            return
         up = {n: w for n, w in self.workers.items() if w.pid and w.started}
         ages = {n: now - worker.started for n, worker in up.items()}
         sizes = {}
         for n, worker in up.items():
             if (size := processes.private_memory(worker.pid)) is not None:
                 sizes[n] = int(size)
+        self.memory = {up[n].pid: size for n, size in sizes.items()}
+        state = roll_state.load(self.host)
+        if state.alive or state.failed or roll_state.wishes(self.host):
+            return
         limit = recycle_limit(self.settings, int(processes.memory_total()), len(up))
         folders = [*chain.from_iterable(sandbox.bound(self.host.package, self.settings))]
         moved = self.mounts.ask(folders, {n: worker.pid for n, worker in up.items()})
@@ -328,8 +343,17 @@ class Monitor:
             name = label(instance)
             note(f"instance {name}: its worker {why}: to be restarted between two requests")
         if wished := frozenset({due[0]} if due else moved):
+            grown = due and sizes.get(due[0], 0) > limit
+            self.ends.wish(wished, "folders" if moved else "memory" if grown else "age")
             roll_state.wish(self.host, wished)
             self.host.start_later(self.host.package.roll_unit)
+
+
+def _queue_name(package: Package, instance: int, queue: str) -> str:
+    """What people call the socket that an instance takes its requests from."""
+    if is_heavy(instance):
+        return "heavy"
+    return "shared" if queue == package.shared_socket else label(instance)
 
 
 def _is_kept(unit: Mapping[str, str]) -> bool:

@@ -59,6 +59,7 @@ def gather(host: Host) -> plan.Facts:
         loaded=nginx.is_loaded(host),
         caching=host.live
         and host.show(package.cache_unit, "ActiveState").get("ActiveState") == "active",
+        counting=host.path(package.facts_socket).exists(),
         cancels=processes.qgis_cancels(host.path(package.mapserv), host.root),
         rolling=roll_state.load(host),
         shadows=overrides.find(host, state),
@@ -72,7 +73,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
             pwd.getpwnam(user)
         except KeyError:
             die(f"socket_user: there is no user {user}", hint="is NGINX installed completely?")
-    http, location, heavy, server, health = nginx_config.generated(host.package)
+    http, location, heavy, server, health, metrics = nginx_config.generated(host.package)
     # A file of that name may have been there before the package.
     theirs = facts.files[http] is not None and not nginx_config.is_generated(
         host.package, facts.files[http]
@@ -100,7 +101,11 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
 
     def at_http(serving: frozenset[int], lane: bool) -> dict[str, str]:
         sockets = queues(serving)
-        return {http: nginx_config.http_text(host.package, settings, sockets, lane=lane)}
+        # Nobody listens to a pool that was made by hand, and NGINX would complain of each request.
+        text = nginx_config.http_text(
+            host.package, settings, sockets, lane=lane, counted=not facts.shadows.foreign
+        )
+        return {http: text}
 
     count = plan.count(settings.instances, facts, explicit=explicit, maintainer=host.maintainer)
     # A pool that was made by hand gets none.
@@ -119,6 +124,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
             **dict(locations()),
             server: nginx_config.server_text(host.package, settings),
             health: nginx_config.health_text(host.package, settings),
+            metrics: nginx_config.metrics_text(host.package, settings),
         },
         generated=generated(host, settings, lane),
         heavy=lane,

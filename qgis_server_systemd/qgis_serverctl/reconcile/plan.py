@@ -12,12 +12,16 @@ from ..pool.roll_state import Rolling
 from ..pool.state import State
 from ..units.dropins import Generated
 
+FACTS = 0
+"""In GiveSocket; no instance has this number."""
+
 
 @dataclass(frozen=True)
 class Facts:
     """The machine as it is. `files`: present texts of the generated files.
     `loaded`: a running NGINX has read them as they are. `caching`: the unit of the
-    reply cache runs. `cancels`: this QGIS Server ends a request whose client hangs up."""
+    reply cache runs. `counting`: the socket of the metrics is there. `cancels`: this QGIS
+    Server ends a request whose client hangs up."""
 
     live: bool
     cores: int
@@ -27,6 +31,7 @@ class Facts:
     files: Mapping[str, str | None]
     loaded: bool
     caching: bool = False
+    counting: bool = True
     cancels: bool = False
     rolling: Rolling = Rolling()
     shadows: Shadows = Shadows()
@@ -176,13 +181,17 @@ class ReloadManager:
 @dataclass(frozen=True)
 class GiveSocket:
     """Make over the sockets that exist to NGINX's user. `instance`: None is the
-    shared one, HEAVY that of heavy requests."""
+    shared one, HEAVY that of heavy requests, FACTS the one to which NGINX tells of each."""
 
     instance: int | None
     user: str
 
     def __str__(self) -> str:
-        special = {None: "shared socket", HEAVY: "socket of heavy requests"}
+        special = {
+            None: "shared socket",
+            HEAVY: "socket of heavy requests",
+            FACTS: "socket of the metrics",
+        }
         whose = special.get(self.instance, f"socket of instance {self.instance}")
         return f"give the {whose} to {self.user}"
 
@@ -294,6 +303,14 @@ class RunCache:
 
 
 @dataclass(frozen=True)
+class StartCounting:
+    """Start what counts requests, before NGINX sends it what it knows of them."""
+
+    def __str__(self) -> str:
+        return "start what counts requests"
+
+
+@dataclass(frozen=True)
 class Retire:
     """Stop and disable an instance that NGINX no longer names."""
 
@@ -325,6 +342,7 @@ Action = (
     | WriteUpstream
     | ReloadNginx
     | RunCache
+    | StartCounting
     | Retire
 )
 
@@ -451,6 +469,7 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
         if dropins:
             own: list[int | None] = [*sorted(now.listening - now.shared)]
             there = [*own, *([None] if now.shared_open else []), *([HEAVY] * now.lane_open)]
+            there += [FACTS] * facts.counting
             actions += [GiveSocket(n, wanted.socket_user) for n in there]
         if wanted.shared and not now.shared_open:
             actions.append(StartShared())
@@ -462,6 +481,8 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
             actions.append(StartHeavy(missing))
         if facts.caching != wanted.caches:
             actions.append(RunCache(wanted.caches))
+        if not facts.counting:
+            actions.append(StartCounting())
         if not wanted.maintainer and now.listening and serve - now.listening:
             actions.append(AwaitWarm(serve - now.listening))
     if nginx_changes:

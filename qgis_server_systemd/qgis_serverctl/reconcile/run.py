@@ -108,6 +108,8 @@ class Run:
                 shutil.chown(host.path(package.shared_socket), user)
             case plan.GiveSocket(names.HEAVY, user):
                 shutil.chown(host.path(package.heavy_socket), user)
+            case plan.GiveSocket(plan.FACTS, user):
+                shutil.chown(host.path(package.facts_socket), user)
             case plan.GiveSocket(int(instance), user):
                 shutil.chown(host.path(package.socket(instance)), user)
             case plan.Start(instance):
@@ -131,6 +133,8 @@ class Run:
                     nginx.reload(host, wait=wait)
             case plan.RunCache(on):
                 host.systemctl("start" if on else "stop", package.cache_unit)
+            case plan.StartCounting():
+                host.systemctl("start", package.metrics_socket_unit, package.metrics_unit)
             case plan.Retire(instance):
                 self.retire(instance)
 

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What NGINX tells of one request (templates/nginx-http-facts.conf). Pure functions.
+
+NGINX's user alone can send here, but what it sends has been made of what clients send: whatever
+has not its form is none, and words that are not listed are "other".
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ..config.values import NAME
+from ..front.facts import REQUESTS, SERVICES
+
+OTHER = "other"
+SECONDS = re.compile(r"[0-9]{1,9}\.[0-9]{1,6}")
+CACHE = ("MISS", "BYPASS", "EXPIRED", "STALE", "UPDATING", "REVALIDATED", "HIT")
+"""$upstream_cache_status of NGINX."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """`project`: the name in the URL, which may be no project's; empty for the one of the
+    setting project. `lane`: light, heavy, or nginx for a request that no worker got. `waited`
+    and `drawn`: seconds, None if no worker told. `refused`: no queue had room. `cache`: empty
+    where the reply cache has no say."""
+
+    status: int
+    sent: int
+    project: str
+    service: str
+    request: str
+    lane: str
+    waited: float | None = None
+    drawn: float | None = None
+    refused: bool = False
+    cache: str = ""
+
+    @classmethod
+    def of(cls, datagram: bytes) -> Self | None:
+        """None for what is no fact."""
+        try:
+            told = json.loads(datagram[datagram.index(b"{") :])
+            worker, upstream = _text(told, "worker"), _text(told, "upstream")
+            status, sent = int(told["status"]), int(told["bytes"])
+            cache = _text(told, "cache")
+            project = _text(told, "project")
+            # What comes from the cache says what its worker said then.
+            answered = bool(worker) and cache not in ("HIT", "STALE", "UPDATING")
+            return cls(
+                status=status if 100 <= status <= 599 else 0,
+                sent=max(0, sent),
+                project=project if re.fullmatch(f"(?:{NAME})?", project) else OTHER,
+                service=_word(_text(told, "service"), (*SERVICES, "API")),
+                request=_word(_text(told, "request"), REQUESTS),
+                lane=_lane(worker, upstream) if upstream else "nginx",
+                waited=_seconds(_text(told, "waited")) if answered else None,
+                drawn=_seconds(_text(told, "drawn")) if answered else None,
+                refused=status == 503 and bool(upstream) and not worker,
+                cache=cache.lower() if cache in CACHE else "",
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _text(told: Any, name: str) -> str:
+    value = told[name]
+    if not isinstance(value, str):
+        raise TypeError(name)
+    return value
+
+
+def _word(text: str, known: tuple[str, ...]) -> str:
+    return text if not text or text in known else OTHER
+
+
+def _seconds(text: str) -> float | None:
+    return float(text) if SECONDS.fullmatch(text) else None
+
+
+def _lane(worker: str, upstream: str) -> str:
+    """By the last one that was asked."""
+    if worker:
+        return "heavy" if worker.startswith("heavy-") else "light"
+    return "heavy" if upstream.endswith("-heavy.sock") else "light"

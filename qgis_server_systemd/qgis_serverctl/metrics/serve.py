@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``metrics``: what its unit runs. Receives what NGINX tells, looks at the monitor's file, and
+writes both where NGINX and node_exporter find it."""
+
+import argparse
+import os
+import queue
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+from ..monitor import record
+from ..pool import service
+from ..pool.host import Host
+from ..system import processes
+from ..system.files import write
+from ..system.output import die, note
+
+LOOK_EVERY, WRITE_EVERY = 1.0, 5.0
+"""Seconds between two looks at the monitor's file, and between two texts."""
+
+FIRST_SOCKET = 3
+"""The file descriptor of the first socket that systemd hands over (sd_listen_fds(3))."""
+
+MOST = 65536
+"""Bytes of a datagram that are read."""
+
+UNREAD = 100_000
+"""Datagrams that wait to be counted at most."""
+
+
+def files(host: Host) -> tuple[Path, Path]:
+    """In OpenMetrics, for NGINX; and in Prometheus's text format, for node_exporter, which reads
+    *.prom."""
+    folder = host.path(host.package.metrics)
+    return folder / "openmetrics", folder / f"{host.package.pool}.prom"
+
+
+def receive(listener: socket.socket, unread: queue.Queue[bytes]) -> None:
+    """Take what comes as soon as it does, since the kernel keeps ten datagrams in a container that
+    has set no other number (net.unix.max_dgram_qlen)."""
+    while datagram := listener.recv(MOST):
+        unread.put(datagram)
+
+
+def taken(unread: queue.Queue[bytes], patience: float) -> Iterator[bytes]:
+    """What has come until now; waits for the first one for `patience` seconds."""
+    try:
+        yield unread.get(timeout=patience)
+        for _ in range(unread.qsize()):
+            yield unread.get_nowait()
+    except queue.Empty:
+        return
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """Ends only to be started again after an upgrade."""
+    # Takes a tenth of a second, and no other command needs it.
+    from .counts import Metrics
+
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        die("metrics: systemd has handed over no socket", hint=f"start {host.package.metrics_unit}")
+    metrics = Metrics(host.package.pool.replace("-", "_"))
+    openmetrics, text = files(host)
+    program = host.path(host.package.mapserv)
+    looked = written = -1e9
+    own, seen = _inode(Path(__file__)), 0
+    unread: queue.Queue[bytes] = queue.Queue(UNREAD)
+    with socket.socket(fileno=FIRST_SOCKET) as listener:
+        Thread(target=receive, args=(listener, unread), daemon=True).start()
+        while True:
+            for datagram in taken(unread, LOOK_EVERY):
+                metrics.requests.count(datagram)
+            now = time.monotonic()
+            if now - looked >= LOOK_EVERY:
+                looked = now
+                metrics.pool.look(
+                    record.load_fresh(host),
+                    now,
+                    able=host.path(host.package.able).exists(),
+                    maintenance=service.load(host).maintenance,
+                )
+            if now - written >= WRITE_EVERY:
+                written = now
+                if own != _inode(Path(__file__)):
+                    note("the program was replaced: starting again")
+                    return 0
+                if seen != (seen := _inode(program)):
+                    qgis = processes.qgis_version(program) or "unknown"
+                    metrics.pool.versions = {"qgis": qgis}
+                write(openmetrics, metrics.openmetrics())
+                write(text, metrics.text())
+
+
+def _inode(file: Path) -> int:
+    """Differs once the file has been replaced."""
+    try:
+        return file.stat().st_ino
+    except OSError:
+        return 0

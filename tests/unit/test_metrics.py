@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From what NGINX tells of requests, and what the monitor has seen, to metrics."""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families as older_format
+from prometheus_client.samples import Sample
+
+from qgis_server_systemd.qgis_serverctl.config.names import HEAVY, Package
+from qgis_server_systemd.qgis_serverctl.config.settings import Settings
+from qgis_server_systemd.qgis_serverctl.front import nginx_config
+from qgis_server_systemd.qgis_serverctl.metrics import serve
+from qgis_server_systemd.qgis_serverctl.metrics.counts import PROJECTS, WINDOW, Metrics
+from qgis_server_systemd.qgis_serverctl.metrics.fact import Fact
+from qgis_server_systemd.qgis_serverctl.monitor.ends import Ends, Run
+from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
+
+PACKAGE = Package()
+SOCKETS = (PACKAGE.socket(1), PACKAGE.socket(2))
+TOLD: dict[str, object] = {
+    "time": "2026-11-27T02:44:31+00:00", "id": "1063c144", "status": 200, "bytes": 15,
+    "project": "city", "service": "WMS", "request": "GetMap", "protocol": "HTTP/1.1",
+    "seconds": 0.3, "worker": "1", "waited": "0.010", "drawn": "0.250",
+    "upstream": "unix:/run/qgis-server-1.sock", "statuses": "200", "cache": "",
+}  # fmt: skip
+UNTOUCHED: dict[str, object] = {"worker": "", "waited": "", "drawn": "", "upstream": ""}
+
+
+def datagram(**other: object) -> bytes:
+    return b"<190>Nov 27 02:44:31 facts: " + json.dumps(TOLD | other).encode()
+
+
+def key(sample: Sample) -> tuple[str, ...]:
+    """Its name and the values of its labels, in the order of their names."""
+    return sample.name, *(value for _, value in sorted(sample.labels.items()))
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """By name and values of labels, as Prometheus reads them; the other format says the same."""
+    found = {
+        key(sample): sample.value
+        for family in text_string_to_metric_families(metrics.openmetrics())
+        for sample in family.samples
+    }
+    older = {key(sample) for family in older_format(metrics.text()) for sample in family.samples}
+    # Those that tell when something was counted first are switched off in the unit.
+    assert {one for one in found if "_created" not in one[0]} <= older
+    return found
+
+
+# ---- One request
+
+
+def test_a_fact() -> None:
+    assert Fact.of(datagram()) == Fact(
+        status=200, sent=15, project="city", service="WMS", request="GetMap", lane="light",
+        waited=0.01, drawn=0.25,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "lane"),
+    [
+        ({"worker": "heavy-2"}, "heavy"),
+        (UNTOUCHED, "nginx"),
+        # With the shared queue only the worker tells.
+        ({"upstream": "unix:/run/qgis-server.sock"}, "light"),
+        ({"worker": "", "upstream": "unix:/run/a-1.sock : unix:/run/a-heavy.sock"}, "heavy"),
+        ({"worker": "", "upstream": "unix:/run/a-1.sock, unix:/run/a-2.sock"}, "light"),
+    ],
+)
+def test_the_lane(other: dict[str, object], lane: str) -> None:
+    found = Fact.of(datagram(**other))
+    assert found
+    assert found.lane == lane
+
+
+@pytest.mark.parametrize(
+    ("other", "refused"),
+    [
+        ({"status": 503, "worker": ""}, True),
+        # By QGIS Server; of maintenance; of a worker that has ended.
+        ({"status": 503}, False),
+        ({**UNTOUCHED, "status": 503}, False),
+        ({"status": 502, "worker": ""}, False),
+    ],
+)
+def test_what_was_refused(other: dict[str, object], refused: bool) -> None:
+    found = Fact.of(datagram(**other))
+    assert found
+    assert found.refused == refused
+
+
+@pytest.mark.parametrize("cache", ["HIT", "STALE", "UPDATING"])
+def test_a_reply_from_the_cache_took_no_worker(cache: str) -> None:
+    """Its headers are of the time when it was made."""
+    found = Fact.of(datagram(cache=cache, upstream=""))
+    assert found
+    assert (found.waited, found.drawn, found.cache, found.lane) == (
+        None,
+        None,
+        cache.lower(),
+        "nginx",
+    )
+
+
+def test_words_that_nobody_knows_are_no_labels() -> None:
+    found = Fact.of(
+        datagram(
+            project="a/b", service="X", request="<b>", cache="x", drawn="1e9", waited="nan",
+            status=99999, bytes=-3,
+        )
+    )  # fmt: skip
+    assert found == Fact(
+        status=0, sent=0, project="other", service="other", request="other", lane="light"
+    )
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"hello",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"status": 200}',
+        b"\xff{\xff}",
+        datagram(worker=1),
+        datagram(status="x"),
+        datagram(bytes=None),
+        datagram()[:200],
+    ],
+)
+def test_what_is_no_fact(sent: bytes) -> None:
+    assert Fact.of(sent) is None
+
+
+def test_nginx_says_all_that_is_read() -> None:
+    text = nginx_config.http_text(PACKAGE, Settings(), SOCKETS)
+    for name in TOLD:
+        assert f'"{name}":' in text
+
+
+# ---- Counted
+
+
+def test_counts_are_exact() -> None:
+    metrics = Metrics("qgis_server")
+    for _ in range(3):
+        metrics.requests.count(datagram())
+    metrics.requests.count(datagram(status=500, drawn="3.000"))
+    metrics.requests.count(datagram(worker="heavy-1", request="GetPrint", drawn="20.5"))
+    metrics.requests.count(datagram(status=503, worker="", waited="", drawn="", project=""))
+    metrics.requests.count(datagram(cache="HIT", upstream=""))
+    metrics.requests.count(b"hello")
+    found = samples(metrics)
+    total = "qgis_server_requests_total"
+    assert found[total, "200", "light", "city", "GetMap", "WMS"] == 3
+    assert found[total, "500", "light", "city", "GetMap", "WMS"] == 1
+    assert found[total, "200", "heavy", "city", "GetPrint", "WMS"] == 1
+    assert found[total, "503", "light", "(default)", "GetMap", "WMS"] == 1
+    assert found["qgis_server_refused_requests_total", "light"] == 1
+    assert found["qgis_server_cache_requests_total", "hit"] == 1
+    assert found["qgis_server_sent_bytes_total", "city"] == 6 * 15
+    assert found["qgis_server_project_seconds_total", "city"] == 3 * 0.25 + 3 + 20.5
+    assert found["qgis_server_wait_seconds_count", "light"] == 4
+    assert found["qgis_server_wait_seconds_bucket", "light", "0.01"] == 4
+    assert found["qgis_server_draw_seconds_bucket", "light", "0.25", "GetMap", "WMS"] == 3
+    assert found["qgis_server_draw_seconds_count", "heavy", "GetPrint", "WMS"] == 1
+    assert found[("qgis_server_strange_datagrams_total",)] == 1
+
+
+def test_names_of_projects_are_bounded_and_none_that_clients_make_up() -> None:
+    metrics = Metrics("qgis_server")
+    metrics.requests.count(datagram(project="made-up", status=404))
+    for number in range(PROJECTS + 5):
+        metrics.requests.count(datagram(project=f"p{number}"))
+    metrics.requests.count(datagram(project="p0", status=500))
+    count: Counter[str] = Counter()
+    for (name, *labels), value in samples(metrics).items():
+        if name == "qgis_server_requests_total":
+            count[labels[2]] += int(value)
+    assert len(count) == PROJECTS + 1
+    assert count["other"] == 6
+    assert count["p0"] == 2
+
+
+# ---- The pool
+
+
+def test_what_the_monitor_has_seen() -> None:
+    metrics = Metrics("qgis_server")
+    watch = Watch(
+        written=100.0,
+        instances={
+            1: Watched(pid=11, accepting=True, started=40.0, memory=100),
+            2: Watched(pid=12, request=5, since=97.0, started=90.0),
+            3: Watched(pid=13),
+            4: Watched(pid=0),
+            HEAVY + 1: Watched(pid=14, accepting=True),
+        },
+        queues={"1": 0, "2": 3},
+        ended={"crash": 2, "hang": 1},
+    )
+    metrics.pool.versions = {"qgis": "3.40.6"}
+    metrics.pool.look(watch, 100.5, able=True, maintenance=False)
+    found = samples(metrics)
+    for state in ("idle", "busy", "starting", "gone"):
+        assert found["qgis_server_workers", "light", state] == 1
+    assert found["qgis_server_workers", "heavy", "idle"] == 1
+    assert found["qgis_server_worker_memory_bytes", "1"] == 100 * 2**20
+    assert found["qgis_server_worker_age_seconds", "1"] == 60
+    assert found["qgis_server_worker_request_seconds", "2"] == 3
+    assert found["qgis_server_queue_length", "2"] == 3
+    assert found["qgis_server_worker_ends_total", "crash"] == 2
+    assert found["qgis_server_info", "3.40.6"] == 1
+    assert (found[("qgis_server_up",)], found[("qgis_server_able",)]) == (1, 1)
+
+
+def test_without_the_monitor_nothing_is_said_of_workers() -> None:
+    metrics = Metrics("qgis_server")
+    metrics.pool.look(None, 100.0, able=False, maintenance=True)
+    found = samples(metrics)
+    assert found[("qgis_server_up",)] == 0
+    assert found[("qgis_server_maintenance",)] == 1
+    assert not any(name.startswith("qgis_server_worker") for name, *_ in found)
+
+
+def test_the_longest_queue_is_told_for_a_while() -> None:
+    metrics = Metrics("qgis_server")
+
+    def peak(now: float, queued: int) -> float:
+        watch = Watch(written=now, queues={"1": queued})
+        metrics.pool.look(watch, now, able=True, maintenance=False)
+        return samples(metrics)["qgis_server_queue_length_peak", "1"]
+
+    assert [peak(0.0, 2), peak(1.0, 7), peak(2.0, 0), peak(3.0, 4)] == [2, 7, 7, 7]
+    assert peak(1.0 + WINDOW, 1) == 7
+    assert peak(2.0 + WINDOW, 1) == 4
+    assert peak(4.0 + WINDOW, 1) == 1
+
+
+def test_a_text_takes_little_time_with_as_many_labels_as_there_can_be() -> None:
+    """Its unit writes one every five seconds; 0.05 s would be a hundredth of a core."""
+    metrics = Metrics("qgis_server")
+    for number in range(PROJECTS):
+        for request in ("GetMap", "GetFeatureInfo", "GetCapabilities"):
+            metrics.requests.count(datagram(project=f"p{number}", request=request))
+    began = time.process_time()
+    metrics.openmetrics()
+    metrics.text()
+    assert time.process_time() - began < 0.25
+
+
+def test_datagrams_come_as_they_were_sent(tmp_path: Path) -> None:
+    path = str(tmp_path / "facts.sock")
+    unread: queue.Queue[bytes] = queue.Queue()
+    sent = [datagram(status=200 + number) for number in range(3)]
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nginx,
+    ):
+        listener.bind(path)
+        assert list(serve.taken(unread, 0.01)) == []
+        for one in (*sent, b""):
+            nginx.sendto(one, path)
+        # An empty one, which NGINX never sends, ends it.
+        serve.receive(listener, unread)
+    assert list(serve.taken(unread, 1.0)) == sent
+
+
+# ---- Why workers have ended
+
+
+def test_causes_of_ends() -> None:
+    ends = Ends({"crash": 5})
+    ends.see({1: Run(10, 0), 2: Run(20, 0), 3: Run(30, 0), 4: Run(40, 2), HEAVY + 1: Run(50, 0)})
+    ends.kill(2, 20)
+    ends.wish(frozenset({3}), "memory")
+    # Between two runs nothing is known yet.
+    ends.see({1: Run(0, 0), 2: Run(0, 0), 3: Run(0, 0), 4: Run(40, 2)})
+    assert sum(ends.counts.values()) == 5
+    ends.see({1: Run(11, 1), 2: Run(21, 1), 3: Run(31, 0), 4: Run(41, 0)})
+    wanted = {"crash": 6, "hang": 1, "memory": 1, "planned": 1, "age": 0, "folders": 0}
+    assert ends.counts == wanted
+    # One of heavy requests that comes back after a rest has not ended for any of these.
+    ends.see({1: Run(11, 1), HEAVY + 1: Run(51, 0)})
+    assert ends.counts == wanted
+    # A kill and a wish count once.
+    ends.see({1: Run(12, 2), 2: Run(21, 1), 3: Run(31, 0)})
+    ends.see({2: Run(22, 2), 3: Run(32, 0)})
+    assert ends.counts == wanted | {"crash": 8, "planned": 2}
+
+
+# ---- NGINX
+
+
+def test_who_may_read_them() -> None:
+    text = nginx_config.metrics_text(PACKAGE, Settings())
+    assert "allow 127.0.0.0/8;\nallow ::1/128;\ndeny all;\n" in text
+    # NGINX takes two variables in one condition for the name of a third one.
+    headers = re.findall(r"^if \(\$http_(\w+)\) \{$", text, re.M)
+    assert headers == ["x_forwarded_for", "forwarded", "x_real_ip", "via"]
+    nobody = nginx_config.metrics_text(PACKAGE, Settings(monitoring_clients=()))
+    assert "allow" not in nobody
+    assert nobody.endswith("deny all;\n")
