@@ -20,6 +20,7 @@ from .commands import (
     restart,
     site,
     status,
+    top,
 )
 from .config.names import Package
 from .config.names import number as instance
@@ -173,6 +174,13 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         help="show instances and problems again every SECONDS (2), until Ctrl-C",
     )
     verb.set_defaults(run=status.command)
+
+    verb = add(
+        "top",
+        "show what the pool does and for which projects, until Ctrl-C",
+        "Rates are of the last seconds; projects that keep workers busy come first.",
+    )
+    verb.set_defaults(run=top.command)
 
     verb = add(
         "check",

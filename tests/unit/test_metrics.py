@@ -16,12 +16,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as older_format
 from prometheus_client.samples import Sample
 
+from qgis_server_systemd.qgis_serverctl.commands import top
 from qgis_server_systemd.qgis_serverctl.config.names import HEAVY, Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
 from qgis_server_systemd.qgis_serverctl.front import nginx_config
 from qgis_server_systemd.qgis_serverctl.metrics import serve
 from qgis_server_systemd.qgis_serverctl.metrics.counts import PROJECTS, WINDOW, Metrics
 from qgis_server_systemd.qgis_serverctl.metrics.fact import Fact
+from qgis_server_systemd.qgis_serverctl.metrics.reading import Moment, between, quantile
 from qgis_server_systemd.qgis_serverctl.monitor.ends import Ends, Run
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
 
@@ -278,6 +280,60 @@ def test_datagrams_come_as_they_were_sent(tmp_path: Path) -> None:
         # An empty one, which NGINX never sends, ends it.
         serve.receive(listener, unread)
     assert list(serve.taken(unread, 1.0)) == sent
+
+
+# ---- Between two moments
+
+
+def moment(metrics: Metrics, now: float) -> Moment:
+    return Moment.of(now, metrics.text())
+
+
+def test_what_happened_between_two_moments() -> None:
+    metrics = Metrics("qgis_server")
+    for _ in range(5):
+        metrics.requests.count(datagram())
+    before = moment(metrics, 100.0)
+    for _ in range(19):
+        metrics.requests.count(datagram())
+    metrics.requests.count(datagram(project="plan", waited="2.000", status=500, drawn="10.0"))
+    metrics.requests.count(datagram(status=503, worker="", waited="", drawn=""))
+    found = between(before, moment(metrics, 110.0), "qgis_server")
+    assert found.seconds == 10
+    assert found.total.requests == pytest.approx(2.1)
+    assert found.total.failed == pytest.approx(0.2)
+    assert found.total.refused == pytest.approx(0.1)
+    assert found.projects["other"].workers == pytest.approx(1.0)
+    assert found.projects["city"].workers == pytest.approx(19 * 0.25 / 10)
+    assert (found.half, found.most) == (0.01, 0.01)
+    text = top.show(found)
+    assert text.startswith(
+        "last 10 s: 2.1 requests a second, 0.2 failed, 0.1 refused; half waited up to 0.01 s"
+    )
+    # What keeps workers busy comes first.
+    assert text.index("\nother ") < text.index("\ncity ")
+
+
+def test_counts_that_begin_anew_are_no_rates_below_zero() -> None:
+    before, after = Metrics("qgis_server"), Metrics("qgis_server")
+    for _ in range(5):
+        before.requests.count(datagram())
+    after.requests.count(datagram())
+    found = between(moment(before, 100.0), moment(after, 101.0), "qgis_server")
+    assert found.total.requests == 1
+
+
+def test_a_pool_at_rest() -> None:
+    metrics = Metrics("qgis_server")
+    found = between(moment(metrics, 100.0), moment(metrics, 105.0), "qgis_server")
+    assert (found.total.requests, found.projects, found.half) == (0, {}, None)
+    assert top.show(found).endswith("half waited -, 95 % -")
+    assert "follow" in top.show(None)
+
+
+def test_waits_beyond_all_bounds() -> None:
+    assert quantile({1.0: 1, float("inf"): 4}, 0.5) == float("inf")
+    assert top.wait_text(float("inf")) == "more than 300 s"
 
 
 # ---- Why workers have ended
