@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shared.paths import TOP
 from shared.pool import assert_lintian_finds_nothing
 from testbed import Testbed
 
@@ -108,6 +109,13 @@ def test_maintainer_scripts_with_the_parts_of_debhelper(workshop: Testbed) -> No
     command = f"shellcheck --external-sources --exclude=SC2119,SC2120 {scripts}"
     done = workshop.chroot("sh", "-c", command, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.either
+def test_each_alarm_fires_with_its_fault_and_else_none_does(workshop: Testbed) -> None:
+    for file in ("docs/monitoring/alerts.yml", "tests/shared/alerts_test.yml"):
+        workshop.put(TOP / file, "/alerts/")
+    workshop.chroot("promtool", "test", "rules", "/alerts/alerts_test.yml")
 
 
 @pytest.mark.either

@@ -42,6 +42,7 @@ TOOLS = (
     "lintian",
     "piuparts",
     "po-debconf",
+    "prometheus",
     "python3-debian",
     "python3-jinja2",
     "python3-setuptools",

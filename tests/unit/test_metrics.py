@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as older_format
 from prometheus_client.samples import Sample
+from shared.paths import TOP
 
 from qgis_server_systemd.qgis_serverctl.commands import top
 from qgis_server_systemd.qgis_serverctl.config.names import HEAVY, Package
@@ -24,7 +25,7 @@ from qgis_server_systemd.qgis_serverctl.metrics import serve
 from qgis_server_systemd.qgis_serverctl.metrics.counts import PROJECTS, WINDOW, Metrics
 from qgis_server_systemd.qgis_serverctl.metrics.fact import Fact
 from qgis_server_systemd.qgis_serverctl.metrics.reading import Moment, between, quantile
-from qgis_server_systemd.qgis_serverctl.monitor.ends import Ends, Run
+from qgis_server_systemd.qgis_serverctl.monitor.ends import CAUSES, Ends, Run
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
 
 PACKAGE = Package()
@@ -280,6 +281,19 @@ def test_datagrams_come_as_they_were_sent(tmp_path: Path) -> None:
         # An empty one, which NGINX never sends, ends it.
         serve.receive(listener, unread)
     assert list(serve.taken(unread, 1.0)) == sent
+
+
+def test_alarms_are_about_metrics_that_there_are() -> None:
+    metrics = Metrics("qgis_server")
+    watch = Watch(written=1.0, instances={1: Watched(pid=1)}, queues={"1": 0}, ended={"hang": 1})
+    metrics.pool.look(watch, 1.0, able=True, maintenance=False)
+    metrics.requests.count(datagram(status=503, worker=""))
+    metrics.requests.count(datagram())
+    known = {name for name, *_ in samples(metrics)}
+    rules = (TOP / "docs/monitoring/alerts.yml").read_text()
+    assert set(re.findall(r"\bqgis_server_\w+", rules)) <= known
+    for cause in re.findall(r'cause="(\w+)"', rules):
+        assert cause in CAUSES
 
 
 # ---- Between two moments
