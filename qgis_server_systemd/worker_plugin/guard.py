@@ -158,11 +158,11 @@ class Before(Guard):
         )
         super().requestReady()
 
-    def tell_times(self) -> None:
+    def tell_times(self, *, whole: bool) -> None:
         try:
             handler = self.iface.requestHandler()
             if not handler.headersSent():
-                for name, value in self.knowledge.times.headers().items():
+                for name, value in self.knowledge.times.headers(whole=whole).items():
                     handler.setResponseHeader(name, value)
         except Exception as error:
             say(f"{error!r}: not told how long a request has taken")
@@ -232,7 +232,7 @@ class Before(Guard):
         the first one."""
         if self.wrong:
             self.correct()
-        self.tell_times()
+        self.tell_times(whole=False)
 
     def responseComplete(self) -> None:  # noqa: N802
         self.knowledge.turn.give()
@@ -240,7 +240,7 @@ class Before(Guard):
             self.knowledge.lane.ends()
         if self.wrong:
             self.correct()
-        self.tell_times()
+        self.tell_times(whole=True)
 
     def wrong_urls(self, handler: QgsRequestHandler) -> Mapping[str, str]:
         """QGIS Server makes its URLs of REQUEST_URI, which has the prefix (see NGINX's file), and

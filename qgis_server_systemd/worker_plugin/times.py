@@ -4,6 +4,7 @@ QGIS.
 
 NGINX sees only the sum: a connection to a socket succeeds when it is queued. So NGINX sends the
 time, and the worker tells both in headers of its reply, which NGINX logs and keeps from clients.
+Of a reply that is sent in pieces the second one is left to NGINX, which knows when it ended.
 """
 
 import time
@@ -37,12 +38,10 @@ class Times:
         except ValueError:
             self.waited = None
 
-    def headers(self) -> dict[str, str]:
-        """What the reply says; nothing where nobody would keep it from the client."""
+    def headers(self, *, whole: bool) -> dict[str, str]:
+        """What the reply says; nothing where nobody would keep it from the client. `whole`: the
+        reply is; of one that is sent in pieces nobody knows yet how long it will take."""
         if self.waited is None:
             return {}
-        return {
-            WORKER: self.worker,
-            WAITED: f"{self.waited:.3f}",
-            DRAWN: f"{self.steady() - self.begun:.3f}",
-        }
+        drawn = {DRAWN: f"{self.steady() - self.begun:.3f}"} if whole else {}
+        return {WORKER: self.worker, WAITED: f"{self.waited:.3f}", **drawn}

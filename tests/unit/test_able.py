@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,11 @@ from qgis_server_systemd.qgis_serverctl.config.settings import Settings
 from qgis_server_systemd.qgis_serverctl.front import nginx_config
 from qgis_server_systemd.qgis_serverctl.monitor import health
 from qgis_server_systemd.qgis_serverctl.monitor.health import RESTART, Health
+from qgis_server_systemd.qgis_serverctl.monitor.watch import Monitor, Worker
 from qgis_server_systemd.qgis_serverctl.pool import service
 from qgis_server_systemd.qgis_serverctl.pool.connections import Table
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
-from qgis_server_systemd.qgis_serverctl.system import processes
+from qgis_server_systemd.qgis_serverctl.system import processes, unix_sockets
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
 from qgis_server_systemd.qgis_serverctl.system.unix_sockets import FileId, UnixSocket
 
@@ -81,6 +84,22 @@ def test_a_worker_whose_queue_nobody_can_reach_serves_nobody(host: Host) -> None
     kept = Health(host)
     kept.look(frozenset({1}), frozenset({2}), 10.0)
     assert not is_able(host)
+
+
+def test_where_the_kernel_tells_of_no_sockets_workers_that_run_are_all_that_is_known(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported")
+
+    monkeypatch.setattr(unix_sockets, "dump", refuse)
+    kept = Monitor(host)
+    for workers, able in (({1: os.getpid()}, True), ({HEAVY + 1: os.getpid()}, False)):
+        kept.workers = {n: Worker(pid, restarts=0, started=1.0) for n, pid in workers.items()}
+        kept.asked = time.monotonic()
+        with pytest.raises(Failure):
+            kept.turn()
+        assert is_able(host) == able
 
 
 def test_what_is_said_outlasts_the_monitor(host: Host) -> None:

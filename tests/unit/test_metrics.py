@@ -33,7 +33,7 @@ SOCKETS = (PACKAGE.socket(1), PACKAGE.socket(2))
 TOLD: dict[str, object] = {
     "time": "2026-11-27T02:44:31+00:00", "id": "1063c144", "status": 200, "bytes": 15,
     "project": "city", "service": "WMS", "request": "GetMap", "protocol": "HTTP/1.1",
-    "seconds": 0.3, "worker": "1", "waited": "0.010", "drawn": "0.250",
+    "seconds": 0.3, "worker": "1", "waited": "0.010", "drawn": "0.250", "reply": "0.262",
     "upstream": "unix:/run/qgis-server-1.sock", "statuses": "200", "cache": "",
 }  # fmt: skip
 UNTOUCHED: dict[str, object] = {"worker": "", "waited": "", "drawn": "", "upstream": ""}
@@ -104,6 +104,17 @@ def test_what_was_refused(other: dict[str, object], refused: bool) -> None:
     assert found.refused == refused
 
 
+@pytest.mark.parametrize(
+    ("reply", "drawn"), [("9.000", 8.0), ("0.010 : 2.000, 3.000", 4.0), ("-", 0.0), ("0.5", 0.0)]
+)
+def test_how_long_a_reply_in_pieces_took_is_what_nginx_saw_without_the_wait(
+    reply: str, drawn: float
+) -> None:
+    found = Fact.of(datagram(waited="1.000", drawn="", reply=reply))
+    assert found
+    assert (found.waited, found.drawn) == (1.0, drawn)
+
+
 @pytest.mark.parametrize("cache", ["HIT", "STALE", "UPDATING"])
 def test_a_reply_from_the_cache_took_no_worker(cache: str) -> None:
     """Its headers are of the time when it was made."""
@@ -121,6 +132,7 @@ def test_words_that_nobody_knows_are_no_labels() -> None:
     found = Fact.of(
         datagram(
             project="a/b", service="X", request="<b>", cache="x", drawn="1e9", waited="nan",
+            reply="x",
             status=99999, bytes=-3,
         )
     )  # fmt: skip

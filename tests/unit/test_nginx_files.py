@@ -194,7 +194,7 @@ def test_no_word_of_a_client_is_among_the_facts() -> None:
         "qgis_server_service", "qgis_server_request", "server_protocol", "request_time",
         "upstream_http_x_worker", "upstream_http_x_worker_waited",
         "upstream_http_x_worker_drawn", "upstream_addr", "upstream_status",
-        "upstream_cache_status",
+        "upstream_cache_status", "upstream_response_time",
     }  # fmt: skip
 
 

@@ -22,15 +22,21 @@ def test_the_wait_and_the_work_apart() -> None:
     times = clock.times()
     times.begin("1000000999.250")
     clock.now += 0.125
-    assert times.headers() == {WORKER: "heavy-2", WAITED: "0.750", DRAWN: "0.125"}
+    assert times.headers(whole=True) == {WORKER: "heavy-2", WAITED: "0.750", DRAWN: "0.125"}
     times.begin("1000001000.125")
-    assert times.headers()[WAITED] == "0.000"
+    assert times.headers(whole=True)[WAITED] == "0.000"
+
+
+def test_of_a_reply_in_pieces_only_the_wait_is_known() -> None:
+    times = Clock().times()
+    times.begin("1000000999.250")
+    assert times.headers(whole=False) == {WORKER: "heavy-2", WAITED: "0.750"}
 
 
 def test_a_clock_that_was_set_back_is_no_time_below_zero() -> None:
     times = Clock().times()
     times.begin("1000009999.000")
-    assert times.headers()[WAITED] == "0.000"
+    assert times.headers(whole=True)[WAITED] == "0.000"
 
 
 @pytest.mark.parametrize("sent", ["", "x", "1;2"])
@@ -38,4 +44,4 @@ def test_nothing_is_said_where_no_nginx_of_ours_asks(sent: str) -> None:
     times = Clock().times()
     times.begin("1000000999.000")
     times.begin(sent)
-    assert times.headers() == {}
+    assert times.headers(whole=True) == {}

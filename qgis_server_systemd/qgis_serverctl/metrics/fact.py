@@ -48,6 +48,11 @@ class Fact:
             project = _text(told, "project")
             # What comes from the cache says what its worker said then.
             answered = bool(worker) and cache not in ("HIT", "STALE", "UPDATING")
+            waited = _seconds(_text(told, "waited")) if answered else None
+            drawn = _seconds(_text(told, "drawn")) if answered else None
+            if drawn is None and waited is not None:
+                # A reply in pieces: all that NGINX has seen of the worker, but for the wait.
+                drawn = max(0.0, _sum(_text(told, "reply")) - waited)
             return cls(
                 status=status if 100 <= status <= 599 else 0,
                 sent=max(0, sent),
@@ -55,8 +60,8 @@ class Fact:
                 service=_word(_text(told, "service"), (*SERVICES, "API")),
                 request=_word(_text(told, "request"), REQUESTS),
                 lane=_lane(worker, upstream) if upstream else "nginx",
-                waited=_seconds(_text(told, "waited")) if answered else None,
-                drawn=_seconds(_text(told, "drawn")) if answered else None,
+                waited=waited,
+                drawn=drawn,
                 refused=status == 503 and bool(upstream) and not worker,
                 cache=cache.lower() if cache in CACHE else "",
             )
@@ -77,6 +82,12 @@ def _word(text: str, known: tuple[str, ...]) -> str:
 
 def _seconds(text: str) -> float | None:
     return float(text) if SECONDS.fullmatch(text) else None
+
+
+def _sum(text: str) -> float:
+    """Of the workers that were asked, one after the other, since the request was last handed
+    over to the lane (the part after the colon)."""
+    return sum(_seconds(one) or 0.0 for one in text.rpartition(" : ")[2].split(", "))
 
 
 def _lane(worker: str, upstream: str) -> str:

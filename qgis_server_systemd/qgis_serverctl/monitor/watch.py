@@ -148,6 +148,9 @@ class Monitor:
             self.watched.clear()
             self.stuck.clear()
             self.queues.clear()
+            # All that can be told is whether workers run.
+            run = frozenset(n for n, w in self.workers.items() if w.pid and not is_heavy(n))
+            self.health.look(run, run, now)
             raise
         self.queues.clear()
         up = {n for n, worker in self.workers.items() if self._look(n, worker, table, now)}
