@@ -65,8 +65,9 @@ def test_counts_are_exact_and_nobody_is_asked_for_them(pool: Testbed) -> None:
     assert reply.headers["content-type"].startswith("application/openmetrics-text")
     assert reply.body.endswith(b"# EOF\n")
     assert fetch(pool, METRICS, "-H", "X-Forwarded-For: 192.0.2.1").status == 403
-    older = (pool.root / "run/qgis-server-metrics/qgis-server.prom").read_text()
+    older = pool.out("cat", "/run/qgis-server-metrics/qgis-server.prom")
     assert "# EOF" not in older
+    assert maps in older
 
     # A worker that crashes is told of, with its cause.
     crashes = 'qgis_server_worker_ends_total{cause="crash"}'
