@@ -38,6 +38,8 @@ CHANGES = {
     "usr/lib/systemd/system/qgis-server-roll.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-monitor.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-cache.service": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server-metrics.service": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server-metrics.socket": "\n# Newer.\n",
 }
 
 

@@ -159,9 +159,9 @@ def has_rolled(bed: Testbed) -> bool:
 
 def sockets(bed: Testbed) -> list[str]:
     """The sockets of instances that listen, by the kernel's word; that of the lane for heavy
-    requests is none."""
-    lines = bed.out("ss", "-lxH").splitlines()
-    paths = (line.split()[4] for line in lines)
+    requests is none, nor is one for datagrams."""
+    lines = (line.split() for line in bed.out("ss", "-lxH").splitlines())
+    paths = (words[4] for words in lines if words[0] == "u_str")
     return sorted(path for path in paths if path.startswith("/run/qgis-server-") and path != HEAVY)
 
 
