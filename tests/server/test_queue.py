@@ -69,8 +69,8 @@ def shared(bed: Testbed) -> Testbed:
 
 
 def listening(bed: Testbed) -> list[str]:
-    lines = bed.out("ss", "-lxH").splitlines()
-    paths = (line.split()[4] for line in lines)
+    lines = (line.split() for line in bed.out("ss", "-lxH").splitlines())
+    paths = (words[4] for words in lines if words[0] == "u_str")
     return sorted(
         found for found in paths if found.startswith("/run/qgis-server") and found != HEAVY
     )

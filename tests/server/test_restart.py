@@ -344,7 +344,7 @@ def test_settings_reach_units_and_nginx(three: Testbed) -> None:
         queues = [
             line.split()[3]
             for line in three.out("ss", "-lxnH").splitlines()
-            if "/run/qgis-" in line
+            if "/run/qgis-" in line and line.startswith("u_str")
         ]
         # Of the heavy requests', too.
         assert queues == ["7"] * 4
