@@ -546,7 +546,7 @@ def paths() -> Iterator[Attack]:
         ("/qgis/leak/wfs3/collections.json", 403),
         ("/qgis/other/../world", 403),
         ("/qgis-server/project/x/../../../qgis/world", 403),
-        ("/qgis-server/", 403),
+        ("/qgis-server/index.html", 403),
         ("/qgis-server/index.json", 403),
         ("/qgis-server/map/0123456789abcdef", 403),
         ("/qgis/world/wfs3/static/..%2f..%2fsecret.txt", 403),

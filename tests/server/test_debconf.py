@@ -112,7 +112,7 @@ def test_a_preseeded_server_serves_at_once(ready: Testbed) -> None:
     preseed(ready, "site", "true")
     said = install(ready, "nginx")
     assert HINT not in said
-    assert "landing page: http://" in said
+    assert "front page:   http://" in said
     assert count(ready) == (3, "server.auto.toml")
     assert sockets(ready) == [path(n) for n in (1, 2, 3)]
     assert is_served(ready)

@@ -108,6 +108,14 @@ def on(bed: Testbed, command: str) -> str:
     return done.stdout
 
 
+def listed(bed: Testbed, page: str) -> list[str]:
+    """Titles of the front page."""
+    reply = bed.fetch(f"{page}page/projects.json")
+    if reply.status != 200:
+        return []
+    return [project["title"] for project in json.loads(reply.body)["projects"]]
+
+
 def test_the_first_map(server: Testbed) -> None:
     text = sections(README)["First map"]
     folder = re.findall(r"`(/var/lib/[^`]*)`", text)[0]
@@ -120,10 +128,8 @@ def test_the_first_map(server: Testbed) -> None:
     assert capabilities.startswith(f"{connection}?")
     assert b"<Name>countries</Name>" in server.fetch(capabilities).body
     assert b"/qgis/city/wfs3/" in server.fetch(api).body
-    page = server.fetch(landing, "--location", "--header", "Accept: text/html")
-    assert b"<html" in page.body
-    listed = json.loads(server.fetch(f"{landing}index.json").body)["projects"]
-    assert [project["title"] for project in listed] == ["World"]
+    assert b"<html" in server.fetch(landing).body
+    wait_for(lambda: listed(server, landing) == ["World"], "the front page shows it")
     other = server.fetch("http://127.0.0.1/qgis-server?MAP=/srv/maps/world.qgz&SERVICE=WMS")
     assert other.status == 403
 

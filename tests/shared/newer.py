@@ -40,6 +40,8 @@ CHANGES = {
     "usr/lib/systemd/system/qgis-server-cache.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-metrics.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-metrics.socket": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server-front.service": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server-front.path": "\n# Newer.\n",
 }
 
 

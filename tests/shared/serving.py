@@ -275,14 +275,6 @@ def projects(*titles: str) -> Check:
     return check
 
 
-def redirects_to(path: str) -> Check:
-    def check(reply: Reply) -> None:
-        assert reply.status == 302, shown(reply)
-        assert reply.headers["location"].endswith(PREFIX + path), shown(reply)
-
-    return check
-
-
 def refused(*statuses: int, by: str = "") -> Check:
     """An error: a status of 4xx or 5xx, or an OGC exception."""
 
@@ -707,20 +699,11 @@ CASES: tuple[Case, ...] = (
         project=None,
     ),
     Case(
-        "landing page for programs",
+        "front page",
         "",
-        redirects_to("/index.json"),
+        text("text/html", "page/page.js"),
         path="/",
         project=None,
-        accept=JSON,
-    ),
-    Case(
-        "landing page for browsers",
-        "",
-        redirects_to("/index.html"),
-        path="/",
-        project=None,
-        accept=HTML,
     ),
     PROJECT_LIST,
     # Debian 12 has QGIS Server's own page, Debian 13 hasn't and gets a plain one.

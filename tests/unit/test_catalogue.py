@@ -256,7 +256,11 @@ def test_only_what_has_changed_is_read_again(
     (folder / "c.qgs").write_text("<qgis")
     assert looked(folder, result, monkeypatch) == ["a", "b"]
     assert looked(folder, result, monkeypatch) == []
-    assert looked(folder, result, monkeypatch, names=["b"]) == ["b"]
+    assert looked(folder, result, monkeypatch, id="1", names=["b"]) == ["b"]
+    # Orders count once.
+    assert looked(folder, result, monkeypatch, id="1", names=["b"]) == []
+    assert looked(folder, result, monkeypatch, id="2", names=["b"]) == ["b"]
+    assert catalogue.parse(result.read_bytes()).orders == "2"
     (folder / "a.qgs").write_text("<qgis></qgis>")
     (folder / "c.qgs").unlink()
     assert looked(folder, result, monkeypatch) == ["a"]

@@ -45,6 +45,13 @@ def test_what_counts_runs_before_nginx_tells_it_anything() -> None:
     assert kinds == [plan.StartCounting, plan.WriteUpstream, plan.ReloadNginx]
 
 
+@pytest.mark.parametrize(("wanted", "runs"), [(True, False), (False, True)])
+def test_the_list_of_the_front_page_is_kept_where_there_is_one(wanted: bool, runs: bool) -> None:
+    facts = replace(machine(numbers(1, 2)), lists=runs)
+    steps = plan.make(replace(WANTED, lists=wanted), facts)
+    assert steps.actions == (plan.RunFront(wanted),)
+
+
 def test_without_systemd_instances_are_enabled_and_nothing_is_started() -> None:
     still = replace(NGINX, running=False)
     steps = plan.make(WANTED, machine(live=False, nginx=still))

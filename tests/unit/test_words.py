@@ -327,7 +327,10 @@ def test_a_line_of_the_plugin(capsys: pytest.CaptureFixture[str]) -> None:
     assert third == "/srv/Zürich/it's.qgz: loaded in advance in 0.2 s"
 
 
-@pytest.mark.parametrize("unit", ["qgis-server@.service", "qgis-server-cache.service"])
+UNITS = ("qgis-server@.service", "qgis-server-cache.service", "qgis-server-front.service")
+
+
+@pytest.mark.parametrize("unit", UNITS)
 def test_no_line_of_a_worker_has_a_priority_of_its_own(unit: str) -> None:
     text = (TOP / "debian/root/usr/lib/systemd/system" / unit).read_text()
     assert "\nSyslogLevelPrefix=no\n" in text

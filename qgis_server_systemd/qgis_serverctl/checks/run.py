@@ -133,6 +133,7 @@ CHECKS: tuple[Check, ...] = (
     grave("monitor", units.check_monitor),
     grave("reply cache", units.check_cache),
     Check("metrics", units.check_metrics),
+    grave("front page", units.check_front),
     Check("drained instances", units.check_drained),
     grave("what is out of service", units.check_service),
     Check("folders", files.check_access, root=True),

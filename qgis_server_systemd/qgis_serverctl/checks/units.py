@@ -278,6 +278,19 @@ def check_metrics(host: Host, look: Look) -> Iterator[Finding]:
         )
 
 
+def check_front(host: Host, look: Look) -> Iterator[Finding]:
+    """A pool that is stopped needs none: its page stays as it is."""
+    package = host.package
+    lists = look.settings and look.settings.lists
+    if lists and not look.server.lists and pids(package, look):
+        yield warning(
+            "front-down",
+            "the list of the front page is not kept: it shows no new project",
+            package.front_unit,
+            f"systemctl restart {package.front_unit}",
+        )
+
+
 def check_load(host: Host, look: Look) -> Iterator[Finding]:
     """Whether it stays so, only who looks again can tell."""
     serving = [line for line in look.lines if line.serves]

@@ -53,6 +53,8 @@ def units(host: Host, instance: int | None) -> tuple[str, ...]:
         package.monitor_unit,
         package.metrics_unit,
         package.cache_unit,
+        package.front_unit,
+        package.catalogue_unit,
         package.shared_unit,
         package.heavy_unit,
         *map(package.service_unit, sorted(heavy)),

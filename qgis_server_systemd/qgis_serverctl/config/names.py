@@ -446,6 +446,26 @@ class Package:
         return f"{self.run}/catalogue.json"
 
     @property
+    def front_unit(self) -> str:
+        """Keeps the list of projects that the front page shows."""
+        return f"{self.pool}-front.service"
+
+    @property
+    def front_path_unit(self) -> str:
+        """Has the projects looked at when that unit wishes it."""
+        return f"{self.pool}-front.path"
+
+    @property
+    def front_mark(self) -> str:
+        """Generated where the settings ask for the front page: the unit's condition."""
+        return f"{self.state}/front-page"
+
+    @property
+    def listed(self) -> str:
+        """The folder of that list."""
+        return f"/run/{self.pool}-front"
+
+    @property
     def cache_mark(self) -> str:
         """Generated where the settings ask for a reply cache: the unit's condition."""
         return f"{self.state}/reply-cache"

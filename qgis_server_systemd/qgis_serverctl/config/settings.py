@@ -23,6 +23,7 @@ from .values import (
     kilobytes,
     megabytes,
     named,
+    names_of_projects,
     networks,
     origins,
     plain_folders,
@@ -31,9 +32,13 @@ from .values import (
     size_or_share,
     switch,
     system_calls,
+    text,
 )
 
 QUEUES = ("per-worker", "shared")
+
+
+PAGES = ("list", "qgis", "off")
 
 
 LEARNED = 256
@@ -119,6 +124,41 @@ class Settings:
             "path or a project URI."
         ),
         example='["city=/srv/qgis/city.qgz", "plan=postgresql://?service=gis&schema=public&project=plan"]',
+    )
+    front_page: str = setting(
+        "list",
+        OneOf(PAGES),
+        allowed='"list", "qgis" or "off"',
+        help=(
+            "What a browser sees at the URL that ends with a slash. list: this package's page,\n"
+            "with all projects that have an address and are in order. qgis: QGIS Server's own\n"
+            "landing page. off: neither."
+        ),
+        example='"qgis"',
+    )
+    front_title: str = setting(
+        "",
+        text,
+        allowed="a text of one line",
+        help='The heading of the front page; empty: "Maps", in the language of the browser.',
+        example='"Maps of Acme"',
+    )
+    front_text: str = setting(
+        "",
+        text,
+        allowed="a text of one line",
+        help="What stands below the heading of the front page.",
+        example='"Questions: gis@acme.example"',
+    )
+    unlisted_projects: tuple[str, ...] = setting(
+        (),
+        names_of_projects,
+        allowed="a list of names of projects",
+        help=(
+            "Projects that the front page does not show. They are served all the same to\n"
+            "whoever knows the address."
+        ),
+        example='["draft"]',
     )
     map_parameter: bool = setting(
         False,
@@ -460,6 +500,11 @@ class Settings:
     @property
     def is_shared(self) -> bool:
         return self.queue == "shared"
+
+    @property
+    def lists(self) -> bool:
+        """Is there a front page of the package's own?"""
+        return self.front_page == "list"
 
     @property
     def caches(self) -> bool:

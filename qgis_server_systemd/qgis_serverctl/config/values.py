@@ -241,6 +241,7 @@ size = Pattern("[1-9][0-9]{0,8}[MG]", 10)
 kilobytes = Pattern("[1-9][0-9]{0,2}K", 4)
 account = Pattern("[a-z_][a-z0-9_.-]{0,31}", 32)
 origins = ListOf(Pattern(r"\*|https?://[A-Za-z0-9.\-\[\]:]+", LONGEST_TEXT))
+names_of_projects = ListOf(Pattern(NAME, LONGEST_TEXT))
 system_calls = ListOf(Pattern("@?[a-z][a-z0-9_-]{0,63}", 65))
 
 

@@ -79,6 +79,7 @@ def http_text(
         ),
         "unix": "1" if UNIX in settings.trusted_proxies else "0",
         "landing": re.escape(package.url_prefix),
+        "page": settings.front_page,
         "project": quoted(settings.project),
         "origins": "\n".join(everyone or origins),
     }

@@ -221,7 +221,8 @@ def announce(host: Host) -> None:
     package, settings = host.package, load_settings(host).settings
     server = address(host)
     query = "SERVICE=WMS&REQUEST=GetCapabilities"
-    tell(f"landing page: {server}{package.url_prefix}/")
+    if settings.front_page != "off":
+        tell(f"front page:   {server}{package.url_prefix}/")
     if settings.project:
         tell(f"WMS:          {server}{package.url_prefix}?{query}")
     named = names(host, settings)

@@ -5,6 +5,7 @@ since projects may be hostile; so what it writes is read here as a stranger's.""
 import json
 import math
 import os
+import secrets
 import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -85,7 +86,8 @@ class Without:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """`ended`: None while a look is under way, of which `done` of `total` projects are read."""
+    """`ended`: None while a look is under way, of which `done` of `total` projects are read.
+    `orders`: the id of those that it has followed."""
 
     begun: float
     ended: float | None
@@ -93,6 +95,7 @@ class Catalogue:
     total: int
     projects: tuple[Project, ...]
     without: tuple[Without, ...]
+    orders: str = ""
 
 
 # ---- Reading a stranger's file
@@ -167,6 +170,7 @@ def parse(content: bytes) -> Catalogue:
             total=int(number(given["total"])),
             projects=tuple(map(_project, several(given["projects"], MOST))),
             without=tuple(map(_without, several(given["without"], MOST))),
+            orders=text(given.get("orders", "")),
         )
     except (KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError from error
@@ -248,14 +252,21 @@ def refresh(
         waiting = None if patience < math.inf else lambda: None
         if not acquire(file, waiting) or _wait(host, deadline, tell) is None:
             return False
-        orders = {"names": sorted(names), "remote": remote}
+        # They count once: other looks are made without any.
+        number = secrets.token_hex(8)
+        orders = {"id": number, "names": sorted(names), "remote": remote}
         write(host.path(host.package.catalogue_orders), json.dumps(orders) + "\n")
-        host.systemctl("start", "--no-block", host.package.catalogue_unit)
-        shown = _wait(host, deadline, tell)
-        if shown is None:
-            return False
-    if shown.get("ActiveState") == "failed":
-        _fail(host, shown)
+        # A look that the front page had begun just before knows nothing of them.
+        for _ in range(2):
+            host.systemctl("start", "--no-block", host.package.catalogue_unit)
+            shown = _wait(host, deadline, tell)
+            if shown is None:
+                return False
+            if shown.get("ActiveState") == "failed":
+                _fail(host, shown)
+            found = load(host)
+            if found and found.orders == number:
+                break
     return True
 
 

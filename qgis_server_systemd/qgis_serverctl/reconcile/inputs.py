@@ -48,6 +48,7 @@ def gather(host: Host) -> plan.Facts:
         *there(host),
         package.worker_file,
         package.cache_mark,
+        package.front_mark,
     )
     return plan.Facts(
         live=host.live,
@@ -57,13 +58,17 @@ def gather(host: Host) -> plan.Facts:
         nginx=nginx.gather(host),
         files={file: read_or_none(host.path(file)) for file in files},
         loaded=nginx.is_loaded(host),
-        caching=host.live
-        and host.show(package.cache_unit, "ActiveState").get("ActiveState") == "active",
+        caching=_runs(host, package.cache_unit),
+        lists=_runs(host, package.front_unit),
         counting=host.path(package.facts_socket).exists(),
         cancels=processes.qgis_cancels(host.path(package.mapserv), host.root),
         rolling=roll_state.load(host),
         shadows=overrides.find(host, state),
     )
+
+
+def _runs(host: Host, unit: str) -> bool:
+    return host.live and host.show(unit, "ActiveState").get("ActiveState") == "active"
 
 
 def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -> plan.Wanted:
@@ -119,6 +124,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
         dropins=socket_dropins(host, user),
         shared=settings.is_shared,
         caches=settings.caches,
+        lists=settings.lists,
         nginx_files=lambda serving, lane: {
             **({} if theirs else at_http(serving, lane)),
             **dict(locations()),

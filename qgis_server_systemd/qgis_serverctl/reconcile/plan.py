@@ -20,8 +20,8 @@ FACTS = 0
 class Facts:
     """The machine as it is. `files`: present texts of the generated files.
     `loaded`: a running NGINX has read them as they are. `caching`: the unit of the
-    reply cache runs. `counting`: the socket of the metrics is there. `cancels`: this QGIS
-    Server ends a request whose client hangs up."""
+    reply cache runs, `lists`: that of the front page does. `counting`: the socket of the metrics
+    is there. `cancels`: this QGIS Server ends a request whose client hangs up."""
 
     live: bool
     cores: int
@@ -32,6 +32,7 @@ class Facts:
     loaded: bool
     caching: bool = False
     counting: bool = True
+    lists: bool = False
     cancels: bool = False
     rolling: Rolling = Rolling()
     shadows: Shadows = Shadows()
@@ -46,10 +47,10 @@ class Wanted:
     script, which in mode auto lowers no count unasked and doesn't wait for workers
     to finish their requests. `socket_user` and `dropins`, (path, text or None), say
     whose the sockets are. `shared`: one queue for all workers. `caches`: NGINX keeps
-    replies. `nginx_files`: texts of the files generated for NGINX over a set of
-    instances, with the lane for heavy requests or without. `generated`: other files. `heavy`:
-    how many workers that lane has, 0 if there is none; `stays`: they don't wait for a request,
-    nor end without one. `notes`: what the administrator should know anyway.
+    replies. `lists`: there is a front page. `nginx_files`: texts of the files generated for
+    NGINX over a set of instances, with the lane for heavy requests or without. `generated`:
+    other files. `heavy`: how many workers that lane has, 0 if there is none; `stays`: they don't
+    wait for a request, nor end without one. `notes`: what the administrator should know anyway.
     """
 
     count: int | str
@@ -61,6 +62,7 @@ class Wanted:
     generated: tuple[Generated, ...] = ()
     shared: bool = False
     caches: bool = False
+    lists: bool = False
     heavy: int = 0
     stays: bool = False
     notes: tuple[str, ...] = ()
@@ -311,6 +313,16 @@ class StartCounting:
 
 
 @dataclass(frozen=True)
+class RunFront:
+    """Start what keeps the list of the front page, or stop it."""
+
+    on: bool
+
+    def __str__(self) -> str:
+        return f"{'start' if self.on else 'stop'} the list of the front page"
+
+
+@dataclass(frozen=True)
 class Retire:
     """Stop and disable an instance that NGINX no longer names."""
 
@@ -343,6 +355,7 @@ Action = (
     | ReloadNginx
     | RunCache
     | StartCounting
+    | RunFront
     | Retire
 )
 
@@ -483,6 +496,8 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
             actions.append(RunCache(wanted.caches))
         if not facts.counting:
             actions.append(StartCounting())
+        if facts.lists != wanted.lists:
+            actions.append(RunFront(wanted.lists))
         if not wanted.maintainer and now.listening and serve - now.listening:
             actions.append(AwaitWarm(serve - now.listening))
     if nginx_changes:

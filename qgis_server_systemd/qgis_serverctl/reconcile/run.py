@@ -135,6 +135,9 @@ class Run:
                 host.systemctl("start" if on else "stop", package.cache_unit)
             case plan.StartCounting():
                 host.systemctl("start", package.metrics_socket_unit, package.metrics_unit)
+            case plan.RunFront(on):
+                units = (package.front_path_unit, package.front_unit)
+                host.systemctl("start" if on else "stop", *units)
             case plan.Retire(instance):
                 self.retire(instance)
 

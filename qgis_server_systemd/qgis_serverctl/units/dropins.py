@@ -155,6 +155,12 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "named": settings.named,
             "folders": settings.project_folders,
         },
+        "front": {
+            "page": package.url_prefix,
+            "title": settings.front_title,
+            "text": settings.front_text,
+            "unlisted": settings.unlisted_projects,
+        },
         "prefix": package.prefix_variable,
         "sent": package.sent_variable,
     }
@@ -174,4 +180,5 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
         *lane(host, settings, heavy),
         Generated(package.worker_file, warmed, ""),
         Generated(package.cache_mark, "" if settings.caches else None, ""),
+        Generated(package.front_mark, "" if settings.lists else None, ""),
     )

@@ -74,9 +74,15 @@ def blank(address: Address) -> dict[str, Any]:
     return {
         "name": address.name, "path": address.path, "origin": address.origin, "size": None,
         "changed": None, "looked": 0.0, "read": False, "title": "", "abstract": "",
-        "services": [], "layers": 0, "remote": not address.path.startswith("/"), "files": {},
-        "problems": [],
+        "services": [], "layers": 0, "crs": "", "extent": [], "drawn": [],
+        "remote": not address.path.startswith("/"), "files": {}, "problems": [],
     }  # fmt: skip
+
+
+def ignores_bad_layers() -> bool:
+    """Does QGIS Server serve projects without those of their layers that are invalid? As QGIS
+    reads it (QVariant::toBool)."""
+    return os.environ.get("QGIS_SERVER_IGNORE_BAD_LAYERS", "").lower() not in ("", "0", "false")
 
 
 def done(send: Send, reason: Reason) -> None:
@@ -103,7 +109,8 @@ def listed(folder: str, most: int) -> tuple[list[Entry], str]:
 class Catalogue:
     """All that is kept from one look to the next, in the file `result`. `settings`: what the
     workers have as well. `orders`: `names` of projects that are to be read whatever is known of
-    them, and after how many seconds those are that depend on more than files (`remote`)."""
+    them, and after how many seconds those are that depend on more than files (`remote`). They
+    count once, by their `id`: a look may also be made without any."""
 
     def __init__(
         self, settings: Mapping[str, Any], orders: Mapping[str, Any], result: Path
@@ -112,12 +119,16 @@ class Catalogue:
         guard = settings["guard"]
         self.folders = Folders(guard["folders"], guard["projects"])
         self.result = result
+        last = self._last()
+        self.orders = orders.get("id", "")
+        if self.orders and self.orders == last.get("orders"):
+            orders = {}
         self.names = frozenset(orders.get("names", ()))
         self.remote = float(orders.get("remote", AGAIN))
         self.most = memory_limit(self.given["memory"])
         os.environ.update(sent(self.given["sent"]))
         self.key = self._key()
-        self.old = self._old()
+        self.old = self._old(last)
         self.silent: dict[str, dict[str, Any]] = {}
         self.begun = time.time()
         self.written = 0.0
@@ -133,13 +144,20 @@ class Catalogue:
         told = repr(([signature(file) for file in files], variables, self.given["memory"]))
         return sha256(told.encode(errors="surrogateescape")).hexdigest()
 
-    def _old(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def _last(self) -> dict[str, Any]:
+        """What the look before this one has written."""
         try:
             found = json.loads(self.result.read_text(encoding="utf-8"))
-            if (found["format"], found["key"]) != (FORMAT, self.key):
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _old(self, last: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+        try:
+            if (last["format"], last["key"]) != (FORMAT, self.key):
                 return {}
-            return {(one["name"], one["path"]): one for one in found["projects"]}
-        except (OSError, ValueError, KeyError, TypeError):
+            return {(one["name"], one["path"]): one for one in last["projects"]}
+        except (KeyError, TypeError):
             return {}
 
     def write(self, *, ended: bool = False) -> None:
@@ -153,6 +171,8 @@ class Catalogue:
                 "key": self.key,
                 "begun": self.begun,
                 "ended": time.time() if ended else None,
+                "orders": self.orders,
+                "ignores": ignores_bad_layers(),
                 "total": self.total,
                 "done": self.count,
                 "projects": self.projects,

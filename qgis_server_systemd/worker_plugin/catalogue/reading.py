@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One project, read with QGIS as a worker reads it."""
 
+import math
 import re
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +14,7 @@ from qgis.core import (
     QgsMapLayer,
     QgsProject,
     QgsProviderRegistry,
+    QgsRectangle,
 )
 from qgis.server import QgsServerProjectUtils
 
@@ -25,6 +27,8 @@ LONGEST, LONGEST_ABSTRACT = 200, 5000
 
 MOST_PROBLEMS = 200
 MOST_FILES = 1000
+MOST_DRAWN = 50
+"""Layers of a small map."""
 
 LOCAL = ("annotation", "delimitedtext", "gdal", "gpx", "mdal", "memory", "ogr", "pdal",
          "spatialite", "virtual")  # fmt: skip
@@ -70,6 +74,45 @@ def services(project: QgsProject) -> list[str]:
     return found
 
 
+def visible(project: QgsProject) -> list[str]:
+    """The layers of a small map, as a request names them, the lowest first."""
+    utils = QgsServerProjectUtils
+    restricted = set(utils.wmsRestrictedLayers(project))
+    by_id = utils.wmsUseLayerIds(project)
+    shown = set()
+    for node in project.layerTreeRoot().findLayers():
+        parts, at = [], node
+        while at is not None:
+            parts.append(at.name())
+            at = at.parent()
+        if node.isVisible() and restricted.isdisjoint(parts):
+            shown.add(node.layerId())
+    names = []
+    for layer in reversed(project.layerTreeRoot().layerOrder()):
+        own = layer.serverProperties() if hasattr(QgsMapLayer, "serverProperties") else layer
+        short = own.shortName() if hasattr(own, "shortName") else layer.shortName()
+        if layer.id() in shown:
+            names.append(layer.id() if by_id else short or layer.name())
+    return names[:MOST_DRAWN]
+
+
+def extent(rectangle: QgsRectangle) -> list[float]:
+    """West, south, east and north; empty for one that is none."""
+    sides = [
+        rectangle.xMinimum(), rectangle.yMinimum(), rectangle.xMaximum(), rectangle.yMaximum()
+    ]  # fmt: skip
+    good = all(map(math.isfinite, sides)) and sides[0] < sides[2] and sides[1] < sides[3]
+    return sides if good else []
+
+
+def chosen_extent(project: QgsProject) -> list[float]:
+    """Where the map begins, as far as that is told without data."""
+    view = project.viewSettings().defaultViewExtent()
+    if view.crs() != project.crs():
+        view = QgsRectangle()
+    return extent(QgsServerProjectUtils.wmsExtent(project)) or extent(view)
+
+
 def overview(project: QgsProject) -> dict[str, Any]:
     title = project.readEntry("WMSServiceTitle", "/")[0] or project.title()
     abstract = project.readEntry("WMSServiceAbstract", "/")[0]
@@ -78,6 +121,9 @@ def overview(project: QgsProject) -> dict[str, Any]:
         "abstract": abstract[:LONGEST_ABSTRACT],
         "services": services(project),
         "layers": len(project.mapLayers()),
+        "crs": project.crs().authid(),
+        "extent": chosen_extent(project),
+        "drawn": visible(project),
     }
 
 
@@ -174,6 +220,9 @@ class Look:
             reason = self.suspect(layer) or self.table(layer)
             self.tell(layer, reason or self.words(layer), project)
         self.send({"whole": True})
+        if not chosen_extent(project):
+            found = overview(project)
+            self.send(found | {"extent": extent(project.viewSettings().fullExtent())})
 
     def tell(self, layer: QgsMapLayer, reason: Reason, project: QgsProject) -> None:
         hidden = layer.name() in QgsServerProjectUtils.wmsRestrictedLayers(project)

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The front page: shows the list of projects, and looks from time to time whether it has changed.
+
+import { FORMAT, address, found, links, picture, sorted } from "./list.js";
+import { chosen, languages } from "./words.js";
+
+const AGAIN = 30_000;
+const SOON = 2_000;
+const COPIED = 2_000;
+
+const language = chosen(navigator.languages ?? [navigator.language]);
+const words = languages[language];
+const page = document.baseURI;
+const at = (id) => document.getElementById(id);
+const [heading, text, tools, search, order, state, cards] = [
+  "heading", "words", "tools", "search", "order", "state", "cards",
+].map(at);
+
+let list = { title: "", text: "", projects: [] };
+let seen = "";
+let items = new Map();
+
+function say(button, word, title) {
+  button.textContent = word;
+  button.setAttribute("aria-label", `${word}: ${title}`);
+}
+
+async function copy(button, code, title) {
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+  } catch {
+    // Without HTTPS there is no such clipboard: what is selected is copied in the old way.
+    getSelection().selectAllChildren(code);
+    if (!document.execCommand("copy")) return;
+  }
+  say(button, words.copied, title);
+  setTimeout(() => say(button, words.copy, title), COPIED);
+}
+
+function card(project) {
+  const item = at("card").content.cloneNode(true).firstElementChild;
+  const [link, image] = [item.querySelector(".picture"), item.querySelector("img")];
+  const [code, button] = [item.querySelector("code"), item.querySelector("button")];
+  item.querySelector("h2").textContent = project.title;
+  item.querySelector(".abstract").textContent = project.abstract;
+  code.textContent = address(project, page);
+  say(button, words.copy, project.title);
+  button.addEventListener("click", () => copy(button, code, project.title));
+  const small = picture(project, page, 320, 200);
+  if (small) {
+    link.href = picture(project, page, 1600, 1000);
+    link.setAttribute("aria-label", words.picture.replace("#", () => project.title));
+    image.addEventListener("error", () => image.remove());
+    image.src = small;
+  } else {
+    image.remove();
+  }
+  for (const [word, target] of links(project, page, words.capabilities)) {
+    const line = document.createElement("li");
+    const anchor = line.appendChild(document.createElement("a"));
+    anchor.textContent = word;
+    anchor.href = target;
+    anchor.setAttribute("aria-label", `${word}: ${project.title}`);
+    item.querySelector(".links").append(line);
+  }
+  return item;
+}
+
+function show() {
+  const shown = sorted(found(list.projects, search.value), order.value, language);
+  cards.replaceChildren(...shown.map((project) => items.get(project)));
+  tools.hidden = !list.projects.length;
+  if (!list.projects.length) state.textContent = words.empty;
+  else if (!shown.length) state.textContent = words.nothing;
+  else state.textContent = shown.length === 1 ? words.one : words.many.replace("#", shown.length);
+}
+
+function take(content) {
+  if (content === seen) return;
+  const given = JSON.parse(content);
+  if (given.format !== FORMAT) throw new Error("format");
+  // What has not changed keeps its card, and the picture in it.
+  const before = new Map([...items].map(([project, item]) => [JSON.stringify(project), item]));
+  list = given;
+  items = new Map(list.projects.map((project) => [
+    project, before.get(JSON.stringify(project)) ?? card(project),
+  ]));
+  seen = content;
+  heading.textContent = document.title = list.title || words.heading;
+  text.textContent = list.text;
+  text.hidden = !list.text;
+  show();
+}
+
+async function load() {
+  let pause = AGAIN;
+  try {
+    const reply = await fetch("page/projects.json", { cache: "no-cache" });
+    if (reply.ok) {
+      take(await reply.text());
+    } else if (reply.status === 404 && !seen) {
+      state.textContent = words.making;
+      pause = SOON;
+    } else {
+      throw new Error(reply.status);
+    }
+  } catch {
+    if (!seen) state.textContent = words.failed;
+  }
+  setTimeout(() => (document.hidden ? look() : load()), pause);
+}
+
+// As long as nobody sees the page it asks for nothing.
+function look() {
+  document.addEventListener("visibilitychange", load, { once: true });
+}
+
+document.documentElement.lang = language;
+heading.textContent = document.title = words.heading;
+document.querySelector("label[for=search]").textContent = words.search;
+document.querySelector("label[for=order]").textContent = words.order;
+for (const option of order.options) option.textContent = words[option.value];
+state.textContent = words.loading;
+tools.addEventListener("submit", (event) => event.preventDefault());
+search.addEventListener("input", show);
+order.addEventListener("change", show);
+load();
