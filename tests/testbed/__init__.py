@@ -12,6 +12,7 @@ XDG cache):
     tools/<suite>-<hash>      a thin layer over a tree: what builds and checks packages
     rivals/<suite>-<hash>     a thin layer over a tree: what the benchmark compares with
     managed/<suite>-<hash>    a thin layer over a tree: what Ansible needs on a server
+    browser/<suite>-<hash>    a thin layer over a tree: Chromium
     corpus/<suite>-<hash>     a thin layer over the maps: the corpus in /srv/corpus, and PostGIS
     nginx/<suite>-<hash>      a thin layer over the maps: NGINX, installed
     installed/<suite>-<hash>  a thin layer over the maps: the package and NGINX, installed

@@ -70,9 +70,9 @@ def _close_beds() -> None:
 class Testbed:
     """A throw-away Debian over a suite's tree: a chroot at first, a container once booted.
     With `tools`, packages can be built and checked in it; with `rivals`, it has what the
-    benchmark compares with; with `managed`, what Ansible needs, sshd among it; with `corpus`,
-    the corpus, and PostgreSQL with PostGIS. With `like`, it begins with the files of another
-    one of the suite."""
+    benchmark compares with; with `managed`, what Ansible needs, sshd among it; with `browser`,
+    Chromium; with `corpus`, the corpus, and PostgreSQL with PostGIS. With `like`, it begins with
+    the files of another one of the suite."""
 
     __test__ = False
 
@@ -84,6 +84,7 @@ class Testbed:
         tools: bool = False,
         rivals: bool = False,
         managed: bool = False,
+        browser: bool = False,
         corpus: bool = False,
         like: Snapshot | None = None,
     ) -> None:
@@ -93,6 +94,7 @@ class Testbed:
         self.tools = tools
         self.rivals = rivals
         self.managed = managed
+        self.browser = browser
         self.corpus = corpus
         self._layers: list[Path] = []
         self._stack = contextlib.ExitStack()
@@ -115,6 +117,7 @@ class Testbed:
                     tools=self.tools,
                     rivals=self.rivals,
                     managed=self.managed,
+                    browser=self.browser,
                     corpus=self.corpus,
                 )
             else:

@@ -54,6 +54,8 @@ TOOLS = (
 )
 # In a layer of its own, for the roll-out by Ansible: what servers have that it manages.
 MANAGED = ("openssh-server", "python3-apt", "sudo")
+# In a layer of its own, for the front page.
+BROWSER = ("chromium", "chromium-driver")
 # In a layer of its own, for the benchmark.
 RIVALS = (
     "apache2",
@@ -85,7 +87,7 @@ rm -r /tmp/qgis-common
 apt-cache gencaches
 """
 # With newer package lists than the tree's, what was downloaded may be out of date, too.
-PREPARE_TOOLS, PREPARE_MANAGED = (
+PREPARE_TOOLS, PREPARE_MANAGED, PREPARE_BROWSER = (
     f"""
 apt-get update
 apt-get install --yes {" ".join(packages)}
@@ -94,7 +96,7 @@ apt-get install --yes --download-only {" ".join(DOWNLOADED)}
 apt-cache gencaches
 rm -f /etc/resolv.conf
 """
-    for packages in (TOOLS, MANAGED)
+    for packages in (TOOLS, MANAGED, BROWSER)
 )
 # One package that is missing must not keep the others away; its unit is missing then, too, so
 # systemctl may complain. None starts by itself.

@@ -23,6 +23,7 @@ from .recipes import (
     INSTALLED,
     MMDEBSTRAP_OPTIONS,
     PREPARE,
+    PREPARE_BROWSER,
     PREPARE_MANAGED,
     PREPARE_RIVALS,
     PREPARE_TOOLS,
@@ -125,7 +126,7 @@ def build_extra(base: Path, new: Path, what: str, prepare: str) -> None:
 
 
 def extra_layer(suite: str, base: Path, what: str, prepare: str) -> Path:
-    """A layer with further packages: `tools`, `rivals` or `managed`."""
+    """A layer with further packages: `tools`, `rivals`, `managed` or `browser`."""
     built = str((base / ".built").stat().st_mtime_ns)
     layer = cache_folder() / what / f"{suite}-{digest(base.name, built, prepare)}"
     layer.parent.mkdir(exist_ok=True)
@@ -161,6 +162,7 @@ def hold_layers(
     tools: bool = False,
     rivals: bool = False,
     managed: bool = False,
+    browser: bool = False,
     corpus: bool = False,
 ) -> list[Path]:
     """The layers of a suite's testbeds, top first, locked against removal until the stack ends."""
@@ -171,6 +173,7 @@ def hold_layers(
         ("tools", tools and PREPARE_TOOLS),
         ("rivals", rivals and PREPARE_RIVALS),
         ("managed", managed and PREPARE_MANAGED),
+        ("browser", browser and PREPARE_BROWSER),
     ):
         if prepare:
             get = functools.partial(extra_layer, suite, base, what, prepare)

@@ -77,6 +77,7 @@ function show() {
 
 function take(content) {
   if (content === seen) return;
+  performance.mark("take");
   const given = JSON.parse(content);
   if (given.format !== FORMAT) throw new Error("format");
   // What has not changed keeps its card, and the picture in it.
@@ -90,6 +91,7 @@ function take(content) {
   text.textContent = list.text;
   text.hidden = !list.text;
   show();
+  performance.mark("shown");
 }
 
 async function load() {

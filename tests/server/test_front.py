@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The front page: what NGINX serves of it on a booted server, and what Chromium makes of that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shared.browser import ENTER, TAB, Browser, Driver, browser, hosts
+from shared.pool import ctl, install, put_package, wait_for
+from testbed import Testbed
+
+FOLDER = "/var/lib/qgis-server/projects"
+SETTINGS = "/etc/qgis-server/server.toml"
+PAGE = "http://127.0.0.1/qgis-server/"
+LIST = f"{PAGE}page/projects.json"
+
+HOSTILE = "<img src=x onerror=\"document.title='hacked'\"></script><b>bold</b>"
+
+
+@pytest.fixture(scope="module")
+def bed(suite: str, package: Path) -> Iterator[Testbed]:
+    """A server with the site enabled, and with Chromium."""
+    with Testbed(suite, browser=True) as bed:
+        put_package(bed, package)
+        bed.boot()
+        install(bed, "nginx")
+        ctl(bed, "site", "enable")
+        yield bed
+
+
+@pytest.fixture
+def projects(bed: Testbed) -> Iterator[Path]:
+    """The folder of projects, with data, "world" and a hostile one, once these are listed."""
+    maps = "cp -r /srv/maps/*.gpkg /srv/maps/*.tif /srv/maps/world.qgz"
+    bed.run("sh", "-ec", f"find {FOLDER} -mindepth 1 -delete; {maps} {FOLDER}")
+    folder = bed.root / FOLDER.lstrip("/")
+    put(bed, "hostile", HOSTILE)
+    wait_for(lambda: {*listed(bed)} == {"world", "hostile"}, "both are listed")
+    yield folder
+    bed.run("find", FOLDER, "-mindepth", "1", "-delete")
+
+
+def put(bed: Testbed, name: str, title: str, old: str = "", new: str = "") -> None:
+    """A project with that title; two words in its file exchanged."""
+    script = (
+        "import re, sys; from xml.sax.saxutils import escape; name, title, old, new = sys.argv[1:];"
+        "text = open('/srv/maps/second.qgs').read();"
+        "assert old in text; text = text.replace(old, new) if old else text;"
+        "title = f'<WMSServiceTitle type=\"QString\">{escape(title)}</WMSServiceTitle>';"
+        "text = re.sub('<WMSServiceTitle[^>]*>[^<]*</WMSServiceTitle>', '', text);"
+        "text = text.replace('</properties>', title + '</properties>', 1); assert title in text;"
+        f"open(f'{FOLDER}/.{{name}}.new', 'w').write(text)"
+    )
+    bed.run("python3", "-c", script, name, title, old, new)
+    bed.run("mv", f"{FOLDER}/.{name}.new", f"{FOLDER}/{name}.qgs")
+
+
+def listed(bed: Testbed) -> dict[str, dict[str, Any]]:
+    reply = bed.fetch(LIST)
+    if reply.status == 404:
+        return {}
+    return {one["name"]: one for one in json.loads(reply.body)["projects"]}
+
+
+# ---- On the server
+
+
+def test_projects_come_and_go_by_themselves(bed: Testbed, projects: Path) -> None:
+    world = listed(bed)["world"]
+    assert world["address"] == "../qgis/world"
+    assert {"WMS", "WFS", "OGC API Features"} <= {*world["services"]}
+    assert world["map"]["layers"]
+    assert bed.fetch(f"{PAGE}{world['address']}/wfs3/collections.json").status == 200
+    put(bed, "fresh", "Fresh")
+    # Without a change all would be looked at again after ten minutes, which is too long for this.
+    wait_for(lambda: listed(bed).get("fresh", {}).get("title") == "Fresh", "it is listed")
+    put(bed, "fresh", "Changed")
+    wait_for(lambda: listed(bed)["fresh"]["title"] == "Changed", "its title is")
+    (projects / "fresh.qgs").unlink()
+    wait_for(lambda: "fresh" not in listed(bed), "it is gone")
+    put(bed, "broken", "Broken", "./world_map.gpkg", "./gone.gpkg")
+    put(bed, "after", "After")
+    wait_for(lambda: "after" in listed(bed), "one that came later is listed")
+    assert "broken" not in listed(bed)
+    shown = bed.run("qgis-serverctl", "projects", "--json", check=False).stdout
+    found = json.loads(shown)["projects"]
+    assert {one["name"] for one in found if one["state"] == "error"} == {"broken"}
+    assert bed.out("systemctl", "is-failed", "qgis-server-front.service", check=False) == "active"
+
+
+def test_the_page_comes_with_all_workers_stopped(bed: Testbed, projects: Path) -> None:
+    bed.run("systemctl", "stop", "qgis-server.slice")
+    try:
+        page = bed.fetch(PAGE)
+        assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "set-cookie" not in page.headers
+        for name in ("page.js", "list.js", "words.js", "style.css", "icon.svg"):
+            assert bed.fetch(f"{PAGE}page/{name}").status == 200, name
+        assert {*listed(bed)} == {"world", "hostile"}
+    finally:
+        bed.run("systemctl", "start", "qgis-server.target")
+
+
+def test_what_is_no_request_for_the_page_is_for_qgis_server(bed: Testbed, projects: Path) -> None:
+    for url in (f"{PAGE}?SERVICE=WMS&REQUEST=GetCapabilities", f"{PAGE}page/../index.json"):
+        assert (
+            bed.fetch(url, "--path-as-is")
+            .headers["content-type"]
+            .startswith(("text/xml", "application/json"))
+        ), url
+    assert bed.fetch(f"{PAGE}page/index.html").status == 404
+    assert bed.fetch(f"{PAGE}page/../../../etc/passwd", "--path-as-is").status in (400, 404)
+    assert bed.fetch(f"{PAGE}page/%2e%2e/defaults.toml").status in (400, 403, 404)
+
+
+def test_the_workers_user_can_t_choose_another_file(bed: Testbed, projects: Path) -> None:
+    listing = "/run/qgis-server-front/projects.json"
+    bed.run("systemctl", "stop", "qgis-server-front.service")
+    try:
+        bed.run("ln", "--symbolic", "--force", "/etc/passwd", listing)
+        assert bed.fetch(LIST).status in (403, 404)
+    finally:
+        bed.run("rm", listing)
+        bed.run("systemctl", "start", "qgis-server-front.service")
+    wait_for(lambda: bool(listed(bed)), "the list is there again")
+
+
+def test_the_settings(bed: Testbed, projects: Path) -> None:
+    before = bed.run("cat", SETTINGS).stdout
+
+    def settle(*lines: str) -> None:
+        bed.run("tee", SETTINGS, input="\n".join((before, *lines, "")))
+        bed.run("qgis-serverctl", "apply")
+
+    try:
+        settle('front_title = "Maps of <Acme>"', 'unlisted_projects = ["hostile"]')
+        wait_for(lambda: {*listed(bed)} == {"world"}, "one is unlisted")
+        assert json.loads(bed.fetch(LIST).body)["title"] == "Maps of <Acme>"
+        settle('front_page = "qgis"')
+        wait_for(lambda: bed.fetch(PAGE).status == 302, "QGIS Server's own page is there")
+        assert bed.fetch(LIST).status == 404
+        settle('front_page = "off"')
+        wait_for(lambda: bed.fetch(PAGE).status == 404, "there is no page")
+        for path in ("", "index.html", "index.json", "page/projects.json", "page/page.js"):
+            assert bed.fetch(f"{PAGE}{path}").status == 404, path
+        capabilities = bed.fetch("http://127.0.0.1/qgis/world?SERVICE=WMS&REQUEST=GetCapabilities")
+        assert capabilities.status == 200
+        assert (
+            bed.out("systemctl", "is-active", "qgis-server-front.path", check=False) == "inactive"
+        )
+    finally:
+        settle()
+    wait_for(lambda: {*listed(bed)} == {"world", "hostile"}, "all is as before")
+
+
+# ---- In a browser
+
+
+@pytest.fixture(scope="module")
+def driver(bed: Testbed) -> Driver:
+    return Driver(bed)
+
+
+TITLES = "return [...document.querySelectorAll('#cards h2')].map((one) => one.textContent)"
+
+
+def test_cards_search_and_sorting(driver: Driver, projects: Path) -> None:
+    with browser(driver) as window:
+        window.open(PAGE)
+        window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
+        assert {*window.js(TITLES)} == {"World", HOSTILE}
+        assert window.js("return document.title") == "Maps"
+        assert window.js("return document.querySelectorAll('#cards b, #cards script').length") == 0
+        address = "[...document.querySelectorAll('#cards code')].map((one) => one.textContent)"
+        assert "http://127.0.0.1/qgis/world" in window.js(f"return {address}")
+        drawn = "[...document.querySelectorAll('#cards img')].filter((one) => one.naturalWidth)"
+        window.wait(f"return {drawn}.length === 2", "both pictures are drawn")
+        window.type("#search", "wörld")
+        assert window.js(TITLES) == ["World"]
+        window.js("document.querySelector('#search').value = ''")
+        window.type("#search", "zzz")
+        assert window.texts("#state") == ["No map matches the search."]
+        assert hosts(window.asked()) == {"127.0.0.1"}
+        assert window.complaints() == []
+        assert window.ask("GET", "/cookie") == []
+
+
+@pytest.mark.parametrize(
+    ("language", "heading"), [("de-AT,de", "Karten"), ("fr", "Cartes"), ("ja", "Maps")]
+)
+@pytest.mark.spread
+def test_the_language_of_the_browser(
+    driver: Driver, projects: Path, language: str, heading: str
+) -> None:
+    with browser(driver, language=language) as window:
+        window.open(PAGE)
+        window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
+        assert window.texts("h1") == [heading]
+
+
+AXE = "return axe.run().then((found) => found.violations.map((one) => [one.impact, one.id]))"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_narrow_screen_the_keyboard_and_who_sees_little(
+    driver: Driver, projects: Path, dark: bool
+) -> None:
+    axe = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    with browser(driver, width=500, dark=dark) as window:
+        narrow = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": narrow}
+        window.ask("POST", "/goog/cdp/execute", **command)
+        window.open(PAGE)
+        window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
+        assert window.js("return innerWidth") == 360
+        assert window.js("return document.documentElement.scrollWidth") <= 360
+        window.js(axe)
+        serious = [one for one in window.js(AXE) if one[0] in ("serious", "critical")]
+        assert serious == []
+        assert reached(window) >= {"search", "order", "A", "BUTTON"}
+
+
+def reached(window: Browser) -> set[str]:
+    """What the tab key leads to, by id or kind."""
+    found = set()
+    for _ in range(12):
+        window.press(TAB)
+        found.add(window.js("return document.activeElement.id || document.activeElement.tagName"))
+    return found
+
+
+def test_an_address_is_copied_by_keyboard(driver: Driver, projects: Path) -> None:
+    with browser(driver) as window:
+        window.open(PAGE)
+        window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
+        window.js("document.querySelector('#cards button').focus()")
+        window.press(ENTER)
+        window.wait(
+            "return document.querySelector('#cards button').textContent === 'Copied'", "copied"
+        )
+
+
+def test_hundreds_of_projects_stay_quick(driver: Driver, bed: Testbed, projects: Path) -> None:
+    listing = "/run/qgis-server-front/projects.json"
+    found = json.loads(bed.fetch(LIST).body)
+    one = next(card for card in found["projects"] if card["name"] == "world")
+    found["projects"] = [one | {"name": f"w{n}", "title": f"Map {n}"} for n in range(300)]
+    bed.run("systemctl", "stop", "qgis-server-front.service")
+    try:
+        bed.run("tee", listing, input=json.dumps(found))
+        with browser(driver) as window:
+            window.open(PAGE)
+            window.wait("return document.querySelectorAll('#cards h2').length === 300", "all")
+            took = "performance.measure('x', 'take', 'shown').duration"
+            assert window.js(f"return {took}") < 300
+            # Pictures are asked for where they are seen.
+            pictures = [url for url in window.asked() if "GetMap" in url]
+            assert len(pictures) < 100
+    finally:
+        bed.run("rm", listing)
+        bed.run("systemctl", "start", "qgis-server-front.service")
+    wait_for(lambda: {*listed(bed)} == {"world", "hostile"}, "all is as before")
+
+
+@pytest.mark.either
+def test_an_empty_server(driver: Driver, bed: Testbed) -> None:
+    bed.run("find", FOLDER, "-mindepth", "1", "-delete")
+    wait_for(lambda: not listed(bed), "nothing is listed")
+    with browser(driver, language="de") as window:
+        window.open(PAGE)
+        window.wait(
+            "return document.querySelector('#state').textContent.startsWith('Hier')",
+            "it says so",
+        )
+        assert not window.js("return document.querySelector('#tools').checkVisibility()")
