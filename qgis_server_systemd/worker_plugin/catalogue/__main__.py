@@ -48,6 +48,12 @@ LEAST_MEMORY = 512 << 20
 BAD = ("hangs", "memory", "crashes")
 """Kinds of problems that may come from elsewhere, and may be gone the next time."""
 
+OF_A_START = (
+    "INVOCATION_ID", "JOURNAL_STREAM", "MEMORY_PRESSURE_WATCH", "SYSTEMD_EXEC_PID",
+    "TRIGGER_PATH", "TRIGGER_UNIT",
+)  # fmt: skip
+"""Variables that differ from one start of the unit to the next (systemd.exec(5))."""
+
 VARIABLE = re.compile(r'^\s*fastcgi_param\s+([A-Z][A-Z0-9_]*)\s+("?)([^"$;]*)\2\s*;', re.M)
 """In a file of NGINX's: what a worker is sent at each request, and libraries look up."""
 
@@ -139,8 +145,7 @@ class Catalogue:
     def _key(self) -> str:
         """What all results depend on, beside the projects: QGIS, and what it is told."""
         files = (self.given["program"], os.environ.get("PGSERVICEFILE", ""), __file__)
-        skipped = ("INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MEMORY_PRESSURE_WATCH")
-        variables = sorted(item for item in os.environ.items() if item[0] not in skipped)
+        variables = sorted(item for item in os.environ.items() if item[0] not in OF_A_START)
         told = repr(([signature(file) for file in files], variables, self.given["memory"]))
         return sha256(told.encode(errors="surrogateescape")).hexdigest()
 
