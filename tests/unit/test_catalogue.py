@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,17 @@ def test_what_nginx_sends_to_workers_is_read() -> None:
     assert [(n, v) for n, _, v in VARIABLE.findall(text)] == [("A", "/x"), ("C", "a b")]
 
 
+def given(folder: Path) -> dict[str, Any]:
+    """Settings of a look at a folder."""
+    return {
+        "guard": {"folders": [str(folder)], "projects": []},
+        "addresses": {"folders": [str(folder)], "named": {}, "name": NAME},
+        "catalogue": {
+            "project": "", "warm": [], "memory": "2G", "program": __file__, "sent": "/nowhere",
+        },
+    }  # fmt: skip
+
+
 def looked(folder: Path, result: Path, monkeypatch: pytest.MonkeyPatch, **orders: Any) -> list[str]:
     """Names of the projects that were read."""
     read: list[str] = []
@@ -235,15 +247,28 @@ def looked(folder: Path, result: Path, monkeypatch: pytest.MonkeyPatch, **orders
         return record | {"read": True, "looked": self.begun}
 
     monkeypatch.setattr(Catalogue, "with_qgis", with_qgis)
-    given = {
-        "guard": {"folders": [str(folder)], "projects": []},
-        "addresses": {"folders": [str(folder)], "named": {}, "name": NAME},
-        "catalogue": {
-            "project": "", "warm": [], "memory": "2G", "program": __file__, "sent": "/nowhere",
-        },
-    }  # fmt: skip
-    Catalogue(given, orders, result).look()
+    Catalogue(given(folder), orders, result).look()
     return read
+
+
+@pytest.mark.parametrize(
+    ("orders", "problems", "seconds"),
+    [
+        ({}, [], 3600.0), ({}, [{"kind": "silent"}], 600.0),
+        ({"id": "1", "remote": 60.0}, [], 60.0), ({"id": "1"}, [{"kind": "silent"}], 0.0),
+    ],
+)  # fmt: skip
+def test_how_long_what_depends_on_servers_is_not_read_again(
+    tmp_path: Path, orders: dict[str, Any], problems: list[Any], seconds: float
+) -> None:
+    found = Catalogue(given(tmp_path), orders, tmp_path / "catalogue.json")
+
+    def is_good(age: float) -> bool:
+        old = {"read": True, "files": {}, "remote": True, "problems": problems}
+        return found.is_good(old | {"looked": time.time() - age}, {}, "a")
+
+    assert not is_good(seconds + 1)
+    assert is_good(max(0.0, seconds - 30)) == (seconds > 0)
 
 
 def test_only_what_has_changed_is_read_again(

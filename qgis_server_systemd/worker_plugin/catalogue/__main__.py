@@ -40,6 +40,9 @@ AGAIN = 3600.0
 """Seconds after which a project is read again that depends on more than files, or that ended
 the look; orders may ask for less."""
 
+BROKEN = 600.0
+"""The same for one that depends on more than files and has problems, unless there are orders."""
+
 WRITE_EVERY = 0.5
 """Seconds between two states of the result, while it is in the making."""
 
@@ -131,6 +134,7 @@ class Catalogue:
             orders = {}
         self.names = frozenset(orders.get("names", ()))
         self.remote = float(orders.get("remote", AGAIN))
+        self.broken = 0.0 if orders else BROKEN
         self.most = memory_limit(self.given["memory"])
         os.environ.update(sent(self.given["sent"]))
         self.key = self._key()
@@ -273,7 +277,7 @@ class Catalogue:
             return False
         age = time.time() - old["looked"]
         if old["remote"]:
-            return not old["problems"] and age < self.remote
+            return age < (self.broken if old["problems"] else self.remote)
         return age < AGAIN or not any(one["kind"] in BAD for one in old["problems"])
 
     def with_qgis(self, record: dict[str, Any]) -> dict[str, Any]:
