@@ -4,6 +4,7 @@
 import { FORMAT, address, found, links, picture, sorted } from "./list.js";
 import { chosen, languages } from "./words.js";
 
+const AT_ONCE = 24;
 const AGAIN = 30_000;
 const SOON = 2_000;
 const COPIED = 2_000;
@@ -18,7 +19,8 @@ const [heading, text, tools, search, order, state, cards] = [
 
 let list = { title: "", text: "", projects: [] };
 let seen = "";
-let items = new Map();
+let turn = 0;
+const items = new Map();
 
 function say(button, word, title) {
   button.textContent = word;
@@ -66,9 +68,24 @@ function card(project) {
   return item;
 }
 
+function item(project) {
+  const key = JSON.stringify(project);
+  if (!items.has(key)) items.set(key, card(project));
+  return items.get(key);
+}
+
+// The first cards at once, and the others when the browser has time between two of its tasks.
+function put(shown, from, mine) {
+  if (mine !== turn) return;
+  const some = shown.slice(from, from + AT_ONCE).map(item);
+  if (from) cards.append(...some);
+  else cards.replaceChildren(...some);
+  if (from + AT_ONCE < shown.length) setTimeout(put, 0, shown, from + AT_ONCE, mine);
+}
+
 function show() {
   const shown = sorted(found(list.projects, search.value), order.value, language);
-  cards.replaceChildren(...shown.map((project) => items.get(project)));
+  put(shown, 0, ++turn);
   tools.hidden = !list.projects.length;
   if (!list.projects.length) state.textContent = words.empty;
   else if (!shown.length) state.textContent = words.nothing;
@@ -80,12 +97,10 @@ function take(content) {
   performance.mark("take");
   const given = JSON.parse(content);
   if (given.format !== FORMAT) throw new Error("format");
-  // What has not changed keeps its card, and the picture in it.
-  const before = new Map([...items].map(([project, item]) => [JSON.stringify(project), item]));
   list = given;
-  items = new Map(list.projects.map((project) => [
-    project, before.get(JSON.stringify(project)) ?? card(project),
-  ]));
+  // What has not changed keeps its card, and the picture in it.
+  const kept = new Set(list.projects.map((project) => JSON.stringify(project)));
+  for (const key of [...items.keys()]) if (!kept.has(key)) items.delete(key);
   seen = content;
   heading.textContent = document.title = list.title || words.heading;
   text.textContent = list.text;
