@@ -265,6 +265,30 @@ def test_hundreds_of_projects_stay_quick(driver: Driver, bed: Testbed, projects:
     wait_for(lambda: {*listed(bed)} == {"world", "hostile"}, "all is as before")
 
 
+def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
+    drawn = "document.querySelector('#map img.drawn')"
+    with browser(driver) as window:
+        window.open(f"{PAGE}page/map.html#world")
+        window.wait(f"return {drawn} && {drawn}.naturalWidth > 0", "a map is drawn")
+        assert window.texts("h1") == ["World"]
+        assert window.js("return location.hash").count("/") == 3
+        picture = bed.fetch(window.js(f"return {drawn}.src"))
+        assert picture.headers["content-type"] == "image/png"
+        assert len(picture.body) > 5000
+        boxes = window.js("return document.querySelectorAll('#tree input[type=checkbox]').length")
+        assert boxes > 1
+        window.click("#map")
+        window.wait("return !document.querySelector('#info').hidden", "there is a feature")
+        assert window.texts("#info th")
+        before = window.js(f"return {drawn}.src")
+        window.click("#tree input[type=checkbox]")
+        window.wait(f"return {drawn} && {drawn}.src !== {before!r}", "it is drawn again")
+        prints = window.js("return [...document.querySelectorAll('#prints a')].map((a) => a.href)")
+        assert bed.fetch(prints[0]).body.startswith(b"%PDF")
+        assert hosts(window.asked()) == {"127.0.0.1"}
+        assert window.complaints() == []
+
+
 @pytest.mark.either
 def test_an_empty_server(driver: Driver, bed: Testbed) -> None:
     bed.run("find", FOLDER, "-mindepth", "1", "-delete")

@@ -55,7 +55,7 @@ TOOLS = (
 # In a layer of its own, for the roll-out by Ansible: what servers have that it manages.
 MANAGED = ("openssh-server", "python3-apt", "sudo")
 # In a layer of its own, for the front page.
-BROWSER = ("chromium", "chromium-driver")
+BROWSER = ("chromium", "chromium-driver", "libjs-leaflet")
 # In a layer of its own, for the benchmark.
 RIVALS = (
     "apache2",

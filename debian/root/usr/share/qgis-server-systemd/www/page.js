@@ -48,6 +48,15 @@ function card(project) {
   code.textContent = address(project, page);
   say(button, words.copy, project.title);
   button.addEventListener("click", () => copy(button, code, project.title));
+  const open = item.querySelector(".open");
+  if (project.map.crs) {
+    const anchor = open.firstElementChild;
+    anchor.textContent = words.open;
+    anchor.href = `page/map.html#${encodeURIComponent(project.name)}`;
+    anchor.setAttribute("aria-label", `${words.open}: ${project.title}`);
+  } else {
+    open.remove();
+  }
   const small = picture(project, page, 320, 200);
   if (small) {
     link.href = picture(project, page, 1600, 1000);
