@@ -275,7 +275,7 @@ class Catalogue:
         """Is what was known still true?"""
         if not old or not old["read"] or old["files"] != files or name in self.names:
             return False
-        age = time.time() - old["looked"]
+        age = time.time() - float(old["looked"])
         if old["remote"]:
             return age < (self.broken if old["problems"] else self.remote)
         return age < AGAIN or not any(one["kind"] in BAD for one in old["problems"])
