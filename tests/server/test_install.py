@@ -243,7 +243,10 @@ def test_remove_reinstall_and_purge(web: Testbed) -> None:
     install(web)
     ctl(web, "site", "enable")
     is_served(web)
+    plugin = web.root / "usr/share/qgis/python/plugins/qgis_server_systemd"
+    assert list(plugin.glob("__pycache__/guard.*.pyc")), "each start of a worker is quicker by it"
     apt(web, "remove", "qgis-server-systemd")
+    assert not plugin.exists()
     assert sockets(web) == []
     assert web.run("pgrep", "qgis_mapserv", check=False).stdout == ""
     nginx_is_content(web)
