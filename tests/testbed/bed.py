@@ -124,10 +124,17 @@ class Testbed:
                 self._layers = list(self.like.layers)
             bed = new_bed(stack)
             root = make_root(bed / "root")
-            upper, work = make_root(bed / "upper"), make_root(bed / "work")
-            options = overlay_options(self._layers, upper, work)
+            make_root(bed / "upper")
+            make_root(bed / "work")
+            # Each sandbox that systemd sets up reads the options of each of its mounts, many
+            # times: they are short names in the testbed's folder.
+            links = [Path("l", str(number)) for number in range(len(self._layers))]
+            (bed / "l").mkdir()
+            for link, layer in zip(links, self._layers, strict=True):
+                (bed / link).symlink_to(layer)
+            options = overlay_options(links, Path("upper"), Path("work"))
             command = ["mount", "-t", "overlay", "-o", options, "testbed", str(root)]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, cwd=bed, capture_output=True, text=True)
             if done.returncode:
                 raise TestbedError(f"cannot mount the overlay: {done.stderr.strip()}")
             self._bed = bed
