@@ -93,14 +93,28 @@ def version(bed: Testbed) -> str:
     return found.removeprefix("ii ") if found.startswith("ii ") else ""
 
 
+def made(bed: Testbed) -> Iterator[str]:
+    """The paths of all that is in /run, and of what is in other folders and was not when the
+    testbed was opened. Read on the host, and not below mounts."""
+    assert bed.like is not None
+    upper, seen = bed.bed / "upper", Path(f"/proc/{bed.pid}/root")
+    for top, root in ((upper, upper), (seen / "run", seen)):
+        for folder, folders, names in os.walk(top):
+            for name in (*folders, *names):
+                file = Path(folder, name).relative_to(root)
+                if root == seen or not any(os.path.lexists(old / file) for old in bed.like.layers):
+                    yield f"/{file}"
+
+
 def leftovers(bed: Testbed) -> str:
     """Files that were to be renamed, but for the monitor's, always in the making."""
-    found = bed.out(
-        "find", "/etc", "/run", "/usr/lib/systemd", "/usr/share/qgis-server-systemd", "/var/lib",
-        "-xdev", "-name", ".*.new", "-o", "-name", "*.dpkg-new", "-o", "-name", "*.dpkg-tmp",
-        check=False,
-    )  # fmt: skip
-    return "".join(line for line in found.splitlines() if not line.endswith("/.monitor.json.new"))
+    names = (file.rpartition("/")[2] for file in made(bed))
+    return " ".join(
+        name
+        for name in names
+        if name.endswith((".dpkg-new", ".dpkg-tmp"))
+        or (name.startswith(".") and name.endswith(".new") and name != ".monitor.json.new")
+    )
 
 
 def nothing_is_half_written(bed: Testbed) -> None:
@@ -141,13 +155,11 @@ def is_whole(bed: Testbed, count: int) -> None:
 
 def files(bed: Testbed) -> set[str]:
     """Files that may be the package's."""
-    return set(
-        bed.out(
-            "find", "/etc", "/run", "/usr", "/var", "-xdev",
-            "(", "-path", "/run/systemd", "-o", "-path", "/var/log", ")", "-prune",
-            "-o", "-name", "*qgis*", "-print", check=False,
-        ).splitlines()
-    )  # fmt: skip
+    return {
+        file
+        for file in made(bed)
+        if "qgis" in file.rpartition("/")[2] and not file.startswith(("/run/systemd/", "/var/log/"))
+    }
 
 
 def heal(bed: Testbed, deb: str, wanted: str) -> None:
@@ -170,34 +182,37 @@ def kill_each(
     bed: Testbed,
     *commands: Sequence[str],
     every_step: bool,
-    in_turn: bool = False,
+    alike: bool = False,
     fine: bool = False,
 ) -> Iterator[int]:
-    """Let the commands run once, to see their steps; then kill them at the first one that
-    differs, then at the second, and so on; with `every_step` at each one; with `in_turn` one of
-    the commands at a time, if they are alike.
+    """Let the commands run once, to see their steps; then kill them in turn at the first one that
+    differs, then at the second, and so on; with `every_step` at each one. A step that several
+    commands which are `alike` have is one of the first, then of the second, and so on.
 
-    Yields the index of the command; the caller mends what it finds.
+    Yields the index of the command that was killed; the caller mends what it finds, so that the
+    next command begins where it does after this one.
     """
-    chosen = []
+    logs = []
     for index, command in enumerate(commands):
         assert kill_at(bed, NEVER, *command, fine=fine) is None
-        steps = log(bed)
+        logs.append(log(bed))
         # A harness that sees no steps would prove nothing.
-        assert len(steps) > 4
-        chosen.append([*range(1, len(steps) + 1)] if every_step else that_differ(steps))
-        print(f"{len(chosen[-1])} of {len(steps)} steps of", *command[:2], flush=True)
+        assert len(logs[-1]) > 4
         yield index
-    for turn in range(max(map(len, chosen))):
+    if every_step:
+        left = [list(range(1, len(steps) + 1)) for steps in logs]
+    else:
+        left = that_differ(logs) if alike else [that_differ([steps])[0] for steps in logs]
+    for command, steps, chosen in zip(commands, logs, left, strict=True):
+        print(f"{len(chosen)} of {len(steps)} steps of", *command[:2], flush=True)
+    while any(left):
         for index, command in enumerate(commands):
-            if turn < len(chosen[index]) and not (in_turn and turn % len(commands) != index):
-                found = kill_at(bed, chosen[index][turn], *command, fine=fine)
+            if left[index]:
+                found = kill_at(bed, left[index].pop(0), *command, fine=fine)
                 print(" ".join(command[:2]), found or "ended before", flush=True)
-            elif not in_turn:
+                yield index
+            elif any(left):
                 bed.run(*command)
-            else:
-                continue
-            yield index
 
 
 # ---- Killed
@@ -227,7 +242,7 @@ def test_upgrade_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
     targets = ((NEWER, "0.1.0-2"), (DEB, "0.1.0-1"))
     # dpkg would ask about the edited env.
     commands = [("dpkg", "--force-confold", "--install", deb) for deb, _ in targets]
-    for index in each_kill(quick, *commands, in_turn=True):
+    for index in each_kill(quick, *commands, alike=True):
         nothing_is_half_written(quick)
         # Cut off in the middle of unpacking, it asks for the second installation.
         quick.run("dpkg", "--configure", "-a", "--force-confold", check=False)
@@ -252,12 +267,13 @@ def test_apply_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
     cores = cpus_of_init(quick)
     counts = (cores + 1, cores)
     commands = [("qgis-serverctl", "apply", "--instances", str(count)) for count in counts]
-    for index in each_kill(quick, *commands):
+    for index in each_kill(quick, *commands, alike=True):
         nothing_is_half_written(quick)
         quick.run("qgis-serverctl", "apply")
         kept = status(quick)["settings"]["instances"]["value"]
         is_whole(quick, cores if kept == "auto" else kept)
         quick.run(*commands[index])
+    quick.run(*commands[1])
     is_whole(quick, cores)
 
 
@@ -272,7 +288,7 @@ def test_a_roll_killed_at_each_step(quick: Testbed, each_kill: Kills, count: int
     quick.run("sh", "-c", f"mkdir {DROPINS} && systemctl daemon-reload")
     quick.run("qgis-serverctl", "apply", "--instances", str(count))
     commands = [("sh", "-c", script, "sh", backlog) for backlog in ("100", "200")]
-    for _ in each_kill(quick, *commands, in_turn=True):
+    for _ in each_kill(quick, *commands, alike=True):
         nothing_is_half_written(quick)
         quick.run("qgis-serverctl", "apply")
         is_whole(quick, count)
@@ -286,7 +302,7 @@ def test_a_change_of_the_queue_killed_at_each_step(quick: Testbed, each_kill: Ki
     dropin = quick.root / "etc/systemd/system/qgis-server@.service.d/10-queue.conf"
     quick.run("qgis-serverctl", "apply", "--instances", str(count))
     commands = [("qgis-serverctl", "queue", layout) for layout in ("shared", "per-worker")]
-    for index in each_kill(quick, *commands, in_turn=True):
+    for index in each_kill(quick, *commands, alike=True):
         nothing_is_half_written(quick)
         quick.run("qgis-serverctl", "apply")
         is_shared = status(quick)["settings"]["queue"]["value"] == "shared"
@@ -309,7 +325,7 @@ def test_the_site_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
     welcome = quick.root / "etc/nginx/sites-enabled/default"
     site = quick.root / "etc/nginx/sites-enabled/qgis-server"
     commands = [("qgis-serverctl", "site", verb) for verb in verbs]
-    for index in each_kill(quick, *commands, fine=True):
+    for index in each_kill(quick, *commands, alike=True, fine=True):
         quick.run(*commands[index])
         nginx_is_content(quick)
         assert (site.is_symlink(), welcome.is_symlink()) == (index == 0, index == 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 from testbed import Testbed
 
@@ -124,18 +125,38 @@ def log(bed: Testbed) -> list[str]:
     return (bed.root / FOLDER.lstrip("/") / "log").read_text().splitlines()
 
 
+# Of one loop or one command, which begins anew after a kill.
+ONE_KIND = (
+    r"dpkg-(split|deb) ",
+    r"dpkg-divert --truename ",
+    r"rm -f /etc/systemd/system/.*/\.\*\.new",
+    r"rmdir --ignore-fail-on-non-empty /etc/systemd/",
+    r"os\.rename /var/lib/qgis-server-systemd/\.nginx-",
+)
+
+
 def kind(step: str) -> str:
     """The same for steps that differ in the instance or unit that they are about."""
+    if found := next(filter(None, (re.match(one, step) for one in ONE_KIND)), None):
+        return found.re.pattern
     step = re.sub(r"qgis-server[-\w@\\]*\.(service|socket|target|slice)", r"UNIT.\1", step)
     return re.sub(r"\d+|tmp\.\w+", "N", step)
 
 
-def that_differ(steps: list[str]) -> list[int]:
-    """The number of the first step of each kind, and that of the last one of all."""
-    first: dict[str, int] = {}
-    for number, step in enumerate(steps, start=1):
-        first.setdefault(kind(step), number)
-    return sorted({*first.values(), len(steps)})
+def that_differ(logs: Sequence[list[str]]) -> list[list[int]]:
+    """For each of several commands the number of the first step of each kind, and that of its last
+    one of all; of a kind that more than one of them have, of these in turn."""
+    firsts: list[dict[str, int]] = [{} for _ in logs]
+    for first, steps in zip(firsts, logs, strict=True):
+        for number, step in enumerate(steps, start=1):
+            first.setdefault(kind(step), number)
+    found = [{len(steps)} for steps in logs]
+    kinds = dict.fromkeys(name for first in firsts for name in first)
+    for turn, name in enumerate(kinds):
+        having = [index for index, first in enumerate(firsts) if name in first]
+        index = having[turn % len(having)]
+        found[index].add(firsts[index][name])
+    return [sorted(numbers) for numbers in found]
 
 
 def kill_at(bed: Testbed, step: int, *argv: str, fine: bool = False) -> Killed | None:
