@@ -14,6 +14,7 @@ the other moves the workers one after the other; a shared socket whose unit has
 changed is opened again while all workers are on sockets of their own.
 """
 
+import os
 import time
 from collections import Counter
 from dataclasses import replace
@@ -65,6 +66,17 @@ def is_up(host: Host, instance: int) -> bool:
     """Does its worker take requests? On a busy shared queue it has one at once."""
     pid, busy, _ = look(host, instance)
     return busy or connections.is_accepting(pid)
+
+
+def await_sign(pid: int) -> None:
+    """Wait until a worker that starts accepts, or has ended; not for longer than half a second,
+    since one on a busy shared queue does neither. To ask systemd costs far more than this."""
+    end = time.monotonic() + 0.5
+    time.sleep(0.05)
+    while pid and time.monotonic() < end and not connections.is_accepting(pid):
+        if not os.path.exists(f"/proc/{pid}"):
+            return
+        time.sleep(0.05)
 
 
 class Roll:
@@ -332,7 +344,7 @@ class Roll:
         while True:
             if is_up(self.host, instance):
                 return
-            shown = self.host.show(unit, "NRestarts", "ActiveState")
+            shown = self.host.show(unit, "MainPID", "NRestarts", "ActiveState")
             if is_heavy(instance) and shown.get("ActiveState") in instances.ENDED:
                 return
             tries = int(shown.get("NRestarts") or 0)
@@ -341,7 +353,7 @@ class Roll:
                 or time.monotonic() > start + self.settings.stop_timeout
             ):
                 self._give_up(instance, tries, time.monotonic() - start)
-            time.sleep(0.05)
+            await_sign(int(shown.get("MainPID") or 0))
 
     def _give_up(self, instance: int, tries: int, seconds: float) -> NoReturn:
         former = roll_state.load(self.host)
@@ -379,7 +391,8 @@ def await_up(host: Host, fresh: frozenset[int]) -> frozenset[int]:
     left = set(fresh)
     while left and time.monotonic() < start + NEW_TIMEOUT:
         left = {n for n in left if not is_up(host, n)}
-        time.sleep(0.1 if left else 0)
+        if left:
+            await_sign(instances.worker_pid(host, min(left)))
     if left:
         former = roll_state.load(host)
         roll_state.save(host, replace(former, failed=former.failed | left))
