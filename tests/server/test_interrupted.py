@@ -126,7 +126,7 @@ def nothing_is_half_written(bed: Testbed) -> None:
         assert tomllib.loads(auto.read_text())
     http = bed.root / "etc/nginx/conf.d/qgis-server.conf"
     if http.exists():
-        assert http.read_text().endswith("}\n")
+        assert http.read_text().endswith("if=$qgis_server_told;\n")
     nginx_is_content(bed)
 
 
