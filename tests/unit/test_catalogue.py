@@ -240,14 +240,26 @@ def given(folder: Path) -> dict[str, Any]:
 
 def looked(folder: Path, result: Path, monkeypatch: pytest.MonkeyPatch, **orders: Any) -> list[str]:
     """Names of the projects that were read."""
+    return [one for one in steps(folder, result, monkeypatch, **orders) if one[0] != "-"]
+
+
+def steps(folder: Path, result: Path, monkeypatch: pytest.MonkeyPatch, **orders: Any) -> list[str]:
+    """The same, and between them the projects whose files are looked at, with "-" before them."""
     read: list[str] = []
+    first = Catalogue.first
+
+    def seen(self: Catalogue, address: Address) -> dict[str, Any]:
+        read.append(f"-{address.name}")
+        return first(self, address)
 
     def with_qgis(self: Catalogue, record: dict[str, Any]) -> dict[str, Any]:
         read.append(record["name"])
         return record | {"read": True, "looked": self.begun}
 
-    monkeypatch.setattr(Catalogue, "with_qgis", with_qgis)
-    Catalogue(given(folder), orders, result).look()
+    with monkeypatch.context() as patched:
+        patched.setattr(Catalogue, "first", seen)
+        patched.setattr(Catalogue, "with_qgis", with_qgis)
+        Catalogue(given(folder), orders, result).look()
     return read
 
 
@@ -290,7 +302,11 @@ def test_only_what_has_changed_is_read_again(
     assert catalogue.parse(result.read_bytes()).orders == "2"
     (folder / "a.qgs").write_text("<qgis></qgis>")
     (folder / "c.qgs").unlink()
-    assert looked(folder, result, monkeypatch) == ["a"]
+    # One that is new waits for no other.
+    (folder / "n.qgs").write_text("<qgis/>")
+    assert steps(folder, result, monkeypatch) == ["-n", "n", "-a", "-b", "a"]
+    (folder / "n.qgs").unlink()
+    assert looked(folder, result, monkeypatch) == []
     shown = catalogue.parse(result.read_bytes())
     assert [one.name for one in shown.projects] == ["a", "b"]
     assert shown.ended

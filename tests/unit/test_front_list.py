@@ -292,11 +292,16 @@ def test_between_two_looks_it_waits_for_as_long_as_one_took(server: Server) -> N
     for _ in range(10):
         server.finds(ended=None, begun=server.now)
         server.turn(10)
-    server.put("b")
+    (server.projects / "a.qgs").write_text("<qgis></qgis>")
     server.finds(server.record("a"))
     server.turn()
     assert not server.turn(90)
-    assert server.turn(20)
+    # But for one that is new.
+    server.put("b")
+    assert server.turn()
+    server.finds(server.record("a"), server.record("b"))
+    (server.projects / "a.qgs").unlink()
+    assert any(server.turn() for _ in range(5))
 
 
 def test_hundreds_of_projects_cost_little(server: Server) -> None:

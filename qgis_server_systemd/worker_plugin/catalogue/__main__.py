@@ -211,23 +211,31 @@ class Catalogue:
         there = self.found()
         # What was known stays known while this goes on.
         self.projects = [self.old.get((one.name, one.path)) or blank(one) for one in there]
+        # Those that were never looked at come first, whatever is to be known of the others: the
+        # front page waits for them.
+        known = {at: there[at] for at, one in enumerate(self.projects) if one["looked"]}
+        self.part({at: one for at, one in enumerate(there) if at not in known}, start)
+        self.part(known, start)
+        self.write(ended=True)
+
+    def part(self, there: Mapping[int, Address], start: float) -> None:
+        """Some of them, by their place in `projects`."""
         waiting = []
-        for at, address in enumerate(there):
+        for at, address in there.items():
             record = self.first(address)
             if record["read"]:
                 self.projects[at] = record
             else:
                 waiting.append((at, record))
-        self.total = len(waiting)
+        self.total += len(waiting)
         self.write()
-        # Those that were never looked at come first.
+        # Of those that it has no time for, others have their turn the next time.
         for at, record in sorted(waiting, key=lambda one: self.projects[one[0]]["looked"]):
             if time.monotonic() - start > BUDGET:
                 break
             self.projects[at] = self.with_qgis(record)
             self.count += 1
             self.write()
-        self.write(ended=True)
 
     # ---- One project
 

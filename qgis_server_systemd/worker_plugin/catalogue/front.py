@@ -3,7 +3,7 @@
 
     python3 -m PLUGIN.catalogue.front WORKER_FILE CATALOGUE FOLDER
 
-Every two seconds it looks which projects have an address. Where that has changed it writes
+Every second it looks which projects have an address. Where that has changed it writes
 FOLDER/wish: systemd has a path unit for it, which has the projects looked at. Of what that look
 finds (CATALOGUE) it writes FOLDER/projects.json, for NGINX to serve: a public part of the projects
 that are in order and still there. NGINX needs nothing else for the page, so it comes with all
@@ -33,8 +33,8 @@ FORMAT = 1
 FOUND = 1
 """Format of what the look finds."""
 
-EVERY = 2.0
-"""Seconds between two turns."""
+EVERY, SOON = 1.0, 0.3
+"""Seconds between two turns, and while a look is waited for."""
 
 AGAIN = 600.0
 """Seconds after which all projects are looked at although none of them has changed: their data
@@ -247,13 +247,16 @@ class Front:
 
     def is_due(self, state: State, now: float) -> bool:
         """Shall the projects be looked at? Between two looks it waits for as long as one took: so
-        they take half of what the processor has left for them, however much changes."""
+        they take half of what the processor has left for them, however much changes. A project
+        that is new does not wait: it is read before all others, and is new but once."""
         if self.wished is not None:
             if now - self.sign < self.patience:
                 return False
             self.patience = min(2 * self.patience, AGAIN)
             return True
         if self.seen is None:
+            return True
+        if any(isinstance(one, Address) for one in {*state} - {*self.seen}):
             return True
         quiet = now - self.ended
         return quiet >= self.took and (state != self.seen or quiet >= AGAIN)
@@ -274,7 +277,7 @@ def main(worker_file: str, catalogue: str, folder: str) -> None:
     front = Front(Path(worker_file), Path(catalogue), Path(folder))
     while os.path.exists(__file__) and os.stat(__file__).st_ino == program:
         front.turn(time.monotonic(), time.time())
-        time.sleep(EVERY)
+        time.sleep(EVERY if front.wished is None else SOON)
 
 
 if __name__ == "__main__":
