@@ -18,6 +18,7 @@ from qgis_server_systemd.qgis_serverctl.checks import units
 from qgis_server_systemd.qgis_serverctl.commands import drain, maintenance
 from qgis_server_systemd.qgis_serverctl.config.names import HEAVY, Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
+from qgis_server_systemd.qgis_serverctl.config.values import NAME
 from qgis_server_systemd.qgis_serverctl.front import nginx_config
 from qgis_server_systemd.qgis_serverctl.monitor import health
 from qgis_server_systemd.qgis_serverctl.monitor.health import RESTART, Health
@@ -216,4 +217,4 @@ def test_health_knows_the_projects_that_requests_find() -> None:
     # Without a name it is the pool's alone.
     assert text.index('_named = "")') > text.index("_listed) {")
     http = nginx_config.http_text(PACKAGE, settings, [PACKAGE.socket(1)])
-    assert r'"~^/qgis\-server/health\?([A-Za-z0-9_][A-Za-z0-9._-]*)$" $1;' in http
+    assert rf'"~^/qgis\-server/health\?({NAME})$" $1;' in http
