@@ -105,15 +105,34 @@ def test_the_page_comes_with_all_workers_stopped(bed: Testbed, projects: Path) -
 
 
 def test_what_is_no_request_for_the_page_is_for_qgis_server(bed: Testbed, projects: Path) -> None:
-    for url in (f"{PAGE}?SERVICE=WMS&REQUEST=GetCapabilities", f"{PAGE}page/../index.json"):
-        assert (
-            bed.fetch(url, "--path-as-is")
-            .headers["content-type"]
-            .startswith(("text/xml", "application/json"))
-        ), url
+    url = f"{PAGE}?SERVICE=WMS&REQUEST=GetCapabilities"
+    assert bed.fetch(url).headers["content-type"].startswith("text/xml")
     assert bed.fetch(f"{PAGE}page/index.html").status == 404
     assert bed.fetch(f"{PAGE}page/../../../etc/passwd", "--path-as-is").status in (400, 404)
     assert bed.fetch(f"{PAGE}page/%2e%2e/package.toml", "--path-as-is").status != 200
+
+
+def test_qgis_server_s_own_page_does_not_answer_beside_it(bed: Testbed, projects: Path) -> None:
+    """Whose list was old, which one broken project broke, and which logged what is no fault."""
+    bed.run("sh", "-ec", f"head -c 9999 /srv/maps/second.qgs >{FOLDER}/half.qgs")
+    since = bed.out("date", "+%s.%N").strip()
+    for path in (
+        "index.json", "index.html", "favicon.ico", "page/../index.json", "css/app.css", "js/app.js",
+        "map/0123456789abcdef0123456789abcdef",
+    ):  # fmt: skip
+        assert bed.fetch(f"{PAGE}{path}", "--path-as-is").status == 404, path
+    for path in ("", "?utm_source=x", "page/projects.json", "page/icon.svg"):
+        assert bed.fetch(f"{PAGE}{path}").status == 200, path
+    place = bed.fetch(PAGE.rstrip("/"))
+    assert (place.status, place.headers["location"]) == (302, "/qgis-server/")
+    put(bed, "last", "Last")
+    wait_for(lambda: "last" in listed(bed), "one that came later is listed")
+    assert {*listed(bed)} == {"world", "hostile", "last"}
+    said = bed.out(
+        "journalctl", "--quiet", "--output=cat", f"--since=@{since}", "--priority=warning",
+        "--unit=qgis-server@[0-9]*.service",
+    )  # fmt: skip
+    assert said == ""
 
 
 def test_the_workers_user_can_t_choose_another_file(bed: Testbed, projects: Path) -> None:
@@ -136,15 +155,29 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
         bed.run("qgis-serverctl", "apply")
 
     try:
-        settle('front_title = "Maps of <Acme>"', 'unlisted_projects = ["hostile"]')
+        logo = f"{PAGE}page/logo.svg"
+        assert bed.fetch(logo).status == 404
+        settle(
+            'front_title = "Maps of <Acme>"', 'unlisted_projects = ["hostile"]',
+            'front_logo = "/usr/share/qgis-server-systemd/www/icon.svg"',
+        )  # fmt: skip
         wait_for(lambda: {*listed(bed)} == {"world"}, "one is unlisted")
-        assert json.loads(bed.fetch(LIST).body)["title"] == "Maps of <Acme>"
+        shown = json.loads(bed.fetch(LIST).body)
+        assert (shown["title"], shown["logo"]) == ("Maps of <Acme>", "page/logo.svg")
+        wait_for(lambda: bed.fetch(logo).status == 200, "NGINX has the logo")
+        headers = bed.fetch(logo).headers
+        assert headers["content-type"] == "image/svg+xml"
+        assert "sandbox" in headers["content-security-policy"]
+        assert bed.fetch(f"{PAGE}page/logo.html").status == 404
         settle('front_page = "qgis"')
         wait_for(lambda: bed.fetch(PAGE).status == 302, "QGIS Server's own page is there")
         assert bed.fetch(LIST).status == 404
         settle('front_page = "off"')
         wait_for(lambda: bed.fetch(PAGE).status == 404, "there is no page")
-        for path in ("", "index.html", "index.json", "page/projects.json", "page/page.js"):
+        for path in (
+            "", "index.html", "index.json", "page/projects.json", "page/page.js", "page/logo.svg",
+            "page/map.html", "page/leaflet/leaflet.js", "favicon.ico",
+        ):  # fmt: skip
             assert bed.fetch(f"{PAGE}{path}").status == 404, path
         capabilities = bed.fetch("http://127.0.0.1/qgis/world?SERVICE=WMS&REQUEST=GetCapabilities")
         assert capabilities.status == 200

@@ -103,7 +103,8 @@ def settings(bed: Testbed, text: str) -> Iterator[None]:
 def catalogue(pool: Testbed) -> Iterator[None]:
     """The projects of the landing page, which lists one folder."""
     pool.run("cp", "--archive", f"{MAPS}/.", PROJECTS)
-    yield
+    with settings(pool, 'front_page = "qgis"'):
+        yield
     pool.run("find", PROJECTS, "-mindepth", "1", "-delete")
 
 

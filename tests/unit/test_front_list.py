@@ -37,7 +37,15 @@ class Server:
         self.now = 1000.0
 
     def settle(self, page: str = "/qgis-server", below: str = "/qgis", **changes: Any) -> None:
-        given = {"page": page, "title": "", "text": "", "unlisted": [], "named": {}, "project": ""}
+        given = {
+            "page": page,
+            "title": "",
+            "text": "",
+            "logo": "",
+            "unlisted": [],
+            "named": {},
+            "project": "",
+        }
         given |= changes
         named, project = given.pop("named"), given.pop("project")
         addresses = {
@@ -136,6 +144,14 @@ def test_what_is_removed_is_gone_before_the_next_look(server: Server) -> None:
     assert {*server.shown()} == {"a", "b"}
     (server.projects / "a.qgs").unlink()
     assert {*server.shown()} == {"b"}
+
+
+def test_the_logo_has_the_address_that_its_kind_gives(server: Server) -> None:
+    for logo, shown in (("", ""), ("/etc/x.y/a.b.png", "page/logo.png")):
+        server.settle(logo=logo)
+        server.finds()
+        server.turn()
+        assert json.loads((server.out / "projects.json").read_text())["logo"] == shown
 
 
 def test_unlisted_and_named_projects_and_the_one_without_a_name(server: Server) -> None:
@@ -371,8 +387,14 @@ def test_which_requests_get_the_page(page: str) -> None:
     front_page = {"list": "list", "qgis": "", "off": "off"}[page]
     assert decided(f"GET {top}/?") == decided(f"HEAD {top}/?") == front_page
     assert decided(f"GET {top}/page/page.js?") == ("" if page == "list" else "off")
+    own = {"list": "slash", "qgis": "", "off": "off"}[page]
+    assert decided(f"GET {top}?") == decided(f"HEAD {top}?utm_source=x") == own
+    assert decided(f"GET {top}/?utm_source=x") == front_page
+    own = "" if page == "qgis" else "off"
+    for path in ("index.json", "index.html", "map/1", "css/app.css", "js/app.js", "favicon.ico"):
+        assert decided(f"GET {top}/{path}?") == decided(f"POST {top}/{path}?a=b") == own, path
     off = "off" if page == "off" else ""
-    assert decided(f"GET {top}/index.json?") == decided(f"GET {top}/project/1/?SERVICE=WMS") == off
+    assert decided(f"GET {top}/project/1/?SERVICE=WMS") == off
     for request in (
         f"GET {top}?SERVICE=WMS&REQUEST=GetMap", f"POST {top}/?", f"GET {top}/?service=WMS",
         "GET /qgis/city?SERVICE=WMS", f"GET {top}/wfs3/?", "GET /qgis/page/wfs3/?",

@@ -26,6 +26,7 @@ from .values import (
     names_of_projects,
     networks,
     origins,
+    picture,
     plain_folders,
     project,
     size,
@@ -132,7 +133,7 @@ class Settings:
         help=(
             "What a browser sees at the URL that ends with a slash. list: this package's page,\n"
             "with all projects that have an address and are in order. qgis: QGIS Server's own\n"
-            "landing page. off: neither."
+            "landing page. off: neither. Of the two pages only the chosen one answers."
         ),
         example='"qgis"',
     )
@@ -149,6 +150,19 @@ class Settings:
         allowed="a text of one line",
         help="What stands below the heading of the front page.",
         example='"Questions: gis@acme.example"',
+    )
+    front_logo: str = setting(
+        "",
+        picture,
+        allowed=(
+            "an absolute path of a .png, .jpg, .jpeg, .webp or .svg, without $, quotes and "
+            "backslashes"
+        ),
+        help=(
+            "A picture beside the heading of the front page, small and square or wide. NGINX's\n"
+            "user must be able to read it."
+        ),
+        example='"/etc/qgis-server/logo.png"',
     )
     unlisted_projects: tuple[str, ...] = setting(
         (),

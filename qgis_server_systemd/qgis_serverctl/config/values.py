@@ -197,6 +197,16 @@ def plain_folders(value: object) -> tuple[str, ...]:
     return found
 
 
+def picture(value: object) -> str:
+    """A file that NGINX serves as what its name says; empty for none."""
+    if value == "":
+        return ""
+    (file,) = plain_folders([value])
+    if not file.endswith((".png", ".jpg", ".jpeg", ".webp", ".svg")):
+        raise ValueError
+    return file
+
+
 NAME = (
     r"(?![\x20',.-])(?:[A-Za-z0-9_+()\x20',.-]"
     # Beyond ASCII, letters and signs as UTF-8 has them (RFC 3629).

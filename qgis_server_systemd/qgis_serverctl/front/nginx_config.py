@@ -80,6 +80,7 @@ def http_text(
         "unix": "1" if UNIX in settings.trusted_proxies else "0",
         "landing": re.escape(package.url_prefix),
         "page": settings.front_page,
+        "logo": quoted(settings.front_logo),
         "project": quoted(settings.project),
         "origins": "\n".join(everyone or origins),
     }

@@ -159,6 +159,7 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "page": package.url_prefix,
             "title": settings.front_title,
             "text": settings.front_text,
+            "logo": settings.front_logo,
             "unlisted": settings.unlisted_projects,
         },
         "prefix": package.prefix_variable,

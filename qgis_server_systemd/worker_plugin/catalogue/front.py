@@ -186,7 +186,11 @@ def public(settings: Mapping[str, Any], all_of_them: Iterable[Address], found: F
         if is_served(record, ignores=found.ignores):
             at = below(page, f"{projects}/{one.name}" if one.name else page)
             cards.append(card(at, one.name or posixpath.basename(page), record))
-    shown = {"format": FORMAT, "title": front["title"], "text": front["text"], "projects": cards}
+    shown = {
+        "format": FORMAT, "title": front["title"], "text": front["text"],
+        "logo": front["logo"] and f"page/logo{posixpath.splitext(front['logo'])[1]}",
+        "projects": cards,
+    }  # fmt: skip
     return json.dumps(shown, ensure_ascii=True) + "\n"
 
 

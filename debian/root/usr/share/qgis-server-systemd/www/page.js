@@ -13,11 +13,11 @@ const language = chosen(navigator.languages ?? [navigator.language]);
 const words = languages[language];
 const page = document.baseURI;
 const at = (id) => document.getElementById(id);
-const [heading, text, tools, search, order, state, cards] = [
-  "heading", "words", "tools", "search", "order", "state", "cards",
+const [heading, text, logo, tools, search, order, state, cards] = [
+  "heading", "words", "logo", "tools", "search", "order", "state", "cards",
 ].map(at);
 
-let list = { title: "", text: "", projects: [] };
+let list = { title: "", text: "", logo: "", projects: [] };
 let seen = "";
 let turn = 0;
 const items = new Map();
@@ -114,6 +114,8 @@ function take(content) {
   heading.textContent = document.title = list.title || words.heading;
   text.textContent = list.text;
   text.hidden = !list.text;
+  logo.hidden = !list.logo;
+  if (list.logo) logo.src = list.logo;
   show();
   performance.mark("shown");
 }
