@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
 import pytest
@@ -310,6 +313,15 @@ def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
         assert len(picture.body) > 5000
         boxes = window.js("return document.querySelectorAll('#tree input[type=checkbox]').length")
         assert boxes > 1
+        # As QGIS counts: a pixel has 0.28 mm, and degrees are as wide as in the middle.
+        asked = parse_qs(urlsplit(window.js(f"return {drawn}.src")).query)
+        west, south, east, north = map(float, asked["BBOX"][0].split(","))
+        meant = (east - west) * 111_319.49 * math.cos(math.radians((south + north) / 2))
+        meant /= int(asked["WIDTH"][0]) * 0.00028
+        (said,) = window.texts("#scale")
+        assert int(re.sub(r"^Scale 1 : |,", "", said)) == pytest.approx(meant, rel=0.01)
+        (position,) = window.texts("#position")
+        assert re.fullmatch(r"Position: -?[0-9.]+, -?[0-9.]+ \(EPSG:4326\)", position)
         window.click("#map")
         window.wait("return !document.querySelector('#info').hidden", "there is a feature")
         assert window.texts("#info th")

@@ -103,7 +103,8 @@ def small_map(record: Mapping[str, Any]) -> dict[str, Any]:
     layers = [name for one in drawn if (name := text(one, LONGEST_NAME)) and "," not in name]
     if not SYSTEM.fullmatch(crs) or len(extent) != 4 or None in extent or not layers:
         return {}
-    return {"crs": crs, "extent": extent, "layers": layers}
+    metres = number(record.get("metres")) or 0.0
+    return {"crs": crs, "metres": metres, "extent": extent, "layers": layers}
 
 
 def card(address: str, name: str, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from qgis.core import (
     QgsProject,
     QgsProviderRegistry,
     QgsRectangle,
+    QgsUnitTypes,
 )
 from qgis.server import QgsServerProjectUtils
 
@@ -113,6 +114,14 @@ def chosen_extent(project: QgsProject) -> list[float]:
     return extent(QgsServerProjectUtils.wmsExtent(project)) or extent(view)
 
 
+def metres(project: QgsProject) -> float:
+    """Of a unit of its reference system, of a degree on the equator; 0 if that can't be told."""
+    unit, known = project.crs().mapUnits(), QgsUnitTypes.DistanceMeters
+    if unit == QgsUnitTypes.DistanceUnknownUnit:
+        return 0.0
+    return float(QgsUnitTypes.fromUnitToUnitFactor(unit, known))
+
+
 def overview(project: QgsProject) -> dict[str, Any]:
     title = project.readEntry("WMSServiceTitle", "/")[0] or project.title()
     abstract = project.readEntry("WMSServiceAbstract", "/")[0]
@@ -122,6 +131,7 @@ def overview(project: QgsProject) -> dict[str, Any]:
         "services": services(project),
         "layers": len(project.mapLayers()),
         "crs": project.crs().authid(),
+        "metres": metres(project),
         "extent": chosen_extent(project),
         "drawn": visible(project),
     }

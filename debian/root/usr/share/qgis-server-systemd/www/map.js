@@ -16,6 +16,7 @@ const at = (id) => document.getElementById(id);
 const wanted = wms.linked(location.hash);
 let service = "";
 let crs = "";
+let metres = 0;
 let root = null;
 let layouts = [];
 let map = null;
@@ -39,6 +40,7 @@ function drawNow() {
   const center = map.getCenter();
   history.replaceState(null, "", wms.link(wanted.name, [center.lng, center.lat, map.getZoom()]));
   const layers = wms.drawn(root);
+  measure(width);
   prints(layers);
   const before = picture;
   if (!layers.length || !width || !height) {
@@ -60,6 +62,20 @@ function drawNow() {
     if (next === picture) say(words.undrawn);
   });
   picture = next.addTo(map);
+}
+
+// A degree is the longest unit by far.
+function measure(width) {
+  const size = width && metres && wms.scale(extent(), width, metres, metres > 9999);
+  const shown = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 }).format(size);
+  at("scale").textContent = size ? words.scale.replace("#", shown) : "";
+  position(map.getCenter());
+}
+
+// Of the pointer, after each move of the map of its middle.
+function position({ lng, lat }) {
+  const shown = [lng, lat].map((one) => wms.place(one, map.getZoom())).join(", ");
+  at("position").textContent = `${words.position.replace("#", shown)} (${crs})`;
 }
 
 function prints(layers) {
@@ -135,7 +151,7 @@ async function open() {
   const one = list.projects.find((each) => each.name === wanted.name);
   if (!one?.map.crs) throw new Error("project");
   at("heading").textContent = document.title = one.title;
-  [service, crs] = [address(one, page), one.map.crs];
+  [service, crs, metres] = [address(one, page), one.map.crs, one.map.metres];
   const text = await (await fetch(wms.settings(service))).text();
   const found = wms.project(new DOMParser().parseFromString(text, "text/xml"), crs);
   if (!found.root) throw new Error("settings");
@@ -155,6 +171,7 @@ async function open() {
     attribution.addTo(map);
   }
   map.on("moveend resize", draw);
+  map.on("mousemove", (event) => position(event.latlng));
   map.on("click", ask);
   if (wanted.view) map.setView([wanted.view[1], wanted.view[0]], wanted.view[2]);
   else map.fitBounds(bounds(one.map.extent));

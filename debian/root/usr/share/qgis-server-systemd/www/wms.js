@@ -107,9 +107,12 @@ export function print(service, crs, layers, extent, layout) {
   });
 }
 
-// Of a map whose units are metres.
-export function scale(extent, width) {
-  return (extent[2] - extent[0]) / width / PIXEL;
+// The denominator, from side to side through the middle of the picture. `metres`: of a unit, of a
+// degree on the equator.
+export function scale(extent, width, metres, degrees) {
+  const middle = (extent[1] + extent[3]) / 2;
+  const narrow = degrees ? Math.cos(Math.min(Math.abs(middle), 89) * Math.PI / 180) : 1;
+  return (extent[2] - extent[0]) / width / PIXEL * metres * narrow;
 }
 
 // The part of the address behind "#": which project, and what of it is seen.
@@ -120,7 +123,9 @@ export function linked(hash) {
   return { name: name ?? "", view: known ? numbers : null };
 }
 
+// A coordinate, as precise as can be seen.
+export const place = (value, zoom) => value.toFixed(Math.max(0, Math.ceil(zoom) + 1));
+
 export function link(name, [x, y, zoom]) {
-  const digits = Math.max(0, Math.ceil(zoom) + 1);
-  return `#${name}/${x.toFixed(digits)}/${y.toFixed(digits)}/${zoom}`;
+  return `#${name}/${place(x, zoom)}/${place(y, zoom)}/${zoom}`;
 }

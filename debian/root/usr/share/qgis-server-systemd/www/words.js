@@ -28,6 +28,8 @@ export const languages = {
     opacity: "Opacity",
     unopened: "This map can't be shown.",
     open: "Open map",
+    scale: "Scale 1 : #",
+    position: "Position: #",
   },
   de: {
     heading: "Karten",
@@ -55,6 +57,8 @@ export const languages = {
     opacity: "Deckkraft",
     unopened: "Diese Karte lässt sich nicht anzeigen.",
     open: "Karte öffnen",
+    scale: "Maßstab 1 : #",
+    position: "Position: #",
   },
   fr: {
     heading: "Cartes",
@@ -82,6 +86,8 @@ export const languages = {
     opacity: "Opacité",
     unopened: "Cette carte ne peut pas être affichée.",
     open: "Ouvrir la carte",
+    scale: "Échelle 1 : #",
+    position: "Position : #",
   },
 };
 
