@@ -40,7 +40,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --suite, --all and --fuzz-seconds."""
+    """Add --suite, --all, --fuzz-seconds and --pictures."""
     parser.addoption(
         "--suite",
         action="append",
@@ -56,6 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=10.0,
         metavar="SECONDS",
         help="how long generated requests are sent on each release (default: 10)",
+    )
+    parser.addoption(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="where the pictures of the front page are put, for the README",
     )
 
 

@@ -335,6 +335,29 @@ def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
 
 
 @pytest.mark.either
+def test_the_pictures_of_the_readme(
+    driver: Driver, bed: Testbed, projects: Path, pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    (projects / "hostile.qgs").unlink()
+    put(bed, "land", "Land and water")
+    wait_for(lambda: {*listed(bed)} == {"world", "land"}, "both are listed")
+    folder = pytestconfig.getoption("--pictures") or tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = (("front-page", "", "#cards img"), ("map", "page/map.html#world", "#map img.drawn"))
+    with browser(driver, width=900) as window:
+        for name, page, drawn in pages:
+            window.open(f"{PAGE}{page}")
+            images = f"[...document.querySelectorAll('{drawn}')]"
+            ready = f"{images}.length && {images}.every((one) => one.naturalWidth)"
+            window.wait(f"return {ready}", f"{name} is drawn")
+            (folder / f"{name}.webp").write_bytes(window.picture())
+    for name, _, _ in pages:
+        picture = (folder / f"{name}.webp").read_bytes()
+        assert picture.startswith(b"RIFF")
+        assert 5_000 < (size := len(picture)) < 150_000, f"{name}: {size}"
+
+
+@pytest.mark.either
 def test_an_empty_server(driver: Driver, bed: Testbed) -> None:
     bed.run("find", FOLDER, "-mindepth", "1", "-delete")
     wait_for(lambda: not listed(bed), "nothing is listed")

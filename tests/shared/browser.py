@@ -97,7 +97,9 @@ class Browser:
         return found
 
     def picture(self) -> bytes:
-        return base64.b64decode(self.ask("GET", "/screenshot"))
+        """What is seen, as WebP."""
+        command = {"cmd": "Page.captureScreenshot", "params": {"format": "webp", "quality": 80}}
+        return base64.b64decode(self.ask("POST", "/goog/cdp/execute", **command)["data"])
 
     def log(self, kind: str) -> list[dict[str, Any]]:
         """What has been logged since the last time."""
