@@ -5,6 +5,7 @@ that does not."""
 from __future__ import annotations
 
 import json
+import urllib.parse
 
 import pytest
 from shared.pool import MAP, ctl, is_served, wait_for, workers
@@ -16,9 +17,9 @@ pytestmark = pytest.mark.either
 HERE = "http://127.0.0.1"
 
 
-def health(bed: Testbed, query: str = "") -> tuple[int, str]:
-    """Status and word."""
-    reply = fetch(bed, f"{HERE}/qgis-server/health{query}")
+def health(bed: Testbed, more: str = "") -> tuple[int, str]:
+    """Status and word. `more`: of the URL."""
+    reply = fetch(bed, f"{HERE}/qgis-server/health{more}")
     return reply.status, json.loads(reply.body)["status"]
 
 
@@ -63,3 +64,28 @@ def test_what_an_administrator_takes_out_of_service(pool: Testbed) -> None:
         ctl(pool, "maintenance", "off", "--project", "city")
         pool.run("rm", "/var/lib/qgis-server/projects/city.qgz")
     is_served(pool)
+
+
+def test_projects_of_any_name(pool: Testbed) -> None:
+    names = ["Meine Karte", "Straße (alt), 2"]
+    for name in names:
+        pool.run("touch", f"/var/lib/qgis-server/projects/{name}.qgz")
+    try:
+        wait_for(lambda: health(pool) == (200, "ok"), "the pool can serve")
+        for name in names:
+            there = f"/{urllib.parse.quote(name)}"
+            assert health(pool, there) == (200, "ok")
+            ctl(pool, "maintenance", "on", "--project", name)
+            assert health(pool, there) == (503, "maintenance")
+            ctl(pool, "maintenance", "off", "--project", name)
+        for none in (
+            "/town", "/", "/town/", "/Meine%20Karte/x", "/Meine%20Karte%3Fx", "/%0A",
+            "/Meine%20Karte?project=town", "?project=town", "?project=%7C",
+            # Not decoded by NGINX: told apart from a project that is well.
+            "?project=Meine%20Karte",
+        ):  # fmt: skip
+            assert health(pool, none) == (404, "unknown"), none
+    finally:
+        for name in names:
+            ctl(pool, "maintenance", "off", "--project", name, check=False)
+            pool.run("rm", f"/var/lib/qgis-server/projects/{name}.qgz")

@@ -217,4 +217,5 @@ def test_health_knows_the_projects_that_requests_find() -> None:
     # Without a name it is the pool's alone.
     assert text.index('_named = "")') > text.index("_listed) {")
     http = nginx_config.http_text(PACKAGE, settings, [PACKAGE.socket(1)])
+    assert rf'"~^/qgis\-server/health/({NAME})\?$" $1;' in http
     assert rf'"~^/qgis\-server/health\?({NAME})$" $1;' in http

@@ -71,6 +71,13 @@ def test_a_fact() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["Meine Karte", "Straße (alt), 2", "map.v2", ""])
+def test_the_name_of_a_project(name: str) -> None:
+    found = Fact.of(datagram(project=name))
+    assert found
+    assert found.project == name
+
+
 @pytest.mark.parametrize(
     ("other", "lane"),
     [

@@ -32,6 +32,11 @@ def test_precedence_is_command_line_then_file_then_auto_then_default(tmp_path: P
     assert (found.settings.cors_origins, found.source["cors_origins"]) == ((), "default")
 
 
+def test_projects_are_named_as_in_their_urls(tmp_path: Path) -> None:
+    file, auto = files(tmp_path, 'unlisted_projects = ["Meine Karte", "Straße"]')
+    assert resolve(file, auto).settings.unlisted_projects == ("Meine Karte", "Straße")
+
+
 def test_missing_files_mean_defaults(tmp_path: Path) -> None:
     found = resolve(tmp_path / "a", tmp_path / "b")
     assert found.settings == Settings()
@@ -54,6 +59,7 @@ def test_missing_files_mean_defaults(tmp_path: Path) -> None:
         ('trusted_proxies = "10.0.0.1"', "CIDR"),
         ('cors_origins = ["example.org"]', "a list of origins"),
         ('cors_origins = ["https://a/;}"]', "a list of origins"),
+        ('unlisted_projects = ["a/b"]', "a list of names of projects"),
         ("heavy_workers = -1", 'is not "auto" or a number'),
         ('heavy_workers = "100%"', 'is not "auto" or a number'),
         ("heavy_pixels = 1", "a number of pixels"),

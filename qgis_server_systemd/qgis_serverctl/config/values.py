@@ -251,7 +251,16 @@ size = Pattern("[1-9][0-9]{0,8}[MG]", 10)
 kilobytes = Pattern("[1-9][0-9]{0,2}K", 4)
 account = Pattern("[a-z_][a-z0-9_.-]{0,31}", 32)
 origins = ListOf(Pattern(r"\*|https?://[A-Za-z0-9.\-\[\]:]+", LONGEST_TEXT))
-names_of_projects = ListOf(Pattern(NAME, LONGEST_TEXT))
+
+
+def project_name(value: object) -> str:
+    found = text(value)
+    if not is_name(found):
+        raise ValueError
+    return found
+
+
+names_of_projects = ListOf(project_name)
 system_calls = ListOf(Pattern("@?[a-z][a-z0-9_-]{0,63}", 65))
 
 

@@ -240,6 +240,7 @@ def health_text(package: Package, settings: Settings) -> str:
         {
             "command": package.command,
             "var": package.nginx_variable,
+            "landing": re.escape(package.url_prefix),
             "files": _files_text(package, settings),
             "maintenance_projects": package.maintenance_projects,
         },

@@ -22,7 +22,8 @@ PROJECTS = 200
 """Names of projects that count for themselves at most; all others are "other"."""
 
 DEFAULT = "(default)"
-"""What the project of requests that name none is called; no name has brackets."""
+"""What the project of requests that name none is called, and what a project of this name
+counts as."""
 
 WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Upper bounds of the histograms, in seconds."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ..config.values import NAME
+from ..config.values import is_name
 from ..front.facts import REQUESTS, SERVICES
 
 OTHER = "other"
@@ -56,7 +56,7 @@ class Fact:
             return cls(
                 status=status if 100 <= status <= 599 else 0,
                 sent=max(0, sent),
-                project=project if re.fullmatch(f"(?:{NAME})?", project) else OTHER,
+                project=project if not project or is_name(project) else OTHER,
                 service=_word(_text(told, "service"), (*SERVICES, "API")),
                 request=_word(_text(told, "request"), REQUESTS),
                 lane=_lane(worker, upstream) if upstream else "nginx",
