@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -66,6 +67,12 @@ def test_counts_are_exact_and_nobody_is_asked_for_them(pool: Testbed) -> None:
     assert reply.headers["content-type"].startswith("application/openmetrics-text")
     assert reply.body.endswith(b"# EOF\n")
     assert fetch(pool, METRICS, "-H", "X-Forwarded-For: 192.0.2.1").status == 403
+    version = pool.out("dpkg-query", "-W", "-f", "${Version}", "qgis-server-systemd")
+    nginx = pool.run("nginx", "-v").stderr.strip().rpartition("/")[2].split()[0]
+    (info,) = re.findall("qgis_server_info(.*) 1", reply.body.decode())
+    assert f'nginx="{nginx}"' in info
+    assert f'version="{version}"' in info
+    wait_for(lambda: counted(pool, "qgis_server_changed_timestamp_seconds") > 1e9, "the last apply")
     older = pool.out("cat", "/run/qgis-server-metrics/qgis-server.prom")
     assert "# EOF" not in older
     assert sent in older
@@ -75,6 +82,18 @@ def test_counts_are_exact_and_nobody_is_asked_for_them(pool: Testbed) -> None:
     told = counted(pool, crashes)
     pool.run("kill", "-KILL", str(workers(pool)[0]))
     wait_for(lambda: counted(pool, crashes) == told + 1, "a crash is counted")
+
+
+def test_projects_that_are_not_served_are_counted(pool: Testbed) -> None:
+    before = "qgis_server_broken_projects"
+    wait_for(lambda: f"\n{before} 0" in fetch(pool, METRICS).body.decode(), "all are in order")
+    file = "/var/lib/qgis-server/projects/half.qgz"
+    pool.run("sh", "-c", f"echo half >{file}")
+    try:
+        wait_for(lambda: counted(pool, before) == 1, "one that can't be loaded is counted")
+    finally:
+        pool.run("rm", file)
+    wait_for(lambda: counted(pool, before) == 0, "it is gone")
 
 
 def test_no_request_fails_while_nobody_counts(pool: Testbed) -> None:

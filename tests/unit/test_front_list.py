@@ -137,6 +137,9 @@ def test_what_is_broken_is_absent(
     server.put("city")
     server.finds(server.record("city", **changes), ignores=ignores)
     assert ("city" in server.shown()) == shown
+    # Of another path or name nothing is known, and of one that nobody has read yet neither.
+    known = not {"path", "name", "looked"} & {*changes}
+    assert (server.out / "broken").read_text() == f"{int(known and not shown)}\n"
 
 
 def test_what_is_removed_is_gone_before_the_next_look(server: Server) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import re
 import socket
@@ -27,6 +28,7 @@ from qgis_server_systemd.qgis_serverctl.metrics.fact import Fact
 from qgis_server_systemd.qgis_serverctl.metrics.reading import Moment, between, quantile
 from qgis_server_systemd.qgis_serverctl.monitor.ends import CAUSES, Ends, Run
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
+from qgis_server_systemd.qgis_serverctl.pool.host import Host
 
 PACKAGE = Package()
 SOCKETS = (PACKAGE.socket(1), PACKAGE.socket(2))
@@ -236,6 +238,7 @@ def test_what_the_monitor_has_seen() -> None:
         ended={"crash": 2, "hang": 1},
     )
     metrics.pool.versions = {"qgis": "3.40.6"}
+    metrics.pool.broken, metrics.pool.changed = 2, 1795759471.5
     metrics.pool.look(watch, 100.5, able=True, maintenance=False)
     found = samples(metrics)
     for state in ("idle", "busy", "starting", "gone"):
@@ -247,6 +250,8 @@ def test_what_the_monitor_has_seen() -> None:
     assert found["qgis_server_queue_length", "2"] == 3
     assert found["qgis_server_worker_ends_total", "crash"] == 2
     assert found["qgis_server_info", "3.40.6"] == 1
+    assert found[("qgis_server_broken_projects",)] == 2
+    assert found[("qgis_server_changed_timestamp_seconds",)] == 1795759471.5
     assert (found[("qgis_server_up",)], found[("qgis_server_able",)]) == (1, 1)
 
 
@@ -257,6 +262,33 @@ def test_without_the_monitor_nothing_is_said_of_workers() -> None:
     assert found[("qgis_server_up",)] == 0
     assert found[("qgis_server_maintenance",)] == 1
     assert not any(name.startswith("qgis_server_worker") for name, *_ in found)
+
+
+def test_how_many_projects_are_broken_is_a_strangers_word(tmp_path: Path) -> None:
+    host = Host(PACKAGE, tmp_path)
+    file = host.path(f"{PACKAGE.listed}/broken")
+    file.parent.mkdir(parents=True)
+    assert serve.broken(host) is None
+    for text, number in (("12\n", 12), ("0\n", 0), ("-1\n", None), ("9" * 40, None), ("", None)):
+        file.write_text(text)
+        assert serve.broken(host) == number
+    file.unlink()
+    os.mkfifo(file)
+    assert serve.broken(host) is None
+    file.unlink()
+    file.symlink_to("/etc/hostname")
+    assert serve.broken(host) is None
+
+
+def test_when_settings_last_changed_a_file(tmp_path: Path) -> None:
+    host = Host(PACKAGE, tmp_path)
+    assert serve.changed(host) is None
+    for name, when in ((PACKAGE.nginx_http, 100), (PACKAGE.worker_file, 300)):
+        file = host.path(name)
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (when, when))
+    assert serve.changed(host) == 300
 
 
 def test_the_longest_queue_is_told_for_a_while() -> None:

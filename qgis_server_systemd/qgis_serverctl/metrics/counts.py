@@ -97,13 +97,17 @@ def state(worker: Watched) -> str:
 
 
 class Pool(Collector):
-    """What the monitor has seen. `versions`: of the release of QGIS, and the like."""
+    """What the monitor has seen. `versions`: of the package, QGIS and NGINX. `broken`: projects
+    that are not served, None if nobody looks at them. `changed`: when settings last changed
+    anything, in seconds since 1970."""
 
     def __init__(self, registry: CollectorRegistry, prefix: str) -> None:
         self.prefix = prefix
         self.watch: Watch | None = None
         self.able = self.maintenance = False
         self.versions: dict[str, str] = {}
+        self.broken: int | None = None
+        self.changed: float | None = None
         self.peaks: dict[str, deque[tuple[float, int]]] = {}
         registry.register(self)
 
@@ -135,6 +139,11 @@ class Pool(Collector):
         info = InfoMetricFamily(self.prefix, "Versions.")
         info.add_metric((), self.versions)
         yield info
+        if self.broken is not None:
+            yield single("broken_projects", "Projects that are not served.", self.broken)
+        if self.changed is not None:
+            help = "When settings last changed a file, in seconds since 1970."
+            yield single("changed_timestamp_seconds", help, self.changed)
         if watch is None:
             return
         workers = gauge("workers", "Workers by what they do.", "lane", "state")

@@ -3,14 +3,18 @@
 writes both where NGINX and node_exporter find it."""
 
 import argparse
+import contextlib
 import os
 import queue
+import re
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 
+from ..front import nginx, nginx_config
 from ..monitor import record
 from ..pool import service
 from ..pool.host import Host
@@ -55,6 +59,43 @@ def taken(unread: queue.Queue[bytes], patience: float) -> Iterator[bytes]:
         return
 
 
+def broken(host: Host) -> int | None:
+    """How many projects are not served; None if nobody tells. Told by the workers' user: may be
+    anything."""
+    try:
+        file = host.path(f"{host.package.listed}/broken")
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return None
+            told = stream.read(16)
+    except OSError:
+        return None
+    return int(told) if re.fullmatch(rb"[0-9]{1,9}\n", told) else None
+
+
+def changed(host: Host) -> float | None:
+    """When apply last wrote one of the files that come of settings, in seconds since 1970."""
+    package = host.package
+    made = (*nginx_config.generated(package), package.worker_file, *package.dropins)
+    times = []
+    for file in made:
+        with contextlib.suppress(OSError):
+            times.append(host.path(file).stat().st_mtime)
+    return max(times, default=None)
+
+
+def versions(host: Host) -> dict[str, str]:
+    """Of the package, QGIS and NGINX."""
+    package = host.package
+    asked = host.command("dpkg-query", "-W", "-f", "${Version}", package.name).stdout
+    found = re.search(r"nginx/([0-9.]+)", host.command(nginx.PROGRAM, "-v").stderr)
+    return {
+        "version": asked or "unknown",
+        "qgis": processes.qgis_version(host.path(package.mapserv)) or "unknown",
+        "nginx": found[1] if found else "unknown",
+    }
+
+
 def command(host: Host, args: argparse.Namespace) -> int:
     """Ends only to be started again after an upgrade."""
     # Takes a tenth of a second, and no other command needs it.
@@ -64,9 +105,9 @@ def command(host: Host, args: argparse.Namespace) -> int:
         die("metrics: systemd has handed over no socket", hint=f"start {host.package.metrics_unit}")
     metrics = Metrics(host.package.pool.replace("-", "_"))
     openmetrics, text = files(host)
-    program = host.path(host.package.mapserv)
+    programs = host.path(host.package.mapserv), host.path(nginx.PROGRAM)
     looked = written = -1e9
-    own, seen = _inode(Path(__file__)), 0
+    own, seen = _inode(Path(__file__)), [0, 0]
     unread: queue.Queue[bytes] = queue.Queue(UNREAD)
     with socket.socket(fileno=FIRST_SOCKET) as listener:
         Thread(target=receive, args=(listener, unread), daemon=True).start()
@@ -87,9 +128,9 @@ def command(host: Host, args: argparse.Namespace) -> int:
                 if own != _inode(Path(__file__)):
                     note("the program was replaced: starting again")
                     return 0
-                if seen != (seen := _inode(program)):
-                    qgis = processes.qgis_version(program) or "unknown"
-                    metrics.pool.versions = {"qgis": qgis}
+                if seen != (seen := [*map(_inode, programs)]):
+                    metrics.pool.versions = versions(host)
+                metrics.pool.broken, metrics.pool.changed = broken(host), changed(host)
                 write(openmetrics, metrics.openmetrics())
                 write(text, metrics.text())
 

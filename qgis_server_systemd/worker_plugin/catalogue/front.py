@@ -7,7 +7,8 @@ Every second it looks which projects have an address. Where that has changed it 
 FOLDER/wish: systemd has a path unit for it, which has the projects looked at. Of what that look
 finds (CATALOGUE) it writes FOLDER/projects.json, for NGINX to serve: a public part of the projects
 that are in order and still there. NGINX needs nothing else for the page, so it comes with all
-workers stopped, and when this has ended.
+workers stopped, and when this has ended. FOLDER/broken has the number of those that are not in
+order, for metrics.
 
 What CATALOGUE says is a stranger's: projects are code, and may have taken over who writes it. So
 addresses are found out here, and the rest is text of known length or numbers.
@@ -195,6 +196,13 @@ def public(settings: Mapping[str, Any], all_of_them: Iterable[Address], found: F
     return json.dumps(shown, ensure_ascii=True) + "\n"
 
 
+def broken(all_of_them: Iterable[Address], found: Found) -> int:
+    """How many projects with an address QGIS Server does not serve, of those looked at."""
+    records = [found.records.get((one.name, one.path)) for one in all_of_them]
+    looked_at = [record for record in records if record and number(record.get("looked"))]
+    return sum(not is_served(record, ignores=found.ignores) for record in looked_at)
+
+
 # ---- The watch
 
 
@@ -206,7 +214,7 @@ class Front:
         self.worker_file, self.catalogue, self.folder = worker_file, catalogue, folder
         self.known: Signature = ()
         self.found = Found()
-        self.written = ""
+        self.written: dict[str, str] = {}
         # What was there when a look was wished for that has not ended yet, and at the last one.
         self.wished: State | None = None
         self.seen: State | None = None
@@ -222,6 +230,7 @@ class Front:
         self.read(now)
         if self.found.begun is not None:
             self.write("projects.json", public(settings, all_of_them, self.found))
+            self.write("broken", f"{broken(all_of_them, self.found)}\n")
         if self.is_due(state, now):
             self.wished, self.wished_at, self.begun, self.sign = state, clock, now, now
             (self.folder / "wish").write_text(f"{clock}\n", encoding="ascii")
@@ -268,12 +277,12 @@ class Front:
 
     def write(self, name: str, content: str) -> None:
         """For others to read it whole."""
-        if content == self.written:
+        if content == self.written.get(name):
             return
         beside = self.folder / f".{name}.new"
         beside.write_text(content, encoding="ascii")
         beside.replace(self.folder / name)
-        self.written = content
+        self.written[name] = content
 
 
 def main(worker_file: str, catalogue: str, folder: str) -> None:
