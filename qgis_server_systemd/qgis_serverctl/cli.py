@@ -15,6 +15,7 @@ from .commands import (
     drain,
     logs,
     maintenance,
+    notify,
     projects,
     reload,
     restart,
@@ -32,7 +33,7 @@ from .pool.host import Host
 from .system import processes
 from .system.output import ERROR, Failure, note, tell
 
-INTERNAL = ("complete", "metrics", "monitor", "proposal", "roll")
+INTERNAL = ("complete", "metrics", "monitor", "notify", "proposal", "roll")
 """Verbs for units, maintainer scripts and shells. People need none of them."""
 
 
@@ -222,6 +223,8 @@ def internal(package: Package) -> argparse.ArgumentParser:
     verb.set_defaults(run=serve.command)
     verb = verbs.add_parser("monitor", description="For its unit alone.")
     verb.set_defaults(run=watch.command)
+    verb = verbs.add_parser("notify", description="For its unit alone.")
+    verb.set_defaults(run=notify.command)
     return root
 
 

@@ -89,3 +89,41 @@ def test_projects_of_any_name(pool: Testbed) -> None:
         for name in names:
             ctl(pool, "maintenance", "off", "--project", name, check=False)
             pool.run("rm", f"/var/lib/qgis-server/projects/{name}.qgz")
+
+
+def test_somebody_is_told_once_of_each_change_of_findings(pool: Testbed) -> None:
+    told = pool.root / "root/told"
+    pool.run("install", "/dev/stdin", "/usr/local/bin/tell", input="#!/bin/sh\ncat >>/root/told\n")
+    pool.run("sh", "-c", """echo 'notify = "/usr/local/bin/tell"' >>/etc/qgis-server/server.toml""")
+
+    def look() -> str:
+        """What is told by a look at findings."""
+        told.unlink(missing_ok=True)
+        pool.run("systemctl", "start", "qgis-server-notify.service")
+        return told.read_text() if told.exists() else ""
+
+    try:
+        ctl(pool, "apply")
+        timer = "qgis-server-notify.timer"
+        assert pool.out("systemctl", "is-active", timer) == "active"
+        look()
+        assert look() == ""
+        ctl(pool, "maintenance", "on")
+        first = look()
+        assert first.startswith("Subject: QGIS Server on ")
+        assert "qgis-serverctl maintenance off" in first
+        assert look() == ""
+        # One that can't be told is told the next time.
+        ctl(pool, "maintenance", "off")
+        pool.run("chmod", "-x", "/usr/local/bin/tell")
+        pool.run("systemctl", "start", "qgis-server-notify.service", check=False)
+        pool.run("chmod", "+x", "/usr/local/bin/tell")
+        last = look()
+        assert ": 0 new, 1 gone" in last
+        assert look() == ""
+    finally:
+        ctl(pool, "maintenance", "off")
+        pool.run("sed", "-i", "/^notify/d", "/etc/qgis-server/server.toml")
+        ctl(pool, "apply")
+        pool.run("sh", "-c", "rm -f /root/told /usr/local/bin/tell; systemctl reset-failed")
+    assert pool.out("systemctl", "is-active", timer, check=False) == "inactive"

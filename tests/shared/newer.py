@@ -42,6 +42,8 @@ CHANGES = {
     "usr/lib/systemd/system/qgis-server-metrics.socket": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-front.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-front.path": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server-notify.service": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server-notify.timer": "\n# Newer.\n",
 }
 
 

@@ -3,13 +3,17 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from qgis_server_systemd.qgis_serverctl.checks import files, run, units
 from qgis_server_systemd.qgis_serverctl.checks.files import Disk
+from qgis_server_systemd.qgis_serverctl.checks.finding import error, warning
+from qgis_server_systemd.qgis_serverctl.commands import notify
 from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.config.values import recipient
 from qgis_server_systemd.qgis_serverctl.pool import cores
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 from qgis_server_systemd.qgis_serverctl.system import access, environment_file
@@ -157,3 +161,40 @@ def test_the_limit_is_that_of_the_slice_or_of_one_above(
     assert run.memory_limit(Host(PACKAGE)) == machine
     (pool.parent / "memory.max").write_text(f"{5 * 2**20}\n")
     assert run.memory_limit(Host(PACKAGE)) == 5
+
+
+# ---- What somebody is told of them
+
+
+def test_findings_are_told_once_and_their_end_too() -> None:
+    disk = error("disk", "3 MB are left", "/srv", "rm")
+    load = warning("load", "busy", "pool", "scale 3")
+    first = notify.message(frozenset(), (disk, load), "ctl", "maps")
+    assert first is not None
+    assert first.startswith("Subject: QGIS Server on maps: 2 new, 0 gone\n\nerror: 3 MB are left")
+    assert first.endswith("Now there are 1 error, 1 warning: ctl check\n")
+    before = notify.known((disk, load))
+    # Another number is no news.
+    assert (
+        notify.message(before, (replace(disk, what="2 MB are left"), load), "ctl", "maps") is None
+    )
+    last = notify.message(before, (load,), "ctl", "maps")
+    assert last is not None
+    assert "gone: [disk] /srv" in last
+    assert "load" not in last
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "3", "[[1]]", "null"])
+def test_what_was_told_before_is_nothing_where_nobody_wrote_it(text: str | None) -> None:
+    assert notify.read(text) == frozenset()
+
+
+@pytest.mark.parametrize("to", ["root", "gis@maps.example.org", "/usr/local/bin/tell", ""])
+def test_who_can_be_told(to: str) -> None:
+    assert recipient(to) == to
+
+
+@pytest.mark.parametrize("to", ["-oQ/tmp", "a b", "./tell", "a\nBcc: b", "<a@b>"])
+def test_who_can_not_be_told(to: str) -> None:
+    with pytest.raises(ValueError, match=r"^$|line break"):
+        recipient(to)

@@ -52,6 +52,13 @@ def test_the_list_of_the_front_page_is_kept_where_there_is_one(wanted: bool, run
     assert steps.actions == (plan.RunFront(wanted),)
 
 
+@pytest.mark.parametrize(("wanted", "runs"), [(True, False), (False, True)])
+def test_somebody_is_told_of_findings_where_a_setting_says_who(wanted: bool, runs: bool) -> None:
+    facts = replace(machine(numbers(1, 2)), notifies=runs)
+    steps = plan.make(replace(WANTED, notifies=wanted), facts)
+    assert steps.actions == (plan.RunNotify(wanted),)
+
+
 def test_without_systemd_instances_are_enabled_and_nothing_is_started() -> None:
     still = replace(NGINX, running=False)
     steps = plan.make(WANTED, machine(live=False, nginx=still))

@@ -54,6 +54,7 @@ def units(host: Host, instance: int | None) -> tuple[str, ...]:
         package.metrics_unit,
         package.cache_unit,
         package.front_unit,
+        package.notify_unit,
         package.catalogue_unit,
         package.shared_unit,
         package.heavy_unit,

@@ -471,6 +471,25 @@ class Package:
         return f"{self.state}/reply-cache"
 
     @property
+    def notify_unit(self) -> str:
+        """Tells somebody when the findings of check have changed."""
+        return f"{self.pool}-notify.service"
+
+    @property
+    def notify_timer_unit(self) -> str:
+        return f"{self.pool}-notify.timer"
+
+    @property
+    def notify_mark(self) -> str:
+        """Generated where the settings ask for that: the timer's condition."""
+        return f"{self.state}/notify"
+
+    @property
+    def notified(self) -> str:
+        """What was told last."""
+        return f"{self.state}/notified.json"
+
+    @property
     def generations(self) -> str:
         """What that unit tells NGINX; gone when it ends."""
         return f"/run/{self.pool}-cache"

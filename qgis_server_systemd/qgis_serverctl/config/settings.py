@@ -29,6 +29,7 @@ from .values import (
     picture,
     plain_folders,
     project,
+    recipient,
     size,
     size_or_share,
     switch,
@@ -480,6 +481,17 @@ class Settings:
             "name projects. Whoever comes through a proxy may not."
         ),
         example='["127.0.0.0/8", "::1/128", "192.0.2.10"]',
+    )
+    notify: str = setting(
+        "",
+        recipient,
+        allowed="an address for mail, an absolute path of a program, or an empty string",
+        help=(
+            "Who is told when the findings of check change, looked at every five minutes: an\n"
+            "address, by the program sendmail of a mail server such as postfix; or a program,\n"
+            "which gets the message on its standard input. Empty: nobody."
+        ),
+        example='"root"',
     )
     trusted_proxies: tuple[str, ...] = setting(
         (),

@@ -253,6 +253,9 @@ account = Pattern("[a-z_][a-z0-9_.-]{0,31}", 32)
 origins = ListOf(Pattern(r"\*|https?://[A-Za-z0-9.\-\[\]:]+", LONGEST_TEXT))
 
 
+recipient = Pattern(r"(?:[A-Za-z0-9_][A-Za-z0-9_.+@-]*)?|/[A-Za-z0-9_./+-]+", LONGEST_PATH)
+
+
 def project_name(value: object) -> str:
     found = text(value)
     if not is_name(found):

@@ -49,6 +49,7 @@ def gather(host: Host) -> plan.Facts:
         package.worker_file,
         package.cache_mark,
         package.front_mark,
+        package.notify_mark,
     )
     return plan.Facts(
         live=host.live,
@@ -60,6 +61,7 @@ def gather(host: Host) -> plan.Facts:
         loaded=nginx.is_loaded(host),
         caching=_runs(host, package.cache_unit),
         lists=_runs(host, package.front_unit),
+        notifies=_runs(host, package.notify_timer_unit),
         counting=host.path(package.facts_socket).exists(),
         cancels=processes.qgis_cancels(host.path(package.mapserv), host.root),
         rolling=roll_state.load(host),
@@ -125,6 +127,7 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
         shared=settings.is_shared,
         caches=settings.caches,
         lists=settings.lists,
+        notifies=bool(settings.notify),
         nginx_files=lambda serving, lane: {
             **({} if theirs else at_http(serving, lane)),
             **dict(locations()),

@@ -20,7 +20,8 @@ FACTS = 0
 class Facts:
     """The machine as it is. `files`: present texts of the generated files.
     `loaded`: a running NGINX has read them as they are. `caching`: the unit of the
-    reply cache runs, `lists`: that of the front page does. `counting`: the socket of the metrics
+    reply cache runs, `lists`: that of the front page does, `notifies`: the timer that tells
+    of findings does. `counting`: the socket of the metrics
     is there. `cancels`: this QGIS Server ends a request whose client hangs up."""
 
     live: bool
@@ -33,6 +34,7 @@ class Facts:
     caching: bool = False
     counting: bool = True
     lists: bool = False
+    notifies: bool = False
     cancels: bool = False
     rolling: Rolling = Rolling()
     shadows: Shadows = Shadows()
@@ -47,7 +49,8 @@ class Wanted:
     script, which in mode auto lowers no count unasked and doesn't wait for workers
     to finish their requests. `socket_user` and `dropins`, (path, text or None), say
     whose the sockets are. `shared`: one queue for all workers. `caches`: NGINX keeps
-    replies. `lists`: there is a front page. `nginx_files`: texts of the files generated for
+    replies. `lists`: there is a front page. `notifies`: somebody is told of
+    findings. `nginx_files`: texts of the files generated for
     NGINX over a set of instances, with the lane for heavy requests or without. `generated`:
     other files. `heavy`: how many workers that lane has, 0 if there is none; `stays`: they don't
     wait for a request, nor end without one. `notes`: what the administrator should know anyway.
@@ -63,6 +66,7 @@ class Wanted:
     shared: bool = False
     caches: bool = False
     lists: bool = False
+    notifies: bool = False
     heavy: int = 0
     stays: bool = False
     notes: tuple[str, ...] = ()
@@ -323,6 +327,16 @@ class RunFront:
 
 
 @dataclass(frozen=True)
+class RunNotify:
+    """Start the timer that tells of findings, or stop it."""
+
+    on: bool
+
+    def __str__(self) -> str:
+        return f"{'start' if self.on else 'stop'} telling of findings"
+
+
+@dataclass(frozen=True)
 class Retire:
     """Stop and disable an instance that NGINX no longer names."""
 
@@ -356,6 +370,7 @@ Action = (
     | RunCache
     | StartCounting
     | RunFront
+    | RunNotify
     | Retire
 )
 
@@ -498,6 +513,8 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
             actions.append(StartCounting())
         if facts.lists != wanted.lists:
             actions.append(RunFront(wanted.lists))
+        if facts.notifies != wanted.notifies:
+            actions.append(RunNotify(wanted.notifies))
         if not wanted.maintainer and now.listening and serve - now.listening:
             actions.append(AwaitWarm(serve - now.listening))
     if nginx_changes:

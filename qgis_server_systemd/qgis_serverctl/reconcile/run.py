@@ -138,6 +138,8 @@ class Run:
             case plan.RunFront(on):
                 units = (package.front_path_unit, package.front_unit)
                 host.systemctl("start" if on else "stop", *units)
+            case plan.RunNotify(on):
+                host.systemctl("start" if on else "stop", package.notify_timer_unit)
             case plan.Retire(instance):
                 self.retire(instance)
 

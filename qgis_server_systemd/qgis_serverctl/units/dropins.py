@@ -182,4 +182,5 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
         Generated(package.worker_file, warmed, ""),
         Generated(package.cache_mark, "" if settings.caches else None, ""),
         Generated(package.front_mark, "" if settings.lists else None, ""),
+        Generated(package.notify_mark, "" if settings.notify else None, ""),
     )

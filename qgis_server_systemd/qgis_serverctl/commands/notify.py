@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``notify``: what its timer runs. Looks for findings, and tells somebody of those that are new
+and those that are gone (setting notify)."""
+
+import argparse
+import json
+import socket
+import subprocess
+
+from ..checks.finding import Finding, blocks
+from ..checks.run import everything
+from ..pool.host import Host, Snapshot
+from ..pool.settings import load_settings
+from ..system.files import read_or_none, write
+from ..system.output import counted, die, note, printable
+from ..view.look import look
+
+SENDMAIL = "/usr/sbin/sendmail"
+
+PATIENCE = 60.0
+"""Seconds that the program, or sendmail, may take."""
+
+Known = frozenset[tuple[str, str, str]]
+"""Of each finding severity, id and where: numbers in its words may differ each time."""
+
+
+def known(findings: tuple[Finding, ...]) -> Known:
+    return frozenset((one.severity, one.id, one.where) for one in findings)
+
+
+def read(text: str | None) -> Known:
+    """What was told last; nothing for what nobody wrote."""
+    try:
+        return frozenset((str(a), str(b), str(c)) for a, b, c in json.loads(text or "[]"))
+    except (ValueError, TypeError):
+        return frozenset()
+
+
+def message(before: Known, findings: tuple[Finding, ...], command: str, server: str) -> str | None:
+    """Header and text of a mail; None if nothing has changed. Raises nothing."""
+    new = tuple(one for one in findings if (one.severity, one.id, one.where) not in before)
+    gone = sorted(before - known(findings))
+    if not new and not gone:
+        return None
+    parts = [blocks(new)] if new else []
+    parts += (
+        ["\n".join(f"gone: [{id}] {printable(where)}" for _, id, where in gone)] if gone else []
+    )
+    errors = sum(one.severity == "error" for one in findings)
+    warnings = counted(len(findings) - errors, "warning")
+    left = f"Now there are {counted(errors, 'error')}, {warnings}: {command} check"
+    subject = f"QGIS Server on {server}: {len(new)} new, {len(gone)} gone"
+    return "\n\n".join((f"Subject: {subject}", *parts, left)) + "\n"
+
+
+def send(to: str, text: str) -> None:
+    """Raises Failure."""
+    # What begins with a slash is a program. No address begins with a dash.
+    command = [to] if to.startswith("/") else [SENDMAIL, "-i", to]
+    head = "" if to.startswith("/") else f"To: {to}\nContent-Type: text/plain; charset=utf-8\n"
+    try:
+        done = subprocess.run(
+            command, input=f"{head}{text}".encode(errors="replace"), timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        die(f"notify: {command[0]}: {error}", hint="see the setting notify")
+    if done.returncode:
+        die(f"notify: {command[0]} has ended with {done.returncode}", hint="see the setting notify")
+
+
+def command(host: Host, args: argparse.Namespace) -> int:
+    """The subcommand; returns the exit status. What could not be told is told the next time."""
+    to = load_settings(host).settings.notify
+    if not to:
+        return 0
+    file = host.path(host.package.notified)
+    findings = everything(host, look(Snapshot.of(host))).findings
+    before = read(read_or_none(file))
+    text = message(before, findings, host.package.command, socket.gethostname())
+    if text is not None:
+        send(to, text)
+        write(file, json.dumps(sorted(known(findings))) + "\n")
+        note(f"told {to} of findings that have changed")
+    return 0
