@@ -77,7 +77,9 @@ def corpus_bed(suite: str, package: Path) -> Iterator[Sides]:
         bed.boot()
         install(bed, "nginx")
         # Some requests name a layer of another server.
-        (bed.root / "etc/qgis-server/server.toml").write_text("remote_references = true\n")
+        (bed.root / "etc/qgis-server/server.toml").write_text(
+            'front_page = "qgis"\nremote_references = true\n'
+        )
         settle(bed)
         start_beside(bed)
         ctl(bed, "site", "enable")
