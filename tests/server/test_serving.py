@@ -343,6 +343,13 @@ class TestUrls:
         case.check(reply)
         names_only(reply, origin.expected)
 
+    @each_origin(*DIRECT)
+    def test_the_landing_page_stays_at_the_clients_url(self, pool: Testbed, origin: Origin) -> None:
+        case = CASE["landing page for browsers"]
+        reply = ask(pool, case, origin.sent, *origin.curl_args)
+        target = urljoin(f"{origin.expected}{case.target}", reply.headers["location"])
+        assert target == f"{origin.expected}{PREFIX}/index.html"
+
     def test_the_advertised_url_of_a_path_with_spaces_serves_it(self, pool: Testbed) -> None:
         # Not in /srv/maps, see WORLD_URL.
         project = NESTED.replace(MAPS, PROJECTS)

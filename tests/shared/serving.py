@@ -275,6 +275,14 @@ def projects(*titles: str) -> Check:
     return check
 
 
+def redirects_to(path: str) -> Check:
+    def check(reply: Reply) -> None:
+        assert reply.status == 302, shown(reply)
+        assert reply.headers["location"].endswith(PREFIX + path), shown(reply)
+
+    return check
+
+
 def refused(*statuses: int, by: str = "") -> Check:
     """An error: a status of 4xx or 5xx, or an OGC exception."""
 
@@ -699,11 +707,20 @@ CASES: tuple[Case, ...] = (
         project=None,
     ),
     Case(
-        "front page",
+        "landing page for programs",
         "",
-        text("text/html", "page/page.js"),
+        redirects_to("/index.json"),
         path="/",
         project=None,
+        accept=JSON,
+    ),
+    Case(
+        "landing page for browsers",
+        "",
+        redirects_to("/index.html"),
+        path="/",
+        project=None,
+        accept=HTML,
     ),
     PROJECT_LIST,
     # Debian 12 has QGIS Server's own page, Debian 13 hasn't and gets a plain one.
