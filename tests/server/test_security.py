@@ -407,7 +407,8 @@ def test_only_a_user_whom_nginx_has_verified_is_told(bed: Testbed) -> None:
     wait_for(lambda: bed.out(*listens) != "", "NGINX listens")
     assert at_request(bed, "REMOTE_USER", "--user", "anna:secret", port=8193) == "anna"
     for password in ((), ("--user", "anna:x"), ("--user", "admin:secret")):
-        assert bed.fetch("http://127.0.0.1:8193/qgis-server", *password).status == 401
+        asked = bed.fetch("http://127.0.0.1:8193/qgis-server?SERVICE=WMS", *password)
+        assert asked.status == 401
     assert at_request(bed, "REMOTE_USER", "--user", "anna:secret") == ""
     bed.run("rm", "/etc/nginx/conf.d/own-site.conf")
     bed.run("systemctl", "reload", "nginx")
