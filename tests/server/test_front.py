@@ -49,14 +49,14 @@ def projects(bed: Testbed) -> Iterator[Path]:
     bed.run("find", FOLDER, "-mindepth", "1", "-delete")
 
 
-def put(bed: Testbed, name: str, title: str, old: str = "", new: str = "") -> None:
-    """A project with that title; two words in its file exchanged."""
+def put(bed: Testbed, name: str, title: str, *changes: tuple[str, str]) -> None:
+    """A project with that title; words in its file exchanged for others."""
     text = (bed.root / "srv/maps/second.qgs").read_text()
-    assert old in text
-    text = text.replace(old, new) if old else text
-    before, after = ">Second</WMSServiceTitle>", f">{escape(title)}</WMSServiceTitle>"
-    assert before in text
-    (bed.root / FOLDER.lstrip("/") / f".{name}.new").write_text(text.replace(before, after))
+    named = (">Second</WMSServiceTitle>", f">{escape(title)}</WMSServiceTitle>")
+    for old, new in (named, *changes):
+        assert old in text
+        text = text.replace(old, new)
+    (bed.root / FOLDER.lstrip("/") / f".{name}.new").write_text(text)
     bed.run("mv", f"{FOLDER}/.{name}.new", f"{FOLDER}/{name}.qgs")
 
 
@@ -83,7 +83,7 @@ def test_projects_come_and_go_by_themselves(bed: Testbed, projects: Path) -> Non
     wait_for(lambda: listed(bed)["fresh"]["title"] == "Changed", "its title is")
     (projects / "fresh.qgs").unlink()
     wait_for(lambda: "fresh" not in listed(bed), "it is gone")
-    put(bed, "broken", "Broken", "./world_map.gpkg", "./gone.gpkg")
+    put(bed, "broken", "Broken", ("./world_map.gpkg", "./gone.gpkg"))
     put(bed, "after", "After")
     wait_for(lambda: "after" in listed(bed), "one that came later is listed")
     assert "broken" not in listed(bed)
@@ -301,20 +301,43 @@ def test_hundreds_of_projects_stay_quick(driver: Driver, bed: Testbed, projects:
     wait_for(lambda: {*listed(bed)} == {"world", "hostile"}, "all is as before")
 
 
+DRAWN = "document.querySelector('#map img.drawn')"
+MERCATOR = (
+    "<projectCrs>",
+    "<projectCrs><spatialrefsys><srsid>3857</srsid><authid>EPSG:3857</authid></spatialrefsys>",
+)
+"""Of two systems in a project QGIS takes the first."""
+
+
+def zoomed(window: Browser, layer: str, box: tuple[float, float, float, float]) -> None:
+    """By the keyboard to a layer that has that extent: as near as all of it is seen."""
+    before = window.js(f"return {DRAWN}.src")
+    window.js(
+        f"document.querySelector('#tree button[aria-label=\"Zoom to layer: {layer}\"]').focus()"
+    )
+    window.press(ENTER)
+    window.wait(f"return {DRAWN} && {DRAWN}.src !== {before!r}", "it is drawn again")
+    asked = parse_qs(urlsplit(window.js(f"return {DRAWN}.src")).query)
+    west, south, east, north = map(float, asked["BBOX"][0].split(","))
+    size = max((box[2] - box[0]) / (east - west), (box[3] - box[1]) / (north - south))
+    assert 0.8 < size < 1.01
+    assert west + east == pytest.approx(box[0] + box[2], abs=(east - west) / 50)
+    assert south + north == pytest.approx(box[1] + box[3], abs=(north - south) / 50)
+
+
 def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
-    drawn = "document.querySelector('#map img.drawn')"
     with browser(driver) as window:
         window.open(f"{PAGE}page/map.html#world")
-        window.wait(f"return {drawn} && {drawn}.naturalWidth > 0", "a map is drawn")
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
         assert window.texts("h1") == ["World"]
         assert window.js("return location.hash").count("/") == 3
-        picture = bed.fetch(window.js(f"return {drawn}.src"))
+        picture = bed.fetch(window.js(f"return {DRAWN}.src"))
         assert picture.headers["content-type"] == "image/png"
         assert len(picture.body) > 5000
         boxes = window.js("return document.querySelectorAll('#tree input[type=checkbox]').length")
         assert boxes > 1
         # As QGIS counts: a pixel has 0.28 mm, and degrees are as wide as in the middle.
-        asked = parse_qs(urlsplit(window.js(f"return {drawn}.src")).query)
+        asked = parse_qs(urlsplit(window.js(f"return {DRAWN}.src")).query)
         west, south, east, north = map(float, asked["BBOX"][0].split(","))
         meant = (east - west) * 111_319.49 * math.cos(math.radians((south + north) / 2))
         meant /= int(asked["WIDTH"][0]) * 0.00028
@@ -325,12 +348,27 @@ def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
         window.click("#map")
         window.wait("return !document.querySelector('#info').hidden", "there is a feature")
         assert window.texts("#info th")
-        before = window.js(f"return {drawn}.src")
+        before = window.js(f"return {DRAWN}.src")
         window.click("#tree input[type=checkbox]")
-        window.wait(f"return {drawn} && {drawn}.src !== {before!r}", "it is drawn again")
+        window.wait(f"return {DRAWN} && {DRAWN}.src !== {before!r}", "it is drawn again")
         prints = window.js("return [...document.querySelectorAll('#prints a')].map((a) => a.href)")
         assert bed.fetch(prints[0]).body.startswith(b"%PDF")
+        # In boxes of its reference system y comes first.
+        zoomed(window, "Disputed borders", (-89.19, -23.84, 149.36, 48.71))
         assert hosts(window.asked()) == {"127.0.0.1"}
+        assert window.complaints() == []
+
+
+def test_the_map_of_a_project_in_metres(driver: Driver, bed: Testbed, projects: Path) -> None:
+    name = "<shortname>land</shortname>"
+    thanks = f"{name}<attribution>{escape(HOSTILE)}</attribution>"
+    put(bed, "metres", "In metres", MERCATOR, (name, thanks))
+    wait_for(lambda: "metres" in listed(bed), "it is listed")
+    with browser(driver) as window:
+        window.open(f"{PAGE}page/map.html#metres")
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
+        assert window.texts(".leaflet-control-attribution") == [HOSTILE]
+        zoomed(window, "Land", (-20_026_376, -44_927_335, 20_026_376, 18_428_919))
         assert window.complaints() == []
 
 

@@ -62,8 +62,8 @@ class Server:
         return {
             "name": name, "path": f"{self.projects}/{name}.qgs", "read": True, "looked": 1.0,
             "title": f"Title of {name}", "abstract": "A", "services": ["WMS"], "changed": 5.0,
-            "crs": "EPSG:4326", "metres": 0.5, "extent": [0, 1, 2, 3], "drawn": ["land"],
-            "problems": [],
+            "crs": "EPSG:4326", "inverted": True, "metres": 0.5, "extent": [0, 1, 2, 3],
+            "drawn": ["land"], "problems": [],
             "files": {"/secret/data.gpkg": [1]},
         } | changes  # fmt: skip
 
@@ -106,7 +106,10 @@ def test_a_project_in_order_is_shown_and_nothing_of_the_inside(server: Server) -
         "city": {
             "address": "../qgis/city", "name": "city", "title": "Title of city", "abstract": "A",
             "services": ["WMS"], "changed": 5.0,
-            "map": {"crs": "EPSG:4326", "metres": 0.5, "extent": [0, 1, 2, 3], "layers": ["land"]},
+            "map": {
+                "crs": "EPSG:4326", "inverted": True, "metres": 0.5, "extent": [0, 1, 2, 3],
+                "layers": ["land"],
+            },
         }
     }  # fmt: skip
     assert str(server.projects) not in (server.out / "projects.json").read_text()

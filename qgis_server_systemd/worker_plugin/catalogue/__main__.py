@@ -83,8 +83,8 @@ def blank(address: Address) -> dict[str, Any]:
     return {
         "name": address.name, "path": address.path, "origin": address.origin, "size": None,
         "changed": None, "looked": 0.0, "read": False, "title": "", "abstract": "",
-        "services": [], "layers": 0, "crs": "", "metres": 0.0, "extent": [],
-        "drawn": [],
+        "services": [], "layers": 0, "crs": "", "inverted": False, "metres": 0.0,
+        "extent": [], "drawn": [],
         "remote": not address.path.startswith("/"), "files": {}, "problems": [],
     }  # fmt: skip
 

@@ -105,7 +105,10 @@ def small_map(record: Mapping[str, Any]) -> dict[str, Any]:
     if not SYSTEM.fullmatch(crs) or len(extent) != 4 or None in extent or not layers:
         return {}
     metres = number(record.get("metres")) or 0.0
-    return {"crs": crs, "metres": metres, "extent": extent, "layers": layers}
+    return {
+        "crs": crs, "inverted": record.get("inverted") is True, "metres": metres,
+        "extent": extent, "layers": layers,
+    }  # fmt: skip
 
 
 def card(address: str, name: str, record: Mapping[str, Any]) -> dict[str, Any]:

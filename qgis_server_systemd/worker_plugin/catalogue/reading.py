@@ -131,6 +131,7 @@ def overview(project: QgsProject) -> dict[str, Any]:
         "services": services(project),
         "layers": len(project.mapLayers()),
         "crs": project.crs().authid(),
+        "inverted": project.crs().hasAxisInverted(),
         "metres": metres(project),
         "extent": chosen_extent(project),
         "drawn": visible(project),

@@ -153,7 +153,8 @@ async function open() {
   at("heading").textContent = document.title = one.title;
   [service, crs, metres] = [address(one, page), one.map.crs, one.map.metres];
   const text = await (await fetch(wms.settings(service))).text();
-  const found = wms.project(new DOMParser().parseFromString(text, "text/xml"), crs);
+  const xml = new DOMParser().parseFromString(text, "text/xml");
+  const found = wms.project(xml, crs, one.map.inverted);
   if (!found.root) throw new Error("settings");
   [root, layouts] = [found.root, found.layouts];
   map = L.map("map", {

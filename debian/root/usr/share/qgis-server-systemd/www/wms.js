@@ -11,15 +11,17 @@ function url(service, query) {
 const child = (node, name) => [...node.children].find((one) => one.localName === name);
 const textOf = (node, name) => child(node, name)?.textContent.trim() ?? "";
 
-function box(node, crs) {
+// Its sides in a document of WMS 1.3.0, where y comes first if the axes are inverted.
+function box(node, crs, inverted) {
   const boxes = [...node.children].filter((one) => one.localName === "BoundingBox");
-  const own = boxes.find((one) => one.getAttribute("SRS") === crs);
+  const own = boxes.find((one) => one.getAttribute("CRS") === crs);
   if (!own) return null;
-  const sides = ["minx", "miny", "maxx", "maxy"].map((side) => Number(own.getAttribute(side)));
+  const names = inverted ? ["miny", "minx", "maxy", "maxx"] : ["minx", "miny", "maxx", "maxy"];
+  const sides = names.map((side) => Number(own.getAttribute(side)));
   return sides.every(Number.isFinite) && sides[0] < sides[2] && sides[1] < sides[3] ? sides : null;
 }
 
-function layer(node, crs) {
+function layer(node, crs, inverted) {
   const inner = [...node.children].filter((one) => one.localName === "Layer");
   return {
     name: textOf(node, "Name"),
@@ -27,19 +29,19 @@ function layer(node, crs) {
     queryable: node.getAttribute("queryable") === "1",
     shown: node.getAttribute("visible") !== "0",
     attribution: child(node, "Attribution") ? textOf(child(node, "Attribution"), "Title") : "",
-    extent: box(node, crs),
-    layers: inner.map((one) => layer(one, crs)),
+    extent: box(node, crs, inverted),
+    layers: inner.map((one) => layer(one, crs, inverted)),
     opacity: 255,
   };
 }
 
-// The project as GetProjectSettings of WMS 1.1.1 tells it: in its boxes x comes first.
-export function project(xml, crs) {
+// The project as GetProjectSettings tells it: by WMS 1.3.0, whichever version is asked for.
+export function project(xml, crs, inverted) {
   const root = [...xml.getElementsByTagName("*")].find((one) => one.localName === "Layer");
   const templates = [...xml.getElementsByTagName("*")]
     .filter((one) => one.localName === "ComposerTemplate");
   return {
-    root: root ? layer(root, crs) : null,
+    root: root ? layer(root, crs, inverted) : null,
     layouts: templates.map((one) => ({
       name: one.getAttribute("name") ?? "",
       map: [...one.children].find((part) => part.localName === "ComposerMap")
@@ -73,7 +75,7 @@ const frame = (crs, extent, width, height) => ({
 });
 
 export function settings(service) {
-  return url(service, { SERVICE: "WMS", VERSION: "1.1.1", REQUEST: "GetProjectSettings" });
+  return url(service, { SERVICE: "WMS", VERSION: "1.3.0", REQUEST: "GetProjectSettings" });
 }
 
 export function picture(service, crs, layers, extent, width, height) {
