@@ -593,7 +593,10 @@ def test_the_helper_reads_nothing_that_the_pool_could_have_written(server: Testb
     server.run("kill", "-STOP", *workers)
     server.run("tee", "/root/watch.py", input=OPENED)
     to = "--property=StandardOutput=truncate:/root/opened"
-    server.run("systemd-run", "--unit=watch", to, "python3", "/root/watch.py", *folders)
+    # What the look at the projects writes is read as a stranger's, by it and by root.
+    looks = ("/var/cache/qgis-server/catalogue", "/run/qgis-server-front")
+    watched = [folder for folder in folders if not folder.startswith(looks)]
+    server.run("systemd-run", "--unit=watch", to, "python3", "/root/watch.py", *watched)
     opened = server.root / "root/opened"
     wait_for(lambda: opened.exists() and "watching" in opened.read_text(), "it watches")
     for command in (
