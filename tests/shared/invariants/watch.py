@@ -30,7 +30,8 @@ FIRST = 3
 """Differences that are reported at most: each takes a while to be found."""
 ENV = "QT_HASH_SEED=0\n"
 """Else Qt orders attributes of XML anew in each process."""
-SETTINGS = f'writable_folders = ["{EDITED}"]\n'
+# The list of QGIS Server's landing page is one of the replies.
+SETTINGS = f'writable_folders = ["{EDITED}"]\nfront_page = "qgis"\n'
 
 
 class Sent(Protocol):
