@@ -27,7 +27,7 @@ TOLD = (CANARY, b"root:x:0:0:", b"evil.example", b"\r\nX-Split:")
 PROJECTS = "/var/lib/qgis-server/projects"
 TIMEOUT = 60.0
 CLIENTS = 4
-SETTINGS = f'{WATCHED}request_timeout = 20\n'
+SETTINGS = f"{WATCHED}request_timeout = 20\n"
 EACH = 500
 """Requests between two looks at the replies that must stay."""
 UP = (
