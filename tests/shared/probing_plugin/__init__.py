@@ -221,14 +221,17 @@ PROBES: dict[str, Callable[[str], str]] = {
 }
 
 
+# Its connection, its number, and when NGINX sent it.
+OF_ONE_REQUEST = ("REMOTE_PORT=", "HTTP_X_REQUEST_ID=", "QGIS_SERVER_SYSTEMD_SENT=")
+
+
 def environment() -> list[str]:
     """As C and QGIS see it: libfcgi puts that of the request in its place."""
     environ = ctypes.POINTER(ctypes.c_char_p).in_dll(LIBC, "environ")
     found: list[str] = []
     while environ[len(found)] is not None:
         found.append(os.fsdecode(environ[len(found)] or b""))
-    # Of the connection.
-    return sorted(text for text in found if not text.startswith("REMOTE_PORT="))
+    return sorted(text for text in found if not text.startswith(OF_ONE_REQUEST))
 
 
 def open_files() -> list[str]:
