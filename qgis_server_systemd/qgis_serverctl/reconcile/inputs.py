@@ -70,7 +70,9 @@ def gather(host: Host) -> plan.Facts:
 
 
 def _runs(host: Host, unit: str) -> bool:
-    return host.live and host.show(unit, "ActiveState").get("ActiveState") == "active"
+    """Also while systemd starts it, or starts it again: nothing is left to do."""
+    shown = host.show(unit, "ActiveState") if host.live else {}
+    return shown.get("ActiveState") in ("active", "activating")
 
 
 def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -> plan.Wanted:
