@@ -3,8 +3,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ..config.names import HEAVY, label
+from ..config.names import HEAVY, Package, label
 from ..front.nginx import Nginx
 from ..pool.instances import Instances, listed
 from ..pool.overrides import Shadows
@@ -299,13 +300,44 @@ class ReloadNginx:
 
 
 @dataclass(frozen=True)
-class RunCache:
-    """Start what tells NGINX which replies are still good, or stop it."""
+class RunUnits:
+    """Start units that a setting switches on, or stop them. `what` they do, in words."""
 
     on: bool
+    what: ClassVar[str]
 
     def __str__(self) -> str:
-        return f"{'start' if self.on else 'stop'} the watch over the reply cache"
+        return f"{'start' if self.on else 'stop'} {self.what}"
+
+    def units(self, package: Package) -> tuple[str, ...]:
+        raise NotImplementedError
+
+
+class RunCache(RunUnits):
+    """What tells NGINX which replies are still good."""
+
+    what = "the watch over the reply cache"
+
+    def units(self, package: Package) -> tuple[str, ...]:
+        return (package.cache_unit,)
+
+
+class RunFront(RunUnits):
+    """What keeps the list of the front page."""
+
+    what = "the list of the front page"
+
+    def units(self, package: Package) -> tuple[str, ...]:
+        return package.front_path_unit, package.front_unit
+
+
+class RunNotify(RunUnits):
+    """The timer that tells of findings."""
+
+    what = "telling of findings"
+
+    def units(self, package: Package) -> tuple[str, ...]:
+        return (package.notify_timer_unit,)
 
 
 @dataclass(frozen=True)
@@ -314,26 +346,6 @@ class StartCounting:
 
     def __str__(self) -> str:
         return "start what counts requests"
-
-
-@dataclass(frozen=True)
-class RunFront:
-    """Start what keeps the list of the front page, or stop it."""
-
-    on: bool
-
-    def __str__(self) -> str:
-        return f"{'start' if self.on else 'stop'} the list of the front page"
-
-
-@dataclass(frozen=True)
-class RunNotify:
-    """Start the timer that tells of findings, or stop it."""
-
-    on: bool
-
-    def __str__(self) -> str:
-        return f"{'start' if self.on else 'stop'} telling of findings"
 
 
 @dataclass(frozen=True)
@@ -367,10 +379,8 @@ Action = (
     | StopSpare
     | WriteUpstream
     | ReloadNginx
-    | RunCache
+    | RunUnits
     | StartCounting
-    | RunFront
-    | RunNotify
     | Retire
 )
 

@@ -131,15 +131,10 @@ class Run:
             case plan.ReloadNginx(wait):
                 if wait or not nginx.is_loaded(host):
                     nginx.reload(host, wait=wait)
-            case plan.RunCache(on):
-                host.systemctl("start" if on else "stop", package.cache_unit)
+            case plan.RunUnits(on):
+                host.systemctl("start" if on else "stop", *action.units(package))
             case plan.StartCounting():
                 host.systemctl("start", package.metrics_socket_unit, package.metrics_unit)
-            case plan.RunFront(on):
-                units = (package.front_path_unit, package.front_unit)
-                host.systemctl("start" if on else "stop", *units)
-            case plan.RunNotify(on):
-                host.systemctl("start" if on else "stop", package.notify_timer_unit)
             case plan.Retire(instance):
                 self.retire(instance)
 
