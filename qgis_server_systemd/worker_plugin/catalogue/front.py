@@ -218,6 +218,7 @@ class Front:
         self.known: Signature = ()
         self.found = Found()
         self.written: dict[str, str] = {}
+        self.made_of: tuple[str, list[Address], Found] | None = None
         # What was there when a look was wished for that has not ended yet, and at the last one.
         self.wished: State | None = None
         self.seen: State | None = None
@@ -227,11 +228,15 @@ class Front:
     def turn(self, now: float, clock: float) -> None:
         """One look, and what follows from it. `now`: seconds of the monotonic clock, `clock`:
         since 1970."""
-        settings = json.loads(self.worker_file.read_text(encoding="utf-8"))
+        given = self.worker_file.read_text(encoding="utf-8")
+        settings = json.loads(given)
         all_of_them = there(settings)
         state: State = (*all_of_them, *sorted(sources(all_of_them).items()))
         self.read(now)
-        if self.found.begun is not None:
+        made_of = given, all_of_them, self.found
+        # Hundreds of cards are not made each second.
+        if self.found.begun is not None and made_of != self.made_of:
+            self.made_of = made_of
             self.write("projects.json", public(settings, all_of_them, self.found))
             self.write("broken", f"{broken(all_of_them, self.found)}\n")
         if self.is_due(state, now):
