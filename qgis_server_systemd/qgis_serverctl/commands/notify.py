@@ -24,8 +24,12 @@ Known = frozenset[tuple[str, str, str]]
 """Of each finding severity, id and where: numbers in its words may differ each time."""
 
 
+def key(one: Finding) -> tuple[str, str, str]:
+    return one.severity, one.id, one.where
+
+
 def known(findings: tuple[Finding, ...]) -> Known:
-    return frozenset((one.severity, one.id, one.where) for one in findings)
+    return frozenset(map(key, findings))
 
 
 def read(text: str | None) -> Known:
@@ -38,7 +42,7 @@ def read(text: str | None) -> Known:
 
 def message(before: Known, findings: tuple[Finding, ...], command: str, server: str) -> str | None:
     """Header and text of a mail; None if nothing has changed. Raises nothing."""
-    new = tuple(one for one in findings if (one.severity, one.id, one.where) not in before)
+    new = tuple(one for one in findings if key(one) not in before)
     gone = sorted(before - known(findings))
     if not new and not gone:
         return None

@@ -47,7 +47,7 @@ def show(found: Between | None) -> str:
 
 def command(host: Host, args: argparse.Namespace) -> int:
     """The subcommand. Ends with Ctrl-C; returns the exit status."""
-    prefix = host.package.pool.replace("-", "_")
+    prefix = host.package.metrics_prefix
     former: Moment | None = None
     shown: Between | None = None
     try:

@@ -329,6 +329,11 @@ class Package:
         return f"{self.run}/reload.json"
 
     @property
+    def metrics_prefix(self) -> str:
+        """What the names of metrics begin with, which have no dashes."""
+        return self.pool.replace("-", "_")
+
+    @property
     def nginx_variable(self) -> str:
         """What the names of NGINX's variables begin with. A pool's name has no two dashes
         in a row, so with two underscores after it no variable can be another pool's; and

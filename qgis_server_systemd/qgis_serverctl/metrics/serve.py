@@ -8,7 +8,6 @@ import os
 import queue
 import re
 import socket
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..monitor import record
 from ..pool import service
 from ..pool.host import Host
 from ..system import processes
-from ..system.files import write
+from ..system.files import inode, read_strangers, write
 from ..system.output import die, note
 
 LOOK_EVERY, WRITE_EVERY = 1.0, 5.0
@@ -63,11 +62,7 @@ def broken(host: Host) -> int | None:
     """How many projects are not served; None if nobody tells. Told by the workers' user: may be
     anything."""
     try:
-        file = host.path(f"{host.package.listed}/broken")
-        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                return None
-            told = stream.read(16)
+        told = read_strangers(host.path(f"{host.package.listed}/broken"), 16)
     except OSError:
         return None
     return int(told) if re.fullmatch(rb"[0-9]{1,9}\n", told) else None
@@ -103,11 +98,11 @@ def command(host: Host, args: argparse.Namespace) -> int:
 
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         die("metrics: systemd has handed over no socket", hint=f"start {host.package.metrics_unit}")
-    metrics = Metrics(host.package.pool.replace("-", "_"))
+    metrics = Metrics(host.package.metrics_prefix)
     openmetrics, text = files(host)
     programs = host.path(host.package.mapserv), host.path(nginx.PROGRAM)
     looked = written = -1e9
-    own, seen = _inode(Path(__file__)), [0, 0]
+    own, seen = inode(Path(__file__)), [0, 0]
     unread: queue.Queue[bytes] = queue.Queue(UNREAD)
     with socket.socket(fileno=FIRST_SOCKET) as listener:
         Thread(target=receive, args=(listener, unread), daemon=True).start()
@@ -125,19 +120,11 @@ def command(host: Host, args: argparse.Namespace) -> int:
                 )
             if now - written >= WRITE_EVERY:
                 written = now
-                if own != _inode(Path(__file__)):
+                if own != inode(Path(__file__)):
                     note("the program was replaced: starting again")
                     return 0
-                if seen != (seen := [*map(_inode, programs)]):
+                if seen != (seen := [*map(inode, programs)]):
                     metrics.pool.versions = versions(host)
                 metrics.pool.broken, metrics.pool.changed = broken(host), changed(host)
                 write(openmetrics, metrics.openmetrics())
                 write(text, metrics.text())
-
-
-def _inode(file: Path) -> int:
-    """Differs once the file has been replaced."""
-    try:
-        return file.stat().st_ino
-    except OSError:
-        return 0

@@ -24,6 +24,7 @@ from ..pool.host import Host
 from ..pool.settings import auto_file, load_settings, settings_file
 from ..pool.state import State
 from ..system import processes
+from ..system.files import inode
 from ..system.output import Failure, note, warn
 from ..units import sandbox
 from . import ends, health, mounts, record
@@ -364,21 +365,14 @@ def _is_kept(unit: Mapping[str, str]) -> bool:
     return unit.get("ActiveState") not in instances.ENDED
 
 
-def _version() -> int:
-    """Differs once an upgrade has replaced this program."""
-    try:
-        return Path(__file__).stat().st_ino
-    except OSError:
-        return 0
-
-
 def command(host: Host, args: argparse.Namespace) -> int:
     """What the unit runs; ends only to be started again after an upgrade."""
     if os.geteuid() != 0:
         raise Failure("only root can see what the workers do")
-    monitor, version = Monitor(host), _version()
+    monitor, program = Monitor(host), Path(__file__)
+    version = inode(program)
     told = ""
-    while version == _version():
+    while version == inode(program):
         start = time.monotonic()
         try:
             monitor.turn()

@@ -4,9 +4,7 @@ since projects may be hostile; so what it writes is read here as a stranger's.""
 
 import json
 import math
-import os
 import secrets
-import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..config.values import is_name
-from ..system.files import write
+from ..system.files import read_strangers, write
 from ..system.lock import acquire, open_lock
 from ..system.output import Failure, die
 from . import instances
@@ -193,15 +191,11 @@ def load(host: Host) -> Catalogue | None:
     """What was found last; None if there never was a look. Raises Failure."""
     file = host.path(host.package.catalogue)
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        content = read_strangers(file, MOST_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
         die(f"{file}: {error.strerror}", hint=f"rm {file}")
-    with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            die(f"{file}: is no file", hint=f"rm {file}")
-        content = stream.read(MOST_BYTES + 1)
     try:
         if len(content) > MOST_BYTES:
             raise ValueError

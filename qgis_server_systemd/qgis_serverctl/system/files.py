@@ -2,8 +2,10 @@
 """Files that are whole or not there: written beside, then renamed."""
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,24 @@ def read_or_none(file: Path) -> str | None:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+
+
+def read_strangers(file: Path, most: int) -> bytes:
+    """At most so many bytes of a file that workers may have written: follows no link, and waits for
+    no pipe. Raises OSError, FileNotFoundError if there is none."""
+    with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is no file")
+        return stream.read(most)
+
+
+def inode(file: Path) -> int:
+    """Differs once the file has been replaced, such as a program by an upgrade; 0 if there is
+    none."""
+    try:
+        return file.stat().st_ino
+    except OSError:
+        return 0
 
 
 def write(file: Path, text: str, *, mode: int = 0o644) -> None:

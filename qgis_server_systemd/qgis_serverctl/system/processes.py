@@ -29,12 +29,17 @@ def memory(pid: int) -> float | None:
     return _megabytes(f"/proc/{pid}/smaps_rollup", "Pss")
 
 
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat (proc(5)), from state on. Raises OSError."""
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(")")[2].split()
+
+
 def started(pid: int) -> float | None:
     """When the process began, in seconds of the clock of time.CLOCK_BOOTTIME (field starttime
     of /proc/PID/stat, proc(5))."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return int(_stat(pid)[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None
 
@@ -48,10 +53,9 @@ def is_stopped(pid: int) -> bool:
     """Has a signal (SIGSTOP) or a debugger stopped the process (field state of /proc/PID/stat,
     proc(5))? It then does nothing, though it may be in accept(2)."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return _stat(pid)[0] in ("T", "t")
+    except (OSError, IndexError):
         return False
-    return stat.rpartition(")")[2].split()[:1] in (["T"], ["t"])
 
 
 def switches(pid: int) -> int | None:
