@@ -284,16 +284,20 @@ def put(host: Host, files: Mapping[str, str]) -> None:
     and raise Failure. Where it complained before, it has no say."""
     old = {file: read_or_none(host.path(file)) for file in files}
     testable = host.root == Path("/") and is_installed(host)
-    broken_before = test(host) if testable else ""
+    _write(host, files)
+    if testable and (problem := test(host)):
+        _write(host, old)
+        if not test(host):
+            raise Failure(f"nginx -t: {problem}", "the former files are back")
+        _write(host, files)
+
+
+def _write(host: Host, files: Mapping[str, str | None]) -> None:
     for file, text in files.items():
-        write(host.path(file), text)
-    if testable and not broken_before and (problem := test(host)):
-        for file, before in old.items():
-            if before is None:
-                host.path(file).unlink()
-            else:
-                write(host.path(file), before)
-        raise Failure(f"nginx -t: {problem}", "the former files are back")
+        if text is None:
+            host.path(file).unlink()
+        else:
+            write(host.path(file), text)
 
 
 def reload(host: Host, *, wait: bool, patience: float = STOP_TIMEOUT) -> frozenset[int]:

@@ -75,6 +75,8 @@ def detect(host: Host) -> Cores:
     affinity = len(os.sched_getaffinity(1 if host.live else 0))
     cpusets: list[int] = []
     quotas: list[float] = []
+    slices = [Path(folder).name for folder in slice_chain(host.package.slice) if folder]
+    known = host.show_each(slices, "CPUQuotaPerSecUSec", "AllowedCPUs") if host.live else {}
     for folder in slice_chain(host.package.slice):
         here = Path(CGROUPS) / folder
         try:
@@ -85,8 +87,7 @@ def detect(host: Host) -> Cores:
             quota = _quota_of((here / "cpu.max").read_text())
         except OSError:
             quota = None
-        if host.live and folder:
-            shown = host.show(Path(folder).name, "CPUQuotaPerSecUSec", "AllowedCPUs")
+        if shown := known.get(Path(folder).name):
             quota = quota or _seconds(shown.get("CPUQuotaPerSecUSec", ""))
             if allowed := shown.get("AllowedCPUs", ""):
                 cpusets.append(count_list(allowed.replace(" ", ",")))

@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,6 +168,12 @@ class Host:
     def show(self, unit: str, *names: str) -> dict[str, str]:
         """Properties of a unit as systemctl show prints them, empty if unknown."""
         return properties(self.ask("show", f"--property={','.join(names)}", unit))
+
+    def show_each(self, units: Sequence[str], *names: str) -> dict[str, dict[str, str]]:
+        """The same for several units with one question."""
+        # With Id no unit's block is empty. Blocks come in the order of the question.
+        said = self.ask("show", f"--property={','.join(('Id', *names))}", *units)
+        return dict(zip(units, map(properties, said.strip().split("\n\n")), strict=True))
 
     def main_pid(self, unit: str) -> int:
         """The main process of a running service, else 0."""

@@ -51,6 +51,7 @@ def gather(host: Host) -> plan.Facts:
         package.front_mark,
         package.notify_mark,
     )
+    running = _running(host, package.cache_unit, package.front_unit, package.notify_timer_unit)
     return plan.Facts(
         live=host.live,
         cores=min(found.count, MAX_INSTANCES),
@@ -59,9 +60,9 @@ def gather(host: Host) -> plan.Facts:
         nginx=nginx.gather(host),
         files={file: read_or_none(host.path(file)) for file in files},
         loaded=nginx.is_loaded(host),
-        caching=_runs(host, package.cache_unit),
-        lists=_runs(host, package.front_unit),
-        notifies=_runs(host, package.notify_timer_unit),
+        caching=package.cache_unit in running,
+        lists=package.front_unit in running,
+        notifies=package.notify_timer_unit in running,
         counting=host.path(package.facts_socket).exists(),
         cancels=processes.qgis_cancels(host.path(package.mapserv), host.root),
         rolling=roll_state.load(host),
@@ -69,10 +70,11 @@ def gather(host: Host) -> plan.Facts:
     )
 
 
-def _runs(host: Host, unit: str) -> bool:
-    """Also while systemd starts it, or starts it again: nothing is left to do."""
-    shown = host.show(unit, "ActiveState") if host.live else {}
-    return shown.get("ActiveState") in ("active", "activating")
+def _running(host: Host, *units: str) -> frozenset[str]:
+    """Also those that systemd starts, or starts again: nothing is left to do."""
+    shown = host.show_each(units, "ActiveState") if host.live else {}
+    up = ("active", "activating")
+    return frozenset(unit for unit, now in shown.items() if now.get("ActiveState") in up)
 
 
 def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -> plan.Wanted:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config import names
 from ..front import foreign, nginx
 from ..pool import instances, outdated, roll_state
-from ..pool.host import Forbidden, Host, Unanswered, complaint
+from ..pool.host import Forbidden, Host, Snapshot, Unanswered, complaint
 from ..pool.settings import load_settings
 from ..pool.state import State
 from ..system.files import sweep, write
@@ -294,9 +294,10 @@ def reconcile(
         # Else what ran before would seem older than files that are about others.
         outdated.save(host, facts.instances.definitions)
     run.carry_out(steps)
+    after = Snapshot.of(host)
     if host.live and not run.unanswered:
         if not facts.nginx.running:
             nginx.mark_loaded(host)  # whichever NGINX starts from now on reads them
-        instances.record(host)
-    report(host, run, steps)
+        instances.record(after)
+    report(after, run, steps)
     return Result(not run.failed, run.left)
