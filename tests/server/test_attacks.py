@@ -660,6 +660,7 @@ def test_an_unknown_name_bothers_no_worker(bed: Testbed) -> None:
         bed.run("systemctl", "start", "qgis-server.target")
 
 
+@pytest.mark.either
 def test_settings_give_names_to_other_projects(bed: Testbed) -> None:
     folders = f'project_folders = ["{PROJECTS}", "{MAPS}"]'
     seen = f'data_folders = ["/srv", "{OUTSIDE}"]'

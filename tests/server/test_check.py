@@ -309,6 +309,7 @@ def test_what_is_broken_is_found_and_mended(server: Testbed, case: Case) -> None
     server.run("sh", "-c", case.after)
 
 
+@pytest.mark.either
 def test_what_the_sandbox_may_have_blocked_is_quoted(server: Testbed) -> None:
     """It is no finding: see below."""
     server.run(
@@ -350,6 +351,7 @@ def is_text(shown: str) -> bool:
     return all(c == "\n" or c.isprintable() or unicodedata.category(c) == "Zs" for c in shown)
 
 
+@pytest.mark.either
 def test_what_clients_and_authors_write_is_text_and_decides_nothing(server: Testbed) -> None:
     wait_for(lambda: report(server)["findings"] == [], "there is no finding")
     maps = server.root / "srv/maps"

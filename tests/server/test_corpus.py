@@ -166,6 +166,7 @@ def tight(sides: Sides) -> Iterator[None]:
     sides.bed.run("sh", "-c", again)
 
 
+@pytest.mark.either
 @pytest.mark.usefixtures("tight")
 def test_what_a_sandbox_breaks_is_noticed(sides: Sides) -> None:
     missed = []

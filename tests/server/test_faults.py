@@ -447,6 +447,7 @@ def test_a_worker_that_leaks_is_restarted_between_requests(victim: Testbed) -> N
 # ---- More load than the pool can serve
 
 
+@pytest.mark.either
 def test_what_is_too_much_is_refused_at_once(victim: Testbed) -> None:
     use(victim, backlog=2)
     wait_for(lambda: is_idle(victim), "nothing is left to do")

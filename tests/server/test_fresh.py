@@ -79,6 +79,7 @@ def by_removal(bed: Testbed, content: bytes) -> None:
     write(bed, content)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("change", [by_edit, by_rename, by_an_older_file, by_removal])
 def test_a_change_is_served_by_every_worker(
     pool: Testbed, template: str, change: Callable[[Testbed, bytes], None]
@@ -178,6 +179,7 @@ def test_a_project_in_a_geopackage(pool: Testbed) -> None:
     is_served_from_a_store(pool, f"geopackage:{FOLDER}/store.gpkg?projectName=stored", "root")
 
 
+@pytest.mark.either
 def test_a_project_in_postgresql(pool: Testbed) -> None:
     install(pool, "postgresql", package=False)
     pool.run("createuser", "qgis-server", user="postgres")

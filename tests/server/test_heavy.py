@@ -450,7 +450,6 @@ def test_they_stay_where_they_are_wanted_to(bed: Testbed) -> None:
     assert "nothing to do" in ctl(bed, "apply")
 
 
-@pytest.mark.each
 def test_one_that_comes_as_they_end_is_served(bed: Testbed) -> None:
     """As the monitor ends them, again and again."""
     start_all(bed)

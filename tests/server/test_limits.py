@@ -71,6 +71,7 @@ def ask(bed: Testbed, url: str, *curl_args: str, client: str) -> Reply:
         (f"{PRINT}&DPI=101", 403),
     ],
 )
+@pytest.mark.spread
 def test_images_have_a_size(bed: Testbed, url: str, status: int) -> None:
     reply = ask(bed, url, client=f"192.0.2.{len(url) % 200}")
     assert reply.status == status, reply.body[:300]

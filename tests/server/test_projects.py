@@ -216,6 +216,7 @@ def test_check_works_and_is_quick_with_all_stopped(projects: Projects) -> None:
     bed.run("systemctl", "start", "qgis-server.target")
 
 
+@pytest.mark.either
 def test_projects_that_hang_crash_or_eat_memory_do_so_alone(projects: Projects) -> None:
     bed, folder = projects.bed, projects.folder
     projects.put("a.qgs")
@@ -451,6 +452,7 @@ def test_a_result_of_somebody_else_is_refused(projects: Projects) -> None:
     assert projects.look()["projects"] == []
 
 
+@pytest.mark.either
 def test_hundreds_of_projects(projects: Projects) -> None:
     """Most of them need no QGIS, which takes its time."""
     bed = projects.bed
@@ -468,6 +470,7 @@ def test_hundreds_of_projects(projects: Projects) -> None:
     assert "276 more of these [project-broken]" in shown
 
 
+@pytest.mark.either
 def test_it_is_no_worker_in_either_layout(projects: Projects) -> None:
     bed = projects.bed
 

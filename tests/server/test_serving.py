@@ -656,6 +656,7 @@ class TestBehindATrustedProxy:
         names_only(reply, "http://[::1]")
 
 
+@pytest.mark.spread
 @each(*ADVERTISING)
 def test_a_unix_socket_is_not_trusted_by_itself(pool: Testbed, case: Case) -> None:
     with vhosts(pool, INNER, 8214), settings(pool, 'trusted_proxies = ["0.0.0.0/0"]'):
