@@ -54,6 +54,7 @@ def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
     assert [line["enabled"] for line in found["instances"]] == ["yes"] * cores
     assert found["nginx"]["site"] is None
     assert found["pending"] == []
+    needs_no_windows(ready)
     assert {entry["from"] for entry in found["settings"].values()} == {"default"}
     assert "qgis-server" not in ready.out("ls", "/etc/nginx/sites-enabled")
     nginx_is_content(ready)
@@ -71,6 +72,27 @@ def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
     assert sockets(ready) == [path(n) for n in range(1, cores + 1)]
     is_served(ready, unnamed)
     assert status(ready)["pending"] == []
+
+
+GUI = """
+import sys
+sys.path.insert(0, "/usr/share/qgis/python/plugins/qgis_server_systemd")
+import gui_later
+gui_later.install()
+import qgis.utils, qgis.server
+assert "qgis._gui" not in sys.modules
+exec("from qgis.gui import *", plugin := {"__name__": "plugin"})
+import qgis._gui
+assert plugin["QgsMapCanvas"] is qgis.gui.QgsMapCanvas is qgis._gui.QgsMapCanvas
+"""
+"""A plugin of QGIS that asks for windows has them, also by a star."""
+
+
+def needs_no_windows(bed: Testbed) -> None:
+    loaded = bed.out("cat", f"/proc/{main_pid(bed, 1)}/maps")
+    assert "/qgis/_core." in loaded
+    assert "/qgis/_gui." not in loaded
+    bed.run("python3", "-c", GUI)
 
 
 def test_affinity_of_the_service_manager_counts(suite: str, package: Path) -> None:
