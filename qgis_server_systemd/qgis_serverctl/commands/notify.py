@@ -83,6 +83,7 @@ def command(host: Host, args: argparse.Namespace) -> int:
     text = message(before, findings, host.package.command, socket.gethostname())
     if text is not None:
         send(to, text)
-        write(file, json.dumps(sorted(known(findings))) + "\n")
         note(f"told {to} of findings that have changed")
+    # Each time: the status page tells how old it is.
+    write(file, json.dumps(sorted(known(findings))) + "\n")
     return 0
