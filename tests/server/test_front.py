@@ -428,7 +428,7 @@ def cells(window: Browser, table: str, column: int) -> list[str]:
 
 def test_the_status_page_is_for_who_may_see_it_and_needs_no_worker(bed: Testbed) -> None:
     place = bed.fetch(STATUS.rstrip("/"))
-    assert (place.status, place.headers["location"]) == (302, STATUS)
+    assert (place.status, place.headers["location"]) == (302, "/qgis-server/status/")
     bed.run("systemctl", "stop", "qgis-server.slice")
     try:
         for name, kind in (
@@ -463,15 +463,16 @@ def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
         with browser(driver) as window:
             window.open(STATUS.rstrip("/"))
             window.wait(SHOWN, "it is shown")
-            assert len(cells(window, "workers", 1)) == len(workers(bed))
-            assert {*cells(window, "workers", 2)} <= {"idle", "busy", "starting"}
-            assert "Serves requests" in window.texts("#state")[0]
+            names = {str(number + 1) for number in range(len(workers(bed)))}
+            wait_for(lambda: {*cells(window, "workers", 1)} >= names, "all workers are there")
+            wait_for(lambda: "idle" in cells(window, "workers", 2), "one waits for requests")
+            wait_for(lambda: "Serves" in window.texts("#state")[0], "the pool serves")
             wait_for(lambda: "world" in cells(window, "projects", 1), "the project is there")
             wait_for(lambda: "WMS GetMap" in cells(window, "slow", 2), "the map is there")
             wait_for(lambda: "503" in cells(window, "failed", 3), "what failed is there")
             (id, *_) = cells(window, "failed", 6)
             assert re.fullmatch(r"[0-9a-f]{32}", id)
-            assert cells(window, "findings", 3) == [HOSTILE]
+            wait_for(lambda: cells(window, "findings", 3) == [HOSTILE], "a finding is there")
             assert window.js("return document.querySelectorAll('main img, main b').length") == 0
             drawn = "[...document.querySelectorAll('#plots .half')].map((one) => one.outerHTML)"
             window.wait(f"return {drawn}.length === 5 && {drawn}[0].includes('L')", "a plot")
