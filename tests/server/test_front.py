@@ -429,13 +429,27 @@ def cells(window: Browser, table: str, column: int) -> list[str]:
 def test_the_status_page_is_for_who_may_see_it_and_needs_no_worker(bed: Testbed) -> None:
     place = bed.fetch(STATUS.rstrip("/"))
     assert (place.status, place.headers["location"]) == (302, "/qgis-server/status/")
+    kinds = {
+        "": "text/html", "status.js": "text/javascript", "numbers.js": "text/javascript",
+        "style.css": "text/css", "status.css": "text/css", "icon.svg": "image/svg+xml",
+        "status.json": "application/json", "index.html": "text/html",
+    }  # fmt: skip
+
+    def refused(name: str) -> bool:
+        return bed.fetch(f"{STATUS}{name}").status == 403
+
+    before = bed.run("cat", SETTINGS).stdout
+    try:
+        bed.run("tee", SETTINGS, input=f'{before}\nmonitoring_clients = ["192.0.2.1"]\n')
+        ctl(bed, "apply")
+        wait_for(lambda: all(map(refused, kinds)), "this machine is not listed")
+    finally:
+        bed.run("tee", SETTINGS, input=before)
+        ctl(bed, "apply")
+    wait_for(lambda: not any(map(refused, kinds)), "it is listed")
     bed.run("systemctl", "stop", "qgis-server.slice")
     try:
-        for name, kind in (
-            ("", "text/html"), ("status.js", "text/javascript"), ("numbers.js", "text/javascript"),
-            ("style.css", "text/css"), ("status.css", "text/css"), ("icon.svg", "image/svg+xml"),
-            ("status.json", "application/json"), ("index.html", "text/html"),
-        ):  # fmt: skip
+        for name, kind in kinds.items():
             reply = bed.fetch(f"{STATUS}{name}")
             assert (reply.status, reply.headers["content-type"].split(";")[0]) == (200, kind), name
             assert "default-src 'self'" in reply.headers["content-security-policy"], name
@@ -451,15 +465,19 @@ def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
     map = f"http://127.0.0.1/qgis/world?{MAP.partition('&')[2]}"
     legend = map.replace("GetMap", "GetLegendGraphic")
     state = "/var/lib/qgis-server-systemd"
-    noted = [["error", "nginx-down", HOSTILE]]
+    noted = [["error", "nginx-stopped", HOSTILE, "NGINX does not run", "see docs/recipes.md"]]
     bed.run("tee", f"{state}/notified.json", input=json.dumps(noted))
     bed.run("touch", f"{state}/notify")
+
+    def failing(url: str) -> None:
+        ctl(bed, "maintenance", "on", "--project", "world")
+        assert bed.fetch(url).status == 503
+        ctl(bed, "maintenance", "off", "--project", "world")
+
     try:
         for _ in range(3):
             assert bed.fetch(map).status == 200
-        ctl(bed, "maintenance", "on", "--project", "world")
-        assert bed.fetch(map).status == 503
-        ctl(bed, "maintenance", "off", "--project", "world")
+        failing(map)
         with browser(driver) as window:
             window.open(STATUS.rstrip("/"))
             window.wait(SHOWN, "it is shown")
@@ -473,15 +491,17 @@ def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
             (id, *_) = cells(window, "failed", 6)
             assert re.fullmatch(r"[0-9a-f]{32}", id)
             wait_for(lambda: cells(window, "findings", 3) == [HOSTILE], "a finding is there")
+            assert cells(window, "findings", 2) == ["NGINX does not run [nginx-stopped]"]
+            assert cells(window, "findings", 4) == ["see docs/recipes.md"]
             assert window.js("return document.querySelectorAll('main img, main b').length") == 0
             drawn = "[...document.querySelectorAll('#plots .half')].map((one) => one.outerHTML)"
             window.wait(f"return {drawn}.length === 5 && {drawn}[0].includes('L')", "a plot")
             # By itself, without being loaded again.
             window.js("window.same = true")
-            assert bed.fetch(legend).status == 200
-            kinds = "[...document.querySelectorAll('[aria-labelledby=slow] td:nth-child(2)')]"
-            there = f"{kinds}.some((one) => one.textContent === 'WMS GetLegendGraphic')"
-            window.wait(f"return window.same && {there}", "a later request is there")
+            failing(legend)
+            later = "WMS GetLegendGraphic"
+            wait_for(lambda: later in cells(window, "failed", 2), "a later request is there")
+            assert window.js("return window.same")
             old = "!document.querySelector('#old').hidden"
             assert not window.js(f"return {old}")
             unit = "qgis-server-metrics.service"

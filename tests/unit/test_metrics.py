@@ -501,13 +501,17 @@ def test_what_notify_has_found(tmp_path: Path) -> None:
     for name in (PACKAGE.notify_mark, PACKAGE.notified):
         host.path(name).parent.mkdir(parents=True, exist_ok=True)
     file = host.path(PACKAGE.notified)
-    file.write_text(json.dumps([["error", "site", "w" * 999]] * 99))
+    # The name of a file may be no text.
+    file.write_text(json.dumps([["error", "site", "w" * 999, "\udcff", "\x1b"]] * 99))
     assert page.findings(host) is None
     host.path(PACKAGE.notify_mark).touch()
     found = page.findings(host)
     assert found
     assert (found["count"], len(found["all"])) == (99, page.FINDINGS)
-    assert found["all"][0] == ["error", "site", "w" * page.LONGEST]
+    assert found["all"][0] == [
+        "error", "site", "w" * page.LONGEST + "…", r"\udcff", r"\x1b",
+    ]  # fmt: skip
+    json.dumps(found, ensure_ascii=False).encode()
     for text in ("", "{", "[1]"):
         file.write_text(text)
         found = page.findings(host)

@@ -3,12 +3,14 @@
 
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ..config.names import is_heavy, label
 from ..monitor.record import Watched
 from ..pool.host import Host
 from ..system.files import read_or_none
+from ..system.output import printable
 from .counts import Metrics, state
 
 FORMAT = 1
@@ -17,7 +19,7 @@ FORMAT = 1
 FINDINGS = 30
 """Findings that are told at most."""
 
-LONGEST = 200
+LONGEST = 300
 """Letters of a text in a finding."""
 
 
@@ -28,7 +30,7 @@ class Since:
     def __init__(self) -> None:
         self.seen: dict[int, tuple[int, str, float | None]] = {}
 
-    def look(self, workers: dict[int, Watched], now: float) -> None:
+    def look(self, workers: Mapping[int, Watched], now: float) -> None:
         first = not self.seen
         self.seen = {
             number: former
@@ -46,7 +48,8 @@ def findings(host: Host) -> dict[str, Any] | None:
     file = host.path(package.notified)
     try:
         found = [
-            [str(word)[:LONGEST] for word in one] for one in json.loads(read_or_none(file) or "")
+            [printable(str(word), LONGEST) for word in one]
+            for one in json.loads(read_or_none(file) or "")
         ]
         looked = file.stat().st_mtime
     except (OSError, ValueError, TypeError):

@@ -116,7 +116,7 @@ def command(host: Host, args: argparse.Namespace) -> int:
                 looked = now
                 watch = record.load_fresh(host)
                 if watch:
-                    since.look(dict(watch.instances), now)
+                    since.look(watch.instances, now)
                     metrics.requests.recent.wait(sum(watch.queues.values()), now)
                 metrics.pool.look(
                     watch,

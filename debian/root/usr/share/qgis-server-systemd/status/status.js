@@ -20,7 +20,6 @@ function say(element, text) {
 function fill(id, rows) {
   const body = document.querySelector(`[aria-labelledby=${id}] tbody`);
   while (body.rows.length > rows.length) body.lastElementChild.remove();
-  if (!rows.length) body.replaceChildren();
   rows.forEach((texts, place) => {
     const row = body.rows[place] ?? body.appendChild(document.createElement("tr"));
     texts.forEach((text, column) => {
@@ -36,10 +35,9 @@ const day = (seconds) => new Date(seconds * 1000).toLocaleString();
 function plots({ series, step }) {
   const rate = (values) => values.map((one) => one && one / step);
   const each = (value) => `${rounded(value)}/s`;
-  const whole = (value) => rounded(value);
   return [
     ["Requests a second", rate(series.requests), null, each],
-    ["Queue: the most that waited", series.queue, null, whole],
+    ["Queue: the most that waited", series.queue, null, rounded],
     ["Waited for a worker", series.waited_half, series.waited_most, duration, "half", "99 %"],
     ["Workers took", series.drawn_half, series.drawn_most, duration, "half", "99 %"],
     ["Errors a second", rate(series.failed), rate(series.wrong), each, "server (5xx)", "client (4xx)"],
@@ -94,7 +92,9 @@ function findings(found) {
   say(at("looked"), found
     ? looked
     : `Nobody looks for them (setting notify). ${command} check shows them.`);
-  fill("findings", (found?.all ?? []).map(([severity, id, where]) => [severity, id, where]));
+  fill("findings", (found?.all ?? []).map(([severity, id, where, what, fix]) => [
+    severity, `${what} [${id}]`, where, fix,
+  ]));
 }
 
 function show(given) {
@@ -141,12 +141,9 @@ async function load() {
     warn(`There is nothing new (${error.message}). ${command} check tells whether what counts `
       + "requests runs. The page tries again.");
   }
-  setTimeout(() => (document.hidden ? look() : load()), AGAIN);
-}
-
-// As long as nobody sees the page it asks for nothing.
-function look() {
-  document.addEventListener("visibilitychange", load, { once: true });
+  // As long as nobody sees the page it asks for nothing.
+  const seen = () => document.addEventListener("visibilitychange", load, { once: true });
+  setTimeout(() => (document.hidden ? seen() : load()), AGAIN);
 }
 
 load();
