@@ -492,6 +492,7 @@ def test_a_status_without_anything(tmp_path: Path) -> None:
     shown = status(Metrics("qgis_server"), Host(PACKAGE, tmp_path), time.monotonic())
     assert not shown["watched"]
     assert shown["workers"] == shown["recent"]["failed"] == []
+    assert shown["recent"]["seconds"] == 1
     assert shown["findings"] is None
     assert abs(shown["written"] - time.time()) < 60
 

@@ -148,7 +148,8 @@ class Recent:
         return {
             "step": STEP,
             "series": series,
-            "seconds": round(min(now - self.begun, STEP * SLOTS + now % STEP), 1),
+            # The page divides by it.
+            "seconds": round(min(max(1.0, now - self.begun), STEP * SLOTS + now % STEP), 1),
             "slow": _requests(slow, now),
             "failed": _requests(reversed(self.failed), now),
             "projects": [

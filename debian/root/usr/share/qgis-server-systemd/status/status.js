@@ -113,7 +113,7 @@ function show(given) {
     one.project, kind(one), duration(one.waited), duration(one.drawn), one.status, time(one.ago), one.id,
   ]));
   fill("failed", recent.failed.map((one) => [
-    one.project, kind(one), one.status, duration(one.seconds), time(one.ago), one.id,
+    one.project, kind(one), one.status, duration(one.seconds), day(given.written - one.ago), one.id,
   ]));
   findings(given.findings);
   at("all").hidden = false;
