@@ -175,7 +175,7 @@ CASES = (
         + "; systemctl restart qgis-server@1.service || true",
         "qgis-server@1.service",
         mends=without_dropin("service") + "; systemctl restart qgis-server@1.service",
-        says="it said last: broken",
+        says="; it says: broken",
     ),
     Case(
         "start-refused", "error",

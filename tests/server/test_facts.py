@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from shared.paths import TOP
 from shared.pool import MAP, ctl, is_served, wait_for, workers
 from shared.serving import fetch
 from testbed import Testbed
@@ -104,4 +110,106 @@ def test_no_request_fails_while_nobody_counts(pool: Testbed) -> None:
         assert "[metrics-down]" in ctl(pool, "check", check=False)
     finally:
         pool.run("systemctl", "start", *units)
+    is_served(pool)
+
+
+# ---- Debian's Prometheus and node_exporter
+
+PROMETHEUS = "http://127.0.0.1:9090"
+TEXTFILES = "/var/lib/prometheus/node-exporter"
+
+
+def documented(fence: str, words: str) -> str:
+    """The block of administration.md that has these words."""
+    text = (TOP / "docs/administration.md").read_text()
+    blocks: list[str] = re.findall(rf"^```{fence}\n(.*?)^```", text, re.M | re.S)
+    (found,) = (block for block in blocks if words in block)
+    return found
+
+
+@contextmanager
+def scraping(bed: Testbed, folder: Path) -> Iterator[None]:
+    """Both scrape the server each second, as the documents say."""
+    config = (
+        "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+        "rule_files: [alerts.yml]\n"
+        + documented("yaml", "scrape_configs").replace("maps.example.org", "127.0.0.1")
+        + '  - job_name: node\n    static_configs:\n      - targets: ["127.0.0.1:9100"]\n'
+    )
+    (folder / "prometheus.yml").write_text(config)
+    bed.put(folder / "prometheus.yml", "/run/prometheus/")
+    bed.put(TOP / "docs/monitoring/alerts.yml", "/run/prometheus/")
+    with Testbed(bed.suite, tools=True) as tools:
+        for name in ("prometheus", "prometheus-node-exporter"):
+            bed.put(tools.root / "usr/bin" / name, "/usr/local/bin/")
+    bed.run("mkdir", "--parents", TEXTFILES)
+    bed.run("sh", "-ec", documented("sh", "qgis-server.prom"))
+    programs = {
+        "prometheus": (
+            "--config.file=/run/prometheus/prometheus.yml",
+            "--storage.tsdb.path=/run/prometheus/db",
+            "--web.listen-address=127.0.0.1:9090",
+        ),
+        "prometheus-node-exporter": (
+            "--collector.disable-defaults", "--collector.textfile",
+            f"--collector.textfile.directory={TEXTFILES}", "--web.listen-address=127.0.0.1:9100",
+        ),
+    }  # fmt: skip
+    started = []
+    try:
+        for name, args in programs.items():
+            unit = f"--unit={name}.service"
+            bed.run("systemd-run", "--quiet", "--collect", unit, f"/usr/local/bin/{name}", *args)
+            started.append(f"{name}.service")
+        yield
+    finally:
+        bed.run("systemctl", "stop", *started)
+
+
+def asked(bed: Testbed, query: str) -> list[float]:
+    """What Prometheus answers, or nothing while it does not."""
+    reply = fetch(bed, f"{PROMETHEUS}/api/v1/query?query={quote(query)}")
+    if reply.status != 200:
+        return []
+    found = json.loads(reply.body)["data"]["result"]
+    return [float(one["value"][1]) for one in found]
+
+
+def test_prometheus_has_exact_counts_after_known_traffic(pool: Testbed, tmp_path: Path) -> None:
+    """Also by node_exporter. Each query of the dashboard has an answer, and no alarm fires."""
+    pool.run("sh", "-c", """echo 'reply_cache = "50M"' >>/etc/qgis-server/server.toml""")
+    try:
+        ctl(pool, "apply")
+        with scraping(pool, tmp_path):
+            answers = ("curl", "--silent", "--fail", f"{PROMETHEUS}/-/ready")
+            wait_for(lambda: not pool.run(*answers, check=False).returncode, "it is ready")
+            for _ in range(5):
+                fetch(pool, MAP.replace("GetMap", "DescribeLayer"))
+            assert fetch(pool, MAP).status == 200
+            ctl(pool, "maintenance", "on")
+            assert fetch(pool, MAP).status == 503
+            ctl(pool, "maintenance", "off")
+            sums = "sum by (job) (qgis_server_requests_total{request='DescribeLayer'})"
+            wait_for(lambda: asked(pool, sums) == [5, 5], "each has counted five")
+            took = "sum(qgis_server_draw_seconds_sum{request='DescribeLayer',job='qgis-server'})"
+            assert 0 < asked(pool, took)[0] < 300
+            waited = "qgis_server_wait_seconds_bucket{lane='light',job='qgis-server'}"
+            assert asked(pool, f"histogram_quantile(0.99, {waited})")[0] < 300
+            text = (TOP / "docs/monitoring/dashboard.json").read_text()
+            panels = json.loads(text.replace("$instance", ".*"))["panels"]
+            queries = [one["expr"] for panel in panels for one in panel["targets"]]
+            assert len(queries) > 5
+
+            def answered() -> bool:
+                # Right after apply nothing is cached yet; what is cached keeps no worker busy.
+                for kind in ("GetMap", "DescribeLayer"):
+                    fetch(pool, MAP.replace("GetMap", kind))
+                return all(any(map(isfinite, asked(pool, query))) for query in queries)
+
+            wait_for(answered, "each query of the dashboard has an answer")
+            assert asked(pool, "ALERTS{alertstate='firing'}") == []
+    finally:
+        ctl(pool, "maintenance", "off")
+        pool.run("sed", "-i", "/^reply_cache/d", "/etc/qgis-server/server.toml")
+        ctl(pool, "apply")
     is_served(pool)

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 from shared.browser import ENTER, TAB, Browser, Driver, browser, hosts
-from shared.pool import ctl, install, put_package, wait_for
+from shared.pool import MAP, ctl, install, put_package, wait_for, workers
 from testbed import Testbed
 
 FOLDER = "/var/lib/qgis-server/projects"
@@ -240,22 +240,30 @@ def test_the_language_of_the_browser(
 AXE = "return axe.run().then((found) => found.violations.map((one) => [one.impact, one.id]))"
 
 
+def narrow(window: Browser) -> None:
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+    command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+    window.ask("POST", "/goog/cdp/execute", **command)
+
+
+def fits(window: Browser) -> None:
+    """Into a narrow window; and who sees little can use it."""
+    assert window.js("return innerWidth") == 360
+    assert window.js("return document.documentElement.scrollWidth") <= 360
+    window.js((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
+    serious = [one for one in window.js(AXE) if one[0] in ("serious", "critical")]
+    assert serious == []
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_narrow_screen_the_keyboard_and_who_sees_little(
     driver: Driver, projects: Path, dark: bool
 ) -> None:
-    axe = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
     with browser(driver, width=500, dark=dark) as window:
-        narrow = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
-        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": narrow}
-        window.ask("POST", "/goog/cdp/execute", **command)
+        narrow(window)
         window.open(PAGE)
         window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
-        assert window.js("return innerWidth") == 360
-        assert window.js("return document.documentElement.scrollWidth") <= 360
-        window.js(axe)
-        serious = [one for one in window.js(AXE) if one[0] in ("serious", "critical")]
-        assert serious == []
+        fits(window)
         assert reached(window) >= {"search", "order", "A", "BUTTON"}
 
 
@@ -406,3 +414,118 @@ def test_an_empty_server(driver: Driver, bed: Testbed) -> None:
             "it says so",
         )
         assert not window.js("return document.querySelector('#tools').checkVisibility()")
+
+
+# ---- The status page
+
+STATUS = f"{PAGE}status/"
+SHOWN = "return !document.querySelector('#all').hidden"
+
+
+def cells(window: Browser, table: str, column: int) -> list[str]:
+    return window.texts(f"[aria-labelledby={table}] tbody td:nth-child({column})")
+
+
+def test_the_status_page_is_for_who_may_see_it_and_needs_no_worker(bed: Testbed) -> None:
+    place = bed.fetch(STATUS.rstrip("/"))
+    assert (place.status, place.headers["location"]) == (302, "/qgis-server/status/")
+    kinds = {
+        "": "text/html", "status.js": "text/javascript", "numbers.js": "text/javascript",
+        "style.css": "text/css", "status.css": "text/css", "icon.svg": "image/svg+xml",
+        "status.json": "application/json", "index.html": "text/html",
+    }  # fmt: skip
+
+    def refused(name: str) -> bool:
+        return bed.fetch(f"{STATUS}{name}").status == 403
+
+    before = bed.run("cat", SETTINGS).stdout
+    try:
+        bed.run("tee", SETTINGS, input=f'{before}\nmonitoring_clients = ["192.0.2.1"]\n')
+        ctl(bed, "apply")
+        wait_for(lambda: all(map(refused, kinds)), "this machine is not listed")
+    finally:
+        bed.run("tee", SETTINGS, input=before)
+        ctl(bed, "apply")
+    wait_for(lambda: not any(map(refused, kinds)), "it is listed")
+    bed.run("systemctl", "stop", "qgis-server.slice")
+    try:
+        for name, kind in kinds.items():
+            reply = bed.fetch(f"{STATUS}{name}")
+            assert (reply.status, reply.headers["content-type"].split(";")[0]) == (200, kind), name
+            assert "default-src 'self'" in reply.headers["content-security-policy"], name
+            for header in ("X-Forwarded-For: 192.0.2.1", "Via: 1.1 x"):
+                assert bed.fetch(f"{STATUS}{name}", "-H", header).status == 403, name
+        assert bed.fetch(f"{STATUS}../page/%2e%2e/package.toml", "--path-as-is").status != 200
+    finally:
+        bed.run("systemctl", "start", "qgis-server.target")
+
+
+def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
+    """Known traffic is there, the page follows what happens, and says so when it can't."""
+    map = f"http://127.0.0.1/qgis/world?{MAP.partition('&')[2]}"
+    state = "/var/lib/qgis-server-systemd"
+    noted = [["error", "nginx-stopped", HOSTILE, "NGINX does not run", "see docs/recipes.md"]]
+    bed.run("tee", f"{state}/notified.json", input=json.dumps(noted))
+    bed.run("touch", f"{state}/notify")
+
+    def failing() -> None:
+        ctl(bed, "maintenance", "on", "--project", "world")
+        assert bed.fetch(map).status == 503
+        ctl(bed, "maintenance", "off", "--project", "world")
+
+    try:
+        for _ in range(3):
+            assert bed.fetch(map).status == 200
+        failing()
+        with browser(driver) as window:
+            window.open(STATUS.rstrip("/"))
+            window.wait(SHOWN, "it is shown")
+            names = {str(number + 1) for number in range(len(workers(bed)))}
+            wait_for(lambda: {*cells(window, "workers", 1)} >= names, "all workers are there")
+            wait_for(lambda: "idle" in cells(window, "workers", 2), "one waits for requests")
+            wait_for(lambda: "Serves" in window.texts("#state")[0], "the pool serves")
+            wait_for(lambda: "world" in cells(window, "projects", 1), "the project is there")
+            wait_for(lambda: "WMS GetMap" in cells(window, "slow", 2), "the map is there")
+            wait_for(lambda: "503" in cells(window, "failed", 3), "what failed is there")
+            (id, *_) = cells(window, "failed", 6)
+            assert re.fullmatch(r"[0-9a-f]{32}", id)
+            wait_for(lambda: cells(window, "findings", 3) == [HOSTILE], "a finding is there")
+            assert cells(window, "findings", 2) == ["NGINX does not run [nginx-stopped]"]
+            assert cells(window, "findings", 4) == ["see docs/recipes.md"]
+            assert window.js("return document.querySelectorAll('main img, main b').length") == 0
+            drawn = "[...document.querySelectorAll('#plots .half')].map((one) => one.outerHTML)"
+            window.wait(f"return {drawn}.length === 5 && {drawn}[0].includes('L')", "a plot")
+            # By itself, without being loaded again.
+            window.js("window.same = true")
+            failing()
+            wait_for(lambda: cells(window, "failed", 6)[0] != id, "a later request is there")
+            assert window.js("return window.same")
+            old = "!document.querySelector('#old').hidden"
+            assert not window.js(f"return {old}")
+            unit = "qgis-server-metrics.service"
+            bed.run("systemctl", "kill", "--signal=STOP", unit)
+            try:
+                window.wait(f"return {old}", "it says that this is old")
+                assert re.match(r"This is [0-9.]+ s old", window.texts("#old")[0])
+            finally:
+                bed.run("systemctl", "kill", "--signal=CONT", unit)
+            window.wait(f"return !({old})", "it is as before")
+            assert hosts(window.asked()) == {"127.0.0.1"}
+            assert window.complaints() == []
+            assert window.ask("GET", "/cookie") == []
+        told = bed.fetch(f"{STATUS}status.json").body.decode()
+        assert len(told) < 60_000
+        assert not re.search("LAYERS|BBOX|127[.]0[.]0[.]1", told)
+    finally:
+        bed.run("rm", "--force", f"{state}/notified.json", f"{state}/notify")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_status_page_on_a_narrow_screen_and_for_who_sees_little(
+    driver: Driver, bed: Testbed, dark: bool
+) -> None:
+    with browser(driver, width=500, dark=dark) as window:
+        narrow(window)
+        window.open(STATUS)
+        window.wait(SHOWN, "it is shown")
+        fits(window)

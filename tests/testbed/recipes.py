@@ -43,6 +43,7 @@ TOOLS = (
     "piuparts",
     "po-debconf",
     "prometheus",
+    "prometheus-node-exporter",
     "python3-debian",
     "python3-jinja2",
     "python3-setuptools",

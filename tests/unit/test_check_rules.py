@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Checks that need no server: access, environment files, disks, fonts, memory."""
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 
 from qgis_server_systemd.qgis_serverctl.checks import files, run, units
 from qgis_server_systemd.qgis_serverctl.checks.files import Disk
-from qgis_server_systemd.qgis_serverctl.checks.finding import error, warning
+from qgis_server_systemd.qgis_serverctl.checks.finding import blocks, error, quoting, warning
 from qgis_server_systemd.qgis_serverctl.commands import notify
 from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.config.values import recipient
@@ -182,6 +183,14 @@ def test_findings_are_told_once_and_their_end_too() -> None:
     assert last is not None
     assert "gone: [disk] /srv" in last
     assert "load" not in last
+
+
+def test_what_everybody_may_read_has_no_line_of_a_log() -> None:
+    loop = error("loop", quoting("it ends again and again", "password=x"), "a unit", "see logs")
+    assert "; it says: password=x [loop]" in blocks([loop])
+    noted = notify.noted((loop,))
+    assert noted == [("error", "loop", "a unit", "it ends again and again", "see logs")]
+    assert notify.read(json.dumps(noted)) == notify.known((loop,))
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "3", "[[1]]", "null"])

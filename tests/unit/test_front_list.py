@@ -22,6 +22,7 @@ from qgis_server_systemd.worker_plugin.catalogue import front
 from qgis_server_systemd.worker_plugin.catalogue.front import EVERY, Found, Front
 
 WWW = TOP / "debian/root/usr/share/qgis-server-systemd/www"
+STATUS = WWW.with_name("status")
 
 
 class Server:
@@ -349,7 +350,7 @@ def test_the_list_has_a_settled_order_of_its_own(server: Server) -> None:
 
 
 def test_the_page_is_small_and_names_no_other_host() -> None:
-    files = list(WWW.iterdir())
+    files = [*WWW.iterdir(), *STATUS.iterdir()]
     assert sum(file.stat().st_size for file in files) < 120_000
     for file in files:
         urls = re.findall(r"https?://[^\s\"'`]+", file.read_text())
@@ -357,7 +358,7 @@ def test_the_page_is_small_and_names_no_other_host() -> None:
 
 
 def test_nothing_of_a_stranger_becomes_markup() -> None:
-    for file in WWW.glob("*.js"):
+    for file in (*WWW.glob("*.js"), *STATUS.glob("*.js")):
         text = file.read_text()
         for word in (
             "innerHTML",
@@ -368,8 +369,9 @@ def test_nothing_of_a_stranger_becomes_markup() -> None:
             "cookie",
         ):
             assert word not in text, file
-    page = (WWW / "index.html").read_text()
-    assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=|javascript:", page)
+    for page in (*WWW.glob("*.html"), *STATUS.glob("*.html")):
+        markup = r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=|javascript:"
+        assert not re.search(markup, page.read_text()), page
 
 
 def test_each_language_says_all() -> None:

@@ -11,6 +11,7 @@ import socket
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -22,10 +23,11 @@ from qgis_server_systemd.qgis_serverctl.commands import top
 from qgis_server_systemd.qgis_serverctl.config.names import HEAVY, Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
 from qgis_server_systemd.qgis_serverctl.front import nginx_config
-from qgis_server_systemd.qgis_serverctl.metrics import serve
+from qgis_server_systemd.qgis_serverctl.metrics import page, serve
 from qgis_server_systemd.qgis_serverctl.metrics.counts import PROJECTS, WINDOW, Metrics
 from qgis_server_systemd.qgis_serverctl.metrics.fact import Fact
 from qgis_server_systemd.qgis_serverctl.metrics.reading import Moment, between, quantile
+from qgis_server_systemd.qgis_serverctl.metrics.recent import FAILED, SLOTS, SLOW, STEP, Recent
 from qgis_server_systemd.qgis_serverctl.monitor.ends import CAUSES, Ends, Run
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
@@ -69,7 +71,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
 def test_a_fact() -> None:
     assert Fact.of(datagram()) == Fact(
         status=200, sent=15, project="city", service="WMS", request="GetMap", lane="light",
-        waited=0.01, drawn=0.25,
+        waited=0.01, drawn=0.25, seconds=0.3, id="1063c144", worker="1",
     )  # fmt: skip
 
 
@@ -142,7 +144,7 @@ def test_words_that_nobody_knows_are_no_labels() -> None:
         datagram(
             project="a/b", service="X", request="<b>", cache="x", drawn="1e9", waited="nan",
             reply="x",
-            status=99999, bytes=-3,
+            status=99999, bytes=-3, seconds=float("nan"), id="<b>", worker="x" * 99,
         )
     )  # fmt: skip
     assert found == Fact(
@@ -404,6 +406,146 @@ def test_a_pool_at_rest() -> None:
 def test_waits_beyond_all_bounds() -> None:
     assert quantile({1.0: 1, float("inf"): 4}, 0.5) == float("inf")
     assert top.wait_text(float("inf")) == "more than 300 s"
+
+
+# ---- The status page
+
+
+def fact(**other: object) -> Fact:
+    found = Fact.of(datagram(**other))
+    assert found
+    return found
+
+
+def test_the_last_ten_minutes() -> None:
+    recent = Recent(95.0)
+    recent.count(fact(), "city", 96.0)
+    for _ in range(198):
+        recent.count(fact(), "city", 105.0)
+    recent.count(fact(drawn="9.0", status=500, id="bad"), "city", 106.0)
+    recent.count(fact(status=404, worker="", drawn="", waited=""), "other", 107.0)
+    recent.wait(3, 108.0)
+    recent.wait(1, 109.0)
+    told = recent.told(125.0)
+    # Not of the first seconds, of which nobody saw the begin, and not of those that go on.
+    assert {name: values[-4:] for name, values in told["series"].items()} == {
+        "requests": [None, None, 200, 0], "failed": [None, None, 1, 0],
+        "wrong": [None, None, 1, 0], "queue": [None, None, 3, 0],
+        "waited_half": [None, None, pytest.approx(0.01, rel=0.1), None],
+        "waited_most": [None, None, pytest.approx(0.01, rel=0.1), None],
+        "drawn_half": [None, None, pytest.approx(0.25, rel=0.1), None],
+        "drawn_most": [None, None, pytest.approx(0.25, rel=0.1), None],
+    }  # fmt: skip
+    assert all(len(values) == SLOTS for values in told["series"].values())
+    assert told["seconds"] == 30
+    city = {"name": "city", "requests": 200, "failed": 1, "seconds": 199 * 0.25 + 9}
+    assert told["projects"][0] == city
+    assert [one["name"] for one in told["projects"]] == ["city", "other"]
+    (failed,) = told["failed"]
+    assert failed == {
+        "ago": 19.0, "project": "city", "service": "WMS", "request": "GetMap", "status": 500,
+        "waited": 0.01, "drawn": 9.0, "seconds": 0.3, "id": "bad",
+    }  # fmt: skip
+    assert told["slow"][0] == failed
+    assert len(told["slow"]) == SLOW
+    # Later all of it is of the past, but for what failed last.
+    told = recent.told(106.0 + STEP * (SLOTS + 2))
+    assert (told["projects"], told["slow"], told["failed"][0]["id"]) == ([], [], "bad")
+    assert {*told["series"]["requests"]} == {0}
+
+
+def status(metrics: Metrics, host: Host, now: float, *, since: page.Since | None = None) -> Any:
+    text = page.text(metrics, since or page.Since(), host, now)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"no browser reads {word}")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_since_when_workers_do_what_they_do(tmp_path: Path) -> None:
+    metrics, host, since = Metrics("qgis_server"), Host(PACKAGE, tmp_path), page.Since()
+
+    def look(now: float, **workers: Watched) -> dict[str, tuple[str, float | None]]:
+        found = {int(name[1:]): one for name, one in workers.items()}
+        watch = Watch(written=now, instances=found, queues={"1": 2, "shared": 5})
+        since.look(found, now)
+        metrics.pool.look(watch, now, able=True, maintenance=False)
+        shown = status(metrics, host, now, since=since)
+        return {one["name"]: (one["state"], one["for"]) for one in shown["workers"]}
+
+    idle, busy = Watched(pid=1, accepting=True), Watched(pid=2, request=7, since=90.0)
+    # What it was at before somebody looked has no begin.
+    assert look(100.0, w1=idle, w2=busy) == {"1": ("idle", None), "2": ("busy", 10.0)}
+    idle2 = Watched(pid=2, accepting=True)
+    assert look(101.0, w1=idle, w2=idle2) == {"1": ("idle", None), "2": ("idle", 0.0)}
+    # A request that nobody saw ends between two looks.
+    metrics.requests.recent.count(fact(worker="2"), "city", 104.5)
+    gone = Watched(pid=0)
+    assert look(105.0, w1=gone, w2=idle2) == {"1": ("gone", 0.0), "2": ("idle", 0.5)}
+    shown = status(metrics, host, 105.0)
+    assert (shown["queue"], shown["queues"]) == (7, {"shared": 5})
+    assert [one["queued"] for one in shown["workers"]] == [2, None]
+
+
+def test_a_status_without_anything(tmp_path: Path) -> None:
+    shown = status(Metrics("qgis_server"), Host(PACKAGE, tmp_path), time.monotonic())
+    assert not shown["watched"]
+    assert shown["workers"] == shown["recent"]["failed"] == []
+    assert shown["recent"]["seconds"] == 1
+    assert shown["findings"] is None
+    assert abs(shown["written"] - time.time()) < 60
+
+
+def test_what_notify_has_found(tmp_path: Path) -> None:
+    host = Host(PACKAGE, tmp_path)
+    for name in (PACKAGE.notify_mark, PACKAGE.notified):
+        host.path(name).parent.mkdir(parents=True, exist_ok=True)
+    file = host.path(PACKAGE.notified)
+    # The name of a file may be no text.
+    file.write_text(json.dumps([["error", "site", "w" * 999, "\udcff", "\x1b"]] * 99))
+    assert page.findings(host) is None
+    host.path(PACKAGE.notify_mark).touch()
+    found = page.findings(host)
+    assert found
+    assert (found["count"], len(found["all"])) == (99, page.FINDINGS)
+    assert found["all"][0] == [
+        "error", "site", "w" * page.LONGEST + "…", r"\udcff", r"\x1b",
+    ]  # fmt: skip
+    json.dumps(found, ensure_ascii=False).encode()
+    for text in ("", "{", "[1]"):
+        file.write_text(text)
+        found = page.findings(host)
+        assert found
+        assert found["all"] == []
+    file.unlink()
+    assert page.findings(host) == {"looked": None, "count": 0, "all": []}
+
+
+def test_a_status_is_small_whatever_clients_send(tmp_path: Path) -> None:
+    """Nor does it have a name that a client has made up."""
+    metrics = Metrics("qgis_server")
+    for number in range(5000):
+        name = f"{number}{'ü' * 120}" if number < 2 * PROJECTS else f"made-up-{number}"
+        code = 200 if number < 2 * PROJECTS else 503
+        metrics.requests.count(datagram(project=name, status=code, id=f"{number:032x}"))
+        metrics.requests.count(datagram(worker=f"{'heavy-' * (number % 2)}{number % 999}"))
+    workers = {
+        number: Watched(pid=1, accepting=True, started=1.0, memory=999)
+        for number in (*range(1, 65), *range(HEAVY + 1, HEAVY + 65))
+    }
+    watch = Watch(written=100.0, instances=workers, queues={str(n): 1 for n in range(1, 65)})
+    metrics.pool.look(watch, 100.0, able=True, maintenance=False)
+    now = time.monotonic()
+    text = page.text(metrics, page.Since(), Host(PACKAGE, tmp_path), now)
+    assert len(text.encode()) < 60_000
+    assert "made-up" not in text
+    recent = metrics.requests.recent
+    assert len(recent.failed) == FAILED
+    assert len(recent.ended) < 2000
+    for late in range(0, STEP * SLOTS * 3, STEP):
+        recent.count(fact(), "city", now + late)
+    assert len(recent.slots) == SLOTS + 1
 
 
 # ---- Why workers have ended

@@ -126,7 +126,7 @@ def test_a_worker_that_was_restarted_just_now_is_looked_at_twice() -> None:
         HOST.package, frozenset({2}), look.units, after, {2: "no memory"}
     )
     assert found.what == (
-        "the worker of instance 2 ends again and again (4 restarts); it said last: no memory"
+        "the worker of instance 2 ends again and again (4 restarts); it says: no memory"
     )
 
 

@@ -28,6 +28,19 @@ def warning(id: str, what: str, where: str, remedy: str) -> Finding:
     return Finding(id, "warning", what, where, remedy)
 
 
+SAYS = "; it says: "
+
+
+def quoting(what: str, words: str) -> str:
+    """With what a program has said, if it said anything: a line of a log, for who may read it."""
+    return f"{what}{SAYS}{words}" if words else what
+
+
+def own_words(what: str) -> str:
+    """Without what `quoting` has added: for who may read no logs."""
+    return what.partition(SAYS)[0]
+
+
 def blocks(findings: Iterable[Finding]) -> str:
     """Findings, each in three lines."""
     return "\n\n".join(

@@ -10,7 +10,7 @@ from ..reconcile import plan
 from ..system import access
 from ..system.access import Question
 from ..view.look import Look
-from .finding import Finding, error, warning
+from .finding import Finding, error, quoting, warning
 from .units import listens_at
 
 
@@ -87,7 +87,7 @@ def check_configuration(host: Host, look: Look) -> Iterator[Finding]:
         place = re.search(r" in (/\S+:\d+)$", problem)
         yield error(
             "nginx-config",
-            f"nginx -t: {problem}",
+            quoting("NGINX can't read its configuration (nginx -t)", problem),
             place[1] if place else "/etc/nginx",
             f"fix that file, then systemctl reload {nginx.SERVICE}",
         )

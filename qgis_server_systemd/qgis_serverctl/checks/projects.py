@@ -22,7 +22,7 @@ from ..system.access import Obstacle
 from ..system.output import Failure, die, printable
 from ..units import sandbox
 from ..view.look import Look
-from .finding import Finding
+from .finding import Finding, quoting
 
 PATIENCE = 20.0
 """Seconds that `check` waits for a look at the projects."""
@@ -147,7 +147,7 @@ def project_words(package: Package, settings: Settings, problem: Problem) -> Wor
         ),
         "unloadable": Words(
             "project-broken", "not loadable",
-            f"QGIS can't load the project; it says: {problem.detail or 'nothing'}", again,
+            quoting("QGIS can't load the project", problem.detail), again,
         ),
         "hangs": Words(
             "project-hangs", "hangs", "loading the project takes too long: a worker would hang",
@@ -239,11 +239,10 @@ def layer_words(package: Package, settings: Settings, problem: Problem) -> Words
             "install the provider, or use another format",
         ),
     }  # fmt: skip
-    said = f"; it says: {problem.detail}" if problem.detail else ""
     return known.get(kind) or Words(
         "layer-invalid",
         "invalid layer",
-        f"QGIS can't use its data{said}",
+        quoting("QGIS can't use its data", problem.detail),
         "open the project in QGIS, repair or remove the layer, and save it; "
         f"{package.command} logs --level warning may tell more",
     )

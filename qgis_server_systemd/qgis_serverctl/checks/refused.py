@@ -14,7 +14,7 @@ from ..pool.instances import failed_step, listed
 from ..system.files import read_or_none
 from ..system.output import printable
 from ..view.look import Look
-from .finding import Finding, error
+from .finding import Finding, error, quoting
 
 PARTS = {
     "PrivateUsers": ("yes", "no"),
@@ -145,7 +145,7 @@ def told(host: Host, found: Mapping[str, list[int]]) -> Iterator[Finding]:
         else:
             yield error(
                 "start-refused",
-                f"{what}{f'; it says: {words}' if words else ''}",
+                quoting(what, words),
                 where,
                 f"fix that, then systemctl restart {unit}",
             )

@@ -16,7 +16,7 @@ from ..system import processes, unit_file
 from ..system.files import read_or_none
 from ..system.output import Failure, counted
 from ..view.look import Look
-from .finding import Finding, error, warning
+from .finding import Finding, error, quoting, warning
 from .verdict import queued
 
 QUEUE = "10-queue.conf"
@@ -150,14 +150,15 @@ def check_workers(
         again = int(second.get("NRestarts") or 0) - int(first.get("NRestarts") or 0)
         state = second.get("SubState", "dead")
         gone = not int(second.get("MainPID") or 0)
-        said = f"; it said last: {last_words[n]}" if last_words.get(n) else ""
         # One that is gone, but neither dead nor failed, is kept waiting before its next start.
         if again > 0 or (gone and state not in ("dead", "failed")):
             how = "ends again and again" if again > 0 else "has ended and is being restarted"
             restarts = counted(int(second.get("NRestarts") or 0), "restart")
             yield error(
                 "worker-crash-loop",
-                f"the worker of instance {label(n)} {how} ({restarts}){said}",
+                quoting(
+                    f"the worker of instance {label(n)} {how} ({restarts})", last_words.get(n, "")
+                ),
                 unit,
                 f"{package.command} logs --instance {label(n)}",
             )

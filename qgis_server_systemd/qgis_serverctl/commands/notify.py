@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 
-from ..checks.finding import Finding, blocks
+from ..checks.finding import Finding, blocks, own_words
 from ..checks.run import everything
 from ..pool.host import Host, Snapshot
 from ..pool.settings import load_settings
@@ -23,6 +23,10 @@ PATIENCE = 60.0
 Known = frozenset[tuple[str, str, str]]
 """Of each finding severity, id and where: numbers in its words may differ each time."""
 
+Noted = list[tuple[str, str, str, str, str]]
+"""The same, then what it is and what to do, for the status page: everybody may read it, so it has
+no line of a log."""
+
 
 def key(one: Finding) -> tuple[str, str, str]:
     return one.severity, one.id, one.where
@@ -32,10 +36,14 @@ def known(findings: tuple[Finding, ...]) -> Known:
     return frozenset(map(key, findings))
 
 
+def noted(findings: tuple[Finding, ...]) -> Noted:
+    return [(*key(one), own_words(one.what), one.remedy) for one in findings]
+
+
 def read(text: str | None) -> Known:
     """What was told last; nothing for what nobody wrote."""
     try:
-        return frozenset((str(a), str(b), str(c)) for a, b, c in json.loads(text or "[]"))
+        return frozenset((str(a), str(b), str(c)) for a, b, c, *_ in json.loads(text or "[]"))
     except (ValueError, TypeError):
         return frozenset()
 
@@ -83,6 +91,7 @@ def command(host: Host, args: argparse.Namespace) -> int:
     text = message(before, findings, host.package.command, socket.gethostname())
     if text is not None:
         send(to, text)
-        write(file, json.dumps(sorted(known(findings))) + "\n")
         note(f"told {to} of findings that have changed")
+    # Each time: the status page tells how old it is.
+    write(file, json.dumps(noted(findings)) + "\n")
     return 0

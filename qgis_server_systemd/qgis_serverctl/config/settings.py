@@ -477,8 +477,8 @@ class Settings:
         networks,
         allowed='a list of IP addresses, networks in CIDR notation, and "unix:"',
         help=(
-            "Who may read the metrics of the pool, such as a Prometheus on another host. They\n"
-            "name projects. Whoever comes through a proxy may not."
+            "Who may read the metrics of the pool, such as a Prometheus on another host, and see\n"
+            "the status page. Both name projects. Whoever comes through a proxy may not."
         ),
         example='["127.0.0.0/8", "::1/128", "192.0.2.10"]',
     )

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Counts requests by what NGINX tells of them, and writes metrics."""
+"""Counts requests by what NGINX tells of them; writes metrics, and what the status page shows."""

@@ -6,6 +6,7 @@ request for it has succeeded, and if it is among the first so many: a client can
 without end.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from prometheus_client.registry import Collector
 from ..config.names import is_heavy, label
 from ..monitor.record import Watch, Watched
 from .fact import OTHER, Fact
+from .recent import Recent
 
 PROJECTS = 200
 """Names of projects that count for themselves at most; all others are "other"."""
@@ -56,6 +58,7 @@ class Requests:
             "draw_seconds", "How long workers took.", "service", "request", "lane"
         )
         self.strange = counter("strange_datagrams", "What was received and is no fact.")
+        self.recent = Recent(time.monotonic())
 
     def name(self, fact: Fact) -> str:
         """The label for its project."""
@@ -85,6 +88,7 @@ class Requests:
         if fact.drawn is not None:
             self.drawn.labels(fact.service, fact.request, fact.lane).observe(fact.drawn)
             self.busy.labels(project).inc(fact.drawn)
+        self.recent.count(fact, project, time.monotonic())
 
 
 def state(worker: Watched) -> str:

@@ -15,6 +15,8 @@ from ..front.facts import REQUESTS, SERVICES
 
 OTHER = "other"
 SECONDS = re.compile(r"[0-9]{1,9}\.[0-9]{1,6}")
+ID = re.compile(r"[0-9a-f]{1,32}")
+WORKER = re.compile(r"(?:heavy-)?[0-9]{1,3}")
 CACHE = ("MISS", "BYPASS", "EXPIRED", "STALE", "UPDATING", "REVALIDATED", "HIT")
 """$upstream_cache_status of NGINX."""
 
@@ -24,7 +26,8 @@ class Fact:
     """`project`: the name in the URL, which may be no project's; empty for the one of the
     setting project. `lane`: light, heavy, or nginx for a request that no worker got. `waited`
     and `drawn`: seconds, None if no worker told. `refused`: no queue had room. `cache`: empty
-    where the reply cache has no say."""
+    where the reply cache has no say. `seconds`: all that NGINX saw, the client's part included.
+    `id`: what the worker got as X-Request-Id. `worker`: that had it, empty if none has told."""
 
     status: int
     sent: int
@@ -36,6 +39,9 @@ class Fact:
     drawn: float | None = None
     refused: bool = False
     cache: str = ""
+    seconds: float = 0.0
+    id: str = ""
+    worker: str = ""
 
     @classmethod
     def of(cls, datagram: bytes) -> Self | None:
@@ -48,6 +54,7 @@ class Fact:
             project = _text(told, "project")
             # What comes from the cache says what its worker said then.
             answered = bool(worker) and cache not in ("HIT", "STALE", "UPDATING")
+            seconds, id = float(told["seconds"]), _text(told, "id")
             waited = _seconds(_text(told, "waited")) if answered else None
             drawn = _seconds(_text(told, "drawn")) if answered else None
             if drawn is None and waited is not None:
@@ -64,6 +71,10 @@ class Fact:
                 drawn=drawn,
                 refused=status == 503 and bool(upstream) and not worker,
                 cache=cache.lower() if cache in CACHE else "",
+                # Not what JSON has no number for, such as NaN.
+                seconds=seconds if 0 <= seconds < 1e9 else 0.0,
+                id=id if ID.fullmatch(id) else "",
+                worker=worker if answered and WORKER.fullmatch(worker) else "",
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -37,7 +37,7 @@ class Moment:
 
 def load(host: Host) -> Moment | None:
     """The newest one; None if nobody writes any."""
-    _, file = serve.files(host)
+    _, file, _ = serve.files(host)
     text = read_or_none(file)
     return None if text is None else Moment.of(file.stat().st_mtime, text)
 

@@ -34,11 +34,11 @@ UNREAD = 100_000
 """Datagrams that wait to be counted at most."""
 
 
-def files(host: Host) -> tuple[Path, Path]:
-    """In OpenMetrics, for NGINX; and in Prometheus's text format, for node_exporter, which reads
-    *.prom."""
+def files(host: Host) -> tuple[Path, Path, Path]:
+    """In OpenMetrics, for NGINX; in Prometheus's text format, for node_exporter, which reads
+    *.prom; and what the status page shows."""
     folder = host.path(host.package.metrics)
-    return folder / "openmetrics", folder / f"{host.package.pool}.prom"
+    return folder / "openmetrics", folder / f"{host.package.pool}.prom", folder / "status.json"
 
 
 def receive(listener: socket.socket, unread: queue.Queue[bytes]) -> None:
@@ -94,12 +94,14 @@ def versions(host: Host) -> dict[str, str]:
 def command(host: Host, args: argparse.Namespace) -> int:
     """Ends only to be started again after an upgrade."""
     # Takes a tenth of a second, and no other command needs it.
+    from . import page
     from .counts import Metrics
 
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         die("metrics: systemd has handed over no socket", hint=f"start {host.package.metrics_unit}")
     metrics = Metrics(host.package.metrics_prefix)
-    openmetrics, text = files(host)
+    since = page.Since()
+    openmetrics, text, status = files(host)
     programs = host.path(host.package.mapserv), host.path(nginx.PROGRAM)
     looked = written = -1e9
     own, seen = inode(Path(__file__)), [0, 0]
@@ -112,8 +114,12 @@ def command(host: Host, args: argparse.Namespace) -> int:
             now = time.monotonic()
             if now - looked >= LOOK_EVERY:
                 looked = now
+                watch = record.load_fresh(host)
+                if watch:
+                    since.look(watch.instances, now)
+                    metrics.requests.recent.wait(sum(watch.queues.values()), now)
                 metrics.pool.look(
-                    record.load_fresh(host),
+                    watch,
                     now,
                     able=host.path(host.package.able).exists(),
                     maintenance=service.load(host).maintenance,
@@ -128,3 +134,4 @@ def command(host: Host, args: argparse.Namespace) -> int:
                 metrics.pool.broken, metrics.pool.changed = broken(host), changed(host)
                 write(openmetrics, metrics.openmetrics())
                 write(text, metrics.text())
+                write(status, page.text(metrics, since, host, now))
