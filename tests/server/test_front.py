@@ -482,6 +482,8 @@ def test_the_pages_of_the_ogc_api(driver: Driver, bed: Testbed, projects: Path) 
             ("#content td a", f"{layer}/items/10"),
         ):  # fmt: skip
             window.wait(f"return document.querySelector('{css}')", "there is a link")
+            leads = window.js(f"return document.querySelector('{css}').href")
+            assert leads.startswith(f"{top}{there}")
             window.click(css)
             window.wait(f"return location.href.startsWith('{top}{there}')", there)
         window.click("#way a")

@@ -126,7 +126,7 @@ function collection(data) {
   return [
     data.title || data.id,
     paragraph(data.description),
-    make("p", link("Items", address(`${inside(data.id)}/items`))),
+    make("p", link("Items", address(`/collections/${layer}/items`))),
     ...(extent ? [make("h2", "Extent"), pairs(["West", "South", "East", "North"].map((name, n) => [name, round(extent[n])]))] : []),
     ...(data.crs?.length ? [make("h2", "Reference systems"), list(data.crs)] : []),
   ];
@@ -221,12 +221,14 @@ function leaflet() {
 async function draw(shapes) {
   const some = (shapes.features ?? [shapes]).some((one) => one.geometry || one.coordinates);
   if (!some) return;
+  // At once, so that nothing moves below a pointer when Leaflet is there.
+  at("map").hidden = false;
   try {
     await leaflet();
   } catch {
+    at("map").hidden = true;
     return;
   }
-  at("map").hidden = false;
   // In another reference system these are no degrees.
   const crs = asked.has("crs") ? L.CRS.Simple : L.CRS.EPSG3857;
   const map = L.map("map", { crs, minZoom: asked.has("crs") ? -25 : 0, attributionControl: false, zoomSnap: 0.25 });
