@@ -129,8 +129,9 @@ def test_qgis_server_s_own_page_does_not_answer_beside_it(bed: Testbed, projects
     place = bed.fetch(PAGE.rstrip("/"))
     assert (place.status, place.headers["location"]) == (302, "/qgis-server/")
     put(bed, "last", "Last")
-    wait_for(lambda: "last" in listed(bed), "one that came later is listed")
-    assert {*listed(bed)} == {"world", "hostile", "last"}
+    wait_for(
+        lambda: {*listed(bed)} == {"world", "hostile", "last"}, "one that came later is listed"
+    )
     said = bed.out(
         "journalctl", "--quiet", "--output=cat", f"--since=@{since}", "--priority=warning",
         "--unit=qgis-server@[0-9]*.service",
@@ -468,6 +469,8 @@ def test_the_pages_of_the_ogc_api(driver: Driver, bed: Testbed, projects: Path) 
             assert window.texts("h1") == [heading], path
             assert window.js("return document.title") == heading
             assert seen in window.js("return document.body.textContent"), path
+            as_json = window.js("return document.querySelector('#end a').href")
+            assert json.loads(bed.fetch(as_json).body), path
             if mapped:
                 window.wait("return document.querySelector('#map path')", "a shape is drawn")
             assert window.js("return document.querySelectorAll('main b, main img').length") == 0
@@ -493,6 +496,11 @@ def test_the_pages_of_the_ogc_api(driver: Driver, bed: Testbed, projects: Path) 
         window.js("document.body.insertAdjacentHTML('beforeend', arguments[0])", HOSTILE)
         window.wait("return document.querySelector('body > img')?.complete", "it is there")
         assert window.js("return document.title") == "OGC API Features"
+        # In a link such a path would be another host's.
+        window.open(f"{top.replace('/qgis', '//qgis')}/collections")
+        window.wait("return document.querySelector('#content h2 a')", "it is shown")
+        leads = window.js("return [...document.querySelectorAll('a')].map((one) => one.host)")
+        assert {*leads} == {"127.0.0.1"}
         window.open(f"{top}/collections/unknown.html")
         assert "not found" in window.js("return document.body.textContent")
 

@@ -7,7 +7,8 @@ const PLACE = /^(.*?\/wfs3)(?=\/|$)/;
 const ROWS = 1000;
 
 const at = (id) => document.getElementById(id);
-const here = location.pathname.replace(/\/+$/, "").replace(/\.html$/, "");
+// Two slashes at the beginning would lead to another host.
+const here = location.pathname.replace(/^\/+/, "/").replace(/\/+$/, "").replace(/\.html$/, "");
 const found = PATH.exec(here);
 const [, root, single, collections, layer, items, feature] = found ?? PLACE.exec(here) ?? [here, here];
 const asked = new URLSearchParams(location.search);
@@ -269,8 +270,8 @@ async function open() {
   const [heading, ...parts] = page(data);
   at("heading").textContent = document.title = heading;
   at("content").replaceChildren(...parts);
-  const self = data.links?.find((one) => one.rel === "self")?.href;
-  at("end").append(link("This page as JSON", single === "api" ? `${here}.openapi3` : self ?? `${here}.json`));
+  const kind = single === "api" ? "openapi3" : "json";
+  at("end").append(link("This page as JSON", `${here}.${kind}${location.search}`));
   at("state").textContent = "";
 }
 
