@@ -183,9 +183,13 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
             "page/map.html", "page/leaflet/leaflet.js", "favicon.ico",
         ):  # fmt: skip
             assert bed.fetch(f"{PAGE}{path}").status == 404, path
-        for name in ("api.js", "api.css", "style.css", "icon.svg", "leaflet/leaflet.js"):
-            asset = f"http://127.0.0.1/qgis/world/wfs3/static/page/{name}"
-            assert bed.fetch(asset).status == 200, name
+        # The OGC API is a service of QGIS Server, and stays, with its pages.
+        for path in (
+            "collections.json", "collections.html", "static/style.css", "static/page/api.js",
+            "static/page/api.css", "static/page/style.css", "static/page/icon.svg",
+            "static/page/leaflet/leaflet.js",
+        ):  # fmt: skip
+            assert bed.fetch(f"http://127.0.0.1/qgis/world/wfs3/{path}").status == 200, path
         capabilities = bed.fetch("http://127.0.0.1/qgis/world?SERVICE=WMS&REQUEST=GetCapabilities")
         assert capabilities.status == 200
         assert (
