@@ -129,8 +129,9 @@ def test_qgis_server_s_own_page_does_not_answer_beside_it(bed: Testbed, projects
     place = bed.fetch(PAGE.rstrip("/"))
     assert (place.status, place.headers["location"]) == (302, "/qgis-server/")
     put(bed, "last", "Last")
-    wait_for(lambda: "last" in listed(bed), "one that came later is listed")
-    assert {*listed(bed)} == {"world", "hostile", "last"}
+    wait_for(
+        lambda: {*listed(bed)} == {"world", "hostile", "last"}, "one that came later is listed"
+    )
     said = bed.out(
         "journalctl", "--quiet", "--output=cat", f"--since=@{since}", "--priority=warning",
         "--unit=qgis-server@[0-9]*.service",
@@ -182,6 +183,13 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
             "page/map.html", "page/leaflet/leaflet.js", "favicon.ico",
         ):  # fmt: skip
             assert bed.fetch(f"{PAGE}{path}").status == 404, path
+        # The OGC API is a service of QGIS Server, and stays, with its pages.
+        for path in (
+            "collections.json", "collections.html", "static/style.css", "static/page/api.js",
+            "static/page/api.css", "static/page/style.css", "static/page/icon.svg",
+            "static/page/leaflet/leaflet.js",
+        ):  # fmt: skip
+            assert bed.fetch(f"http://127.0.0.1/qgis/world/wfs3/{path}").status == 200, path
         capabilities = bed.fetch("http://127.0.0.1/qgis/world?SERVICE=WMS&REQUEST=GetCapabilities")
         assert capabilities.status == 200
         assert (
@@ -190,6 +198,45 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
     finally:
         settle()
     wait_for(lambda: {*listed(bed)} == {"world", "hostile"}, "all is as before")
+
+
+API = "/usr/share/qgis/resources/server/api/ogc/templates/wfs3"
+PARTS = {"header.html", "footer.html", "leaflet_map.html", "links.html"}
+"""What QGIS's own templates include."""
+
+
+def test_each_page_of_the_ogc_api_has_a_template(bed: Testbed, projects: Path) -> None:
+    """Of this release of QGIS; and nothing of an address gets into it."""
+    qgis = bed.out("ls", API).split()
+    own = bed.out("ls", "/usr/share/qgis-server-systemd/api/ogc/templates/wfs3").split()
+    assert {"getFeatures.html", "getLandingPage.html"} <= {*qgis} - PARTS <= {*own}
+    page = bed.run("cat", "/usr/share/qgis-server-systemd/www/api.html").stdout.encode()
+    accept = ("--header", "Accept: text/html")
+    for path in ("wfs3", "wfs3/", "wfs3.html", "wfs3/api", "%22%3E%3Cb%3E/wfs3/collections.html"):
+        reply = bed.fetch(f"http://127.0.0.1/qgis/world/{path}", *accept)
+        assert (reply.status, reply.body) == (200, page), path
+        assert reply.headers["content-type"] == "text/html"
+    unknown = bed.fetch("http://127.0.0.1/qgis/world/wfs3/collections/unknown", *accept)
+    assert unknown.status == 404
+    for name in ("index.html", "projects.json", "page.js", "leaflet/../page.js"):
+        asset = f"http://127.0.0.1/qgis/world/wfs3/static/page/{name}"
+        assert bed.fetch(asset, "--path-as-is").status != 200, name
+
+
+def test_an_administrator_s_own_templates_win(bed: Testbed, projects: Path) -> None:
+    env, own = "/etc/qgis-server/env", "/etc/qgis-server/own"
+    before = bed.run("cat", env).stdout
+    template = f"{own}/ogc/templates/wfs3/getLandingPage.html"
+    try:
+        bed.run("install", "-D", "-m", "644", "/dev/stdin", template, input="Acme")
+        bed.run("tee", "-a", env, input=f"QGIS_SERVER_API_RESOURCES_DIRECTORY={own}\n")
+        bed.run("qgis-serverctl", "apply")
+        assert bed.fetch("http://127.0.0.1/qgis/world/wfs3.html").body == b"Acme"
+    finally:
+        bed.run("tee", env, input=before)
+        bed.run("rm", "-r", own)
+        bed.run("qgis-serverctl", "apply")
+    assert b"api.js" in bed.fetch("http://127.0.0.1/qgis/world/wfs3.html").body
 
 
 # ---- In a browser
@@ -265,6 +312,12 @@ def test_a_narrow_screen_the_keyboard_and_who_sees_little(
         window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
         fits(window)
         assert reached(window) >= {"search", "order", "A", "BUTTON"}
+
+
+def serious(window: Browser) -> list[list[str]]:
+    """What hinders somebody on this page, as axe finds it."""
+    window.js((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
+    return [one for one in window.js(AXE) if one[0] in ("serious", "critical")]
 
 
 def reached(window: Browser) -> set[str]:
@@ -378,6 +431,93 @@ def test_the_map_of_a_project_in_metres(driver: Driver, bed: Testbed, projects: 
         assert window.texts(".leaflet-control-attribution") == [HOSTILE]
         zoomed(window, "Land", (-20_026_376, -44_927_335, 20_026_376, 18_428_919))
         assert window.complaints() == []
+
+
+PLACES = {
+    "type": "FeatureCollection",
+    "features": [
+        {
+            "type": "Feature",
+            "properties": {"name": name, HOSTILE: "</script><meta http-equiv=refresh content=0>"},
+            "geometry": {"type": "Point", "coordinates": [lon, 50]},
+        }
+        for lon, name in enumerate((HOSTILE, *("Köln", "Bonn", "Ulm") * 4))
+    ],
+}
+
+
+def put_places(bed: Testbed, projects: Path) -> None:
+    """A project of which all words are hostile, and whose names have spaces."""
+    (projects / "places.geojson").write_text(json.dumps(PLACES))
+    text = (bed.root / "srv/maps/second.qgs").read_text()
+    for old, new in {
+        "./world_map.gpkg|layername=countries": "./places.geojson",
+        "<shortname>land</shortname>": "<shortname>my land</shortname>",
+        "<layername>Land</layername>": f"<layername>{escape(HOSTILE)}</layername>",
+        ">Second</WMSServiceTitle>": f">{escape(HOSTILE)}</WMSServiceTitle>",
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    (projects / "my places.qgs").write_text(text)
+
+
+def test_the_pages_of_the_ogc_api(driver: Driver, bed: Testbed, projects: Path) -> None:
+    put_places(bed, projects)
+    top = "http://127.0.0.1/qgis/my%20places/wfs3"
+    layer = "/collections/my%20land"
+    # An address, its heading, what else is seen, and whether there is a map.
+    for path, heading, seen, mapped in (
+        ("/", "OGC API Features", "Collections", False),
+        (".html", "OGC API Features", "Conformance classes", False),
+        ("/collections", "Collections", HOSTILE, False),
+        ("/conformance", "Conformance classes", "http://www.opengis.net/spec", False),
+        ("/api.html", "API description", "GET /wfs3/conformance", False),
+        (f"{layer}.html", HOSTILE, "Extent", True),
+        (f"{layer}/items", "my land", HOSTILE, True),
+        (f"{layer}/items.html?limit=2&offset=1", "my land", "2 of 13 items", True),
+        (f"{layer}/items/0", "my land: 0", HOSTILE, True),
+    ):
+        # Errors of one page would be those of the next.
+        with browser(driver, dark=mapped) as window:
+            window.open(f"{top}{path}")
+            window.wait("return document.querySelector('#state').textContent === ''", "it is shown")
+            assert window.texts("h1") == [heading], path
+            assert window.js("return document.title") == heading
+            assert seen in window.js("return document.body.textContent"), path
+            as_json = window.js("return document.querySelector('#end a').href")
+            assert json.loads(bed.fetch(as_json).body), path
+            if mapped:
+                window.wait("return document.querySelector('#map path')", "a shape is drawn")
+            assert window.js("return document.querySelectorAll('main b, main img').length") == 0
+            assert serious(window) == [], path
+            assert hosts(window.asked()) == {"127.0.0.1"}, path
+            assert window.complaints() == [], path
+    with browser(driver) as window:
+        window.open(f"{top}/")
+        for css, there in (
+            ("#content a", "/collections"), ("#content h2 a", layer),
+            ("#content a", f"{layer}/items"), (".turn a", f"{layer}/items?"),
+            ("#content td a", f"{layer}/items/10"),
+        ):  # fmt: skip
+            window.wait(f"return document.querySelector('{css}')", "there is a link")
+            leads = window.js(f"return document.querySelector('{css}').href")
+            assert leads.startswith(f"{top}{there}")
+            window.click(css)
+            window.wait(f"return location.href.startsWith('{top}{there}')", there)
+        window.click("#way a")
+        window.wait(f"return location.href === '{top}'", "the way leads back")
+        # No script but the page's own runs, whatever gets into it.
+        window.wait("return document.querySelector('#state').textContent === ''", "it is shown")
+        window.js("document.body.insertAdjacentHTML('beforeend', arguments[0])", HOSTILE)
+        window.wait("return document.querySelector('body > img')?.complete", "it is there")
+        assert window.js("return document.title") == "OGC API Features"
+        # In a link such a path would be another host's.
+        window.open(f"{top.replace('/qgis', '//qgis')}/collections")
+        window.wait("return document.querySelector('#content h2 a')", "it is shown")
+        leads = window.js("return [...document.querySelectorAll('a')].map((one) => one.host)")
+        assert {*leads} == {"127.0.0.1"}
+        window.open(f"{top}/collections/unknown.html")
+        assert "not found" in window.js("return document.body.textContent")
 
 
 @pytest.mark.either

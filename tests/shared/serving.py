@@ -658,7 +658,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "OGC API landing page html",
         "",
-        text("text/html", "<!doctype html>", "/wfs3/collections"),
+        text("text/html", "static/page/api.js"),
         path="/wfs3",
         accept=HTML,
     ),
@@ -666,7 +666,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "OGC API collections html",
         "",
-        text("text/html", "Countries", "Disputed borders"),
+        text("text/html", "static/page/api.js"),
         path="/wfs3/collections",
         accept=HTML,
     ),
@@ -687,7 +687,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "OGC API items html",
         "limit=2",
-        text("text/html", "<!doctype html>", "Countries"),
+        text("text/html", "static/page/api.js"),
         path="/wfs3/collections/countries/items.html",
     ),
     Case("OGC API item", "", germany, path="/wfs3/collections/countries/items/3", accept=JSON),

@@ -372,6 +372,8 @@ def test_nothing_of_a_stranger_becomes_markup() -> None:
     for page in (*WWW.glob("*.html"), *STATUS.glob("*.html")):
         markup = r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=|javascript:"
         assert not re.search(markup, page.read_text()), page
+    # QGIS Server takes it for a template, and would fill in what is in braces, or after "##".
+    assert not re.search(r"\{[{%#]|##", (WWW / "api.html").read_text())
 
 
 def test_each_language_says_all() -> None:

@@ -370,6 +370,9 @@ def test_what_a_site_says_is_in_its_package(full: site.Site, tmp_path: Path) -> 
     assert '; exec /opt/qgis/bin/qgis_mapserv.fcgi"\n' in unit
     # Else the workers would not see it.
     assert "\nBindReadOnlyPaths=-/opt/qgis\n" in unit
+    # Its OGC API has pages of its own.
+    assert "API_RESOURCES" not in unit
+    assert not (debian / "acme-server.links").exists()
     socket = (root / "usr/lib/systemd/system/qgis-server@.socket").read_text()
     assert "\nListenStream=/run/acme/qgis-server-%i.sock\n" in socket
     assert (debian / "acme-server.sysusers").read_text().splitlines() == [
