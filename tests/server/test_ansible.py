@@ -142,8 +142,8 @@ def fleet(request: pytest.FixtureRequest, artifacts: list[Path], tmp_path: Path)
     home = tmp_path / "gnupg"
     home.mkdir()
     with ExitStack() as stack:
-        (key,) = stack.enter_context(signing_keys(home, "gis@acme.example"))
-        shop = Shop(tmp_path, key)
+        (signer,) = stack.enter_context(signing_keys(home, "gis@acme.example"))
+        shop = Shop(tmp_path, signer)
         beds = {
             name: stack.enter_context(Testbed(suite, managed=True))
             for name, suite in (("first", suites[0]), ("second", suites[-1]))
@@ -159,8 +159,10 @@ def fleet(request: pytest.FixtureRequest, artifacts: list[Path], tmp_path: Path)
             bed.boot()
             bed.run("sh", "-ec", ADMINISTRATOR, input=(tmp_path / "key.pub").read_text())
             bed.serve(shop.repo, PORT)
-        front.put(shop.repo / "acme.asc", "/etc/apt/keyrings/acme.asc")
-        front.put(shop.repo / f"acme-{front.suite}.sources", "/etc/apt/sources.list.d/")
+        # They are links in the repository.
+        key, entry = shop.repo / "acme.asc", shop.repo / f"acme-{front.suite}.sources"
+        front.put(key.resolve(), "/etc/apt/keyrings/acme.asc")
+        front.put(entry.resolve(), "/etc/apt/sources.list.d/acme.sources")
         fleet = Fleet(tmp_path, shop, beds, front)
         for name in beds:
             fleet.plug_in(name)
