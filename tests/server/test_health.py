@@ -25,7 +25,7 @@ def health(bed: Testbed, more: str = "") -> tuple[int, str]:
 
 def front(bed: Testbed) -> int:
     """The status for load balancers that take 404 for a word to send no more."""
-    return fetch(bed, f"{HERE}/qgis-server/health/front").status
+    return fetch(bed, f"{HERE}/qgis-server/health-front").status
 
 
 def test_health_from_a_boot_to_a_stop(pool: Testbed) -> None:
