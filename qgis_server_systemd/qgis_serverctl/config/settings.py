@@ -511,9 +511,9 @@ class Settings:
         allowed="a number of seconds up to 300; 0: nothing is in front",
         help=(
             "How long a load balancer in front of this server takes to notice what\n"
-            f"{Package().url_prefix}/health says. A restart of all workers, an upgrade and a boot\n"
-            "then first have it send no more requests, wait for so long and until none is in\n"
-            "hand, and have it send some again once the workers are back."
+            f"{Package().url_prefix}/health says. A restart of all workers, an upgrade and a\n"
+            "shutdown then first have it send no more requests, and wait for so long and until\n"
+            "none is in hand. Once the workers are back it is told to send some again."
         ),
         example="5",
     )

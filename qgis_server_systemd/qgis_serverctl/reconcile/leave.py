@@ -30,24 +30,24 @@ def leave(host: Host, settings: Settings) -> None:
     time.sleep(settings.leave_seconds)
     patience = max(settings.stop_timeout, settings.lane_stop_timeout)
     start = time.monotonic()
-    idle = told = 0
+    idle, told = 0, False
     while idle < LOOKS:
         left = in_hand(host)
         idle = 0 if left else idle + 1
         if left and not told:
-            note(f"finishing {left} requests")
-            told = left
+            note("finishing the requests in hand")
+            told = True
         if time.monotonic() - start > patience:
-            warn(f"{left} requests are still in hand after {patience} s: they hang")
+            warn(f"requests are still in hand after {patience} s: they hang")
             return
         time.sleep(EVERY)
 
 
-def in_hand(host: Host) -> int:
-    """How many requests workers have, or wait for one."""
+def in_hand(host: Host) -> bool:
+    """Has a worker a request, or waits one for a worker?"""
     found = instances.gather(host)
-    looks = [roll.look(host, n) for n in sorted(found.listening | found.heavy)]
-    return sum(busy + queued for _, busy, queued in looks)
+    looks = (roll.look(host, n) for n in sorted(found.listening | found.heavy))
+    return any(busy or queued for _, busy, queued in looks)
 
 
 @contextlib.contextmanager
