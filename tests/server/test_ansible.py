@@ -256,6 +256,9 @@ def test_a_roll_out(fleet: Fleet, newer_package: Path) -> None:
     for name, bed in fleet.beds.items():
         assert not workers(bed).keys() & before[name].keys()
         assert version(bed) == "0.1.0-2"
+        # It would have left by itself, too.
+        rolled = bed.out("journalctl", "--output=cat", "--unit=qgis-server-roll.service")
+        assert "load balancers are told to send requests here again" in rolled
     assert max(workers(first).values()) < min(workers(second).values())
 
     # A mistake is found before the file is written; what is no mistake by itself, once the pool
