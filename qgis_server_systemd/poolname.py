@@ -11,8 +11,8 @@ become such names with up to nine more."""
 RESERVED = frozenset(
     (
         "adopt", "apply", "cache", "connections", "env", "facts", "front", "heavy", "landing",
-        "maintenance", "metrics", "monitor", "none", "notify", "projects", "rate", "replies",
-        "requests", "roll", "settings", "site", "systemd", "unavailable", "wake",
+        "leave", "maintenance", "metrics", "monitor", "none", "notify", "projects", "rate",
+        "replies", "requests", "roll", "settings", "site", "systemd", "unavailable", "wake",
     )
 )  # fmt: skip
 """Words that this package appends to the name of its pool: the cache unit of the pool a-b

@@ -13,6 +13,7 @@ from .commands import (
     complete,
     debconf,
     drain,
+    leave,
     logs,
     maintenance,
     notify,
@@ -33,7 +34,7 @@ from .pool.host import Host
 from .system import processes
 from .system.output import ERROR, Failure, note, tell
 
-INTERNAL = ("complete", "metrics", "monitor", "notify", "proposal", "roll")
+INTERNAL = ("complete", "leave", "metrics", "monitor", "notify", "proposal", "roll")
 """Verbs for units, maintainer scripts and shells. People need none of them."""
 
 
@@ -217,6 +218,8 @@ def internal(package: Package) -> argparse.ArgumentParser:
     verb.add_argument("question", choices=tuple(debconf.DEFAULTS))
     verb.add_argument("answer")
     verb.set_defaults(run=debconf.proposal)
+    verb = verbs.add_parser("leave", description="For its unit alone.")
+    verb.set_defaults(run=leave.command)
     verb = verbs.add_parser("roll", description="For its unit alone.")
     verb.set_defaults(run=restart.command)
     verb = verbs.add_parser("metrics", description="For its unit alone.")

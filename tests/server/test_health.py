@@ -23,6 +23,11 @@ def health(bed: Testbed, more: str = "") -> tuple[int, str]:
     return reply.status, json.loads(reply.body)["status"]
 
 
+def front(bed: Testbed) -> int:
+    """The status for load balancers that take 404 for a word to send no more."""
+    return fetch(bed, f"{HERE}/qgis-server/health-front").status
+
+
 def test_health_from_a_boot_to_a_stop(pool: Testbed) -> None:
     is_served(pool)
     wait_for(lambda: health(pool) == (200, "ok"), "the pool can serve")
@@ -31,6 +36,7 @@ def test_health_from_a_boot_to_a_stop(pool: Testbed) -> None:
     pool.run("kill", "-STOP", *pids)
     try:
         wait_for(lambda: health(pool) == (503, "unable"), "stopped workers are told of")
+        assert front(pool) == 503
     finally:
         pool.run("kill", "-CONT", *pids)
     wait_for(lambda: health(pool) == (200, "ok"), "they go on")
@@ -43,9 +49,18 @@ def test_health_from_a_boot_to_a_stop(pool: Testbed) -> None:
 def test_what_an_administrator_takes_out_of_service(pool: Testbed) -> None:
     ctl(pool, "drain")
     assert health(pool) == (503, "drained")
+    assert front(pool) == 404
     is_served(pool)
     ctl(pool, "undrain")
     wait_for(lambda: health(pool) == (200, "ok"), "the pool can serve")
+    assert front(pool) == 200
+    # The server itself does so before it stops.
+    pool.run("touch", "/run/qgis-server-systemd/leaving")
+    assert health(pool) == (503, "leaving")
+    assert front(pool) == 404
+    assert pool.out("systemctl", "is-active", "qgis-server-leave.service") == "active"
+    pool.run("systemctl", "restart", "qgis-server-leave.service")
+    assert health(pool) == (200, "ok")
     pool.run("touch", "/var/lib/qgis-server/projects/city.qgz")
     try:
         assert health(pool, "?project=city") == (200, "ok")

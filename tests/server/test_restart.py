@@ -53,15 +53,20 @@ def journal(bed: Testbed, unit: str, *more: str) -> str:
 
 def test_restart_renews_each_worker_and_loses_nothing(three: Testbed) -> None:
     before = pids(three)
+    (three.root / SETTINGS).write_text("leave_seconds = 1\n")
     with load(three, clients=2) as result:
         said = ctl(three, "restart")
+    (three.root / SETTINGS).write_text("")
     after = pids(three)
     assert result["failed"] == []
     assert result["sent"] > 0
     assert set(after) == {1, 2, 3}
     assert not set(after.values()) & set(before.values())
-    assert [line for line in said.splitlines() if "restarting" in line] == [
-        f"instance {n}: restarting its worker" for n in (1, 2, 3)
+    told = "load balancers are told to send"
+    assert [line for line in said.splitlines() if "restarting" in line or told in line] == [
+        f"{told} no more requests here",
+        *(f"instance {n}: restarting its worker" for n in (1, 2, 3)),
+        f"{told} requests here again",
     ]
     assert said.endswith("done: restarted 1, 2, 3\n")
     assert upstream(three) == [path(n) for n in (1, 2, 3)]

@@ -22,7 +22,7 @@ SETTINGS = "/etc/qgis-server/server.toml"
 ENV = "/etc/qgis-server/env"
 CREDENTIALS = "/etc/qgis-server/credentials"
 POOL_USER = "qgis-server"
-OWN_UNITS = ("apply", "cache", "front", "metrics", "monitor", "roll", "wake", "heavy-wake")
+OWN_UNITS = ("apply", "cache", "front", "leave", "metrics", "monitor", "roll", "wake", "heavy-wake")
 
 SECRETS = (
     "/home/gis/secret", "/root/secret", "/opt/secret", "/var/lib/postgresql/secret",

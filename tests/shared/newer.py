@@ -35,6 +35,7 @@ CHANGES = {
     "usr/lib/systemd/system/qgis-server.target": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server.slice": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-apply.service": "\n# Newer.\n",
+    "usr/lib/systemd/system/qgis-server-leave.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-roll.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-monitor.service": "\n# Newer.\n",
     "usr/lib/systemd/system/qgis-server-cache.service": "\n# Newer.\n",

@@ -55,6 +55,8 @@ TOOLS = (
 )
 # In a layer of its own, for the roll-out by Ansible: what servers have that it manages.
 MANAGED = ("openssh-server", "python3-apt", "sudo")
+# Kept in that layer's APT cache as well, for the front of several servers.
+BALANCER = ("haproxy",)
 # In a layer of its own, for the front page.
 BROWSER = ("chromium", "chromium-driver", "libjs-leaflet")
 # In a layer of its own, for the benchmark.
@@ -93,11 +95,11 @@ PREPARE_TOOLS, PREPARE_MANAGED, PREPARE_BROWSER = (
 apt-get update
 apt-get install --yes {" ".join(packages)}
 apt-get clean
-apt-get install --yes --download-only {" ".join(DOWNLOADED)}
+apt-get install --yes --download-only {" ".join((*DOWNLOADED, *more))}
 apt-cache gencaches
 rm -f /etc/resolv.conf
 """
-    for packages in (TOOLS, MANAGED, BROWSER)
+    for packages, more in ((TOOLS, ()), (MANAGED, BALANCER), (BROWSER, ()))
 )
 # One package that is missing must not keep the others away; its unit is missing then, too, so
 # systemctl may complain. None starts by itself.

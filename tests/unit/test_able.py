@@ -26,6 +26,7 @@ from qgis_server_systemd.qgis_serverctl.monitor.watch import Monitor, Worker
 from qgis_server_systemd.qgis_serverctl.pool import service
 from qgis_server_systemd.qgis_serverctl.pool.connections import Table
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
+from qgis_server_systemd.qgis_serverctl.reconcile import leave
 from qgis_server_systemd.qgis_serverctl.system import processes, unix_sockets
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
 from qgis_server_systemd.qgis_serverctl.system.unix_sockets import FileId, UnixSocket
@@ -174,6 +175,42 @@ def test_maintenance_of_the_pool_and_of_a_project(
     assert maintain(host, "off", "city") == 0
     assert service.load(host) == service.Out()
     assert maintain(host, "off") == 0
+
+
+def test_a_server_leaves_until_nothing_is_in_hand_and_comes_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hands = iter([True, False, True, False, False, False])
+    slept: list[float] = []
+    monkeypatch.setattr(leave, "in_hand", lambda host: next(hands))
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with pytest.raises(KeyboardInterrupt), leave.away(host, Settings(leave_seconds=5)):
+        # A request that goes to the lane is with nobody for a moment: that was no end.
+        assert next(hands, None) is None
+        assert service.load(host) == service.Out(leaving=True)
+        raise KeyboardInterrupt
+    # Whatever happens meanwhile.
+    assert service.load(host) == service.Out()
+    assert slept[0] == 5
+    assert "finishing the requests in hand" in capsys.readouterr().err
+    # Where nothing is in front, nobody waits.
+    with leave.away(host, Settings()):
+        assert service.load(host) == service.Out()
+    # What a cut-off has left ends by undrain.
+    service.set_leaving(host, on=True)
+    service.set_drained(host, on=False)
+    assert service.load(host) == service.Out()
+
+
+def test_a_server_does_not_wait_for_requests_that_hang(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(leave, "in_hand", lambda host: True)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    leave.leave(host, Settings(leave_seconds=5, request_timeout=60))
+    assert "requests are still in hand after 90 s: they hang" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["town", "../maintenance", ""])

@@ -190,7 +190,7 @@ def test_no_word_of_a_client_is_among_the_facts() -> None:
     text = nginx_config.http_text(PACKAGE, Settings(request_log=True), SOCKETS)
     used = set(re.findall(r"\$\{?(\w+)", text[text.index("log_format") : text.index("if=")]))
     assert used <= {
-        "time_iso8601", "request_id", "status", "body_bytes_sent", "qgis_server_named",
+        "time_iso8601", "qgis_server_id", "status", "body_bytes_sent", "qgis_server_named",
         "qgis_server_service", "qgis_server_request", "server_protocol", "request_time",
         "upstream_http_x_worker", "upstream_http_x_worker_waited",
         "upstream_http_x_worker_drawn", "upstream_addr", "upstream_status",

@@ -230,6 +230,14 @@ def check_service(host: Host, look: Look) -> Iterator[Finding]:
             package.out,
             f"{package.command} undrain",
         )
+    if out.leaving:
+        yield warning(
+            "out-of-balance",
+            "a restart or a shutdown has taken this server out, and has not ended: load balancers"
+            " are told to send it nothing",
+            package.leaving,
+            f"{package.command} undrain",
+        )
 
 
 def check_monitor(host: Host, look: Look) -> Iterator[Finding]:

@@ -50,6 +50,7 @@ def units(host: Host, instance: int | None) -> tuple[str, ...]:
     own = (
         f"{package.pool}-apply.service",
         package.roll_unit,
+        package.leave_unit,
         package.monitor_unit,
         package.metrics_unit,
         package.cache_unit,

@@ -2,11 +2,14 @@
 """``restart``, and ``roll`` for the unit that maintainer scripts and the monitor start."""
 
 import argparse
+from contextlib import nullcontext
 
 from ..config.names import is_heavy, label
 from ..pool import instances, roll_state
 from ..pool.host import Host
 from ..pool.lock import only_roll
+from ..pool.settings import load_settings
+from ..reconcile.leave import away
 from ..reconcile.roll import Roll, run
 from ..system.output import die, note
 
@@ -17,7 +20,9 @@ def command(host: Host, args: argparse.Namespace) -> int:
         assert turn
         asked = roll_state.wishes(host)
         try:
-            Roll(host).run(asked, turn)
+            # One worker that the monitor wants to be restarted is no reason to leave.
+            with nullcontext() if asked else away(host, load_settings(host).settings):
+                Roll(host).run(asked, turn)
         finally:
             roll_state.wish(host, roll_state.wishes(host) - asked)
     return 0
@@ -33,6 +38,7 @@ def restart(host: Host, args: argparse.Namespace) -> int:
         what = f"instance {label(args.instance)}" if args.instance else "any instance"
         state = "does not run" if is_heavy(args.instance or 0) else "is not enabled"
         die(f"{what} {state}, or is masked", hint=f"{host.package.command} status")
-    run(host, asked)
+    with nullcontext() if args.instance else away(host, load_settings(host).settings):
+        run(host, asked)
     note(f"done: restarted {instances.listed(asked)}")
     return 0

@@ -202,6 +202,11 @@ class Package:
         return f"{self.state}/drained"
 
     @property
+    def leaving(self) -> str:
+        """As that one, while this server takes itself out; no boot leaves it there."""
+        return f"{self.run}/leaving"
+
+    @property
     def nginx_snippet(self) -> str:
         return f"/etc/nginx/snippets/{self.pool}.conf"
 
@@ -428,6 +433,11 @@ class Package:
     @property
     def monitor_unit(self) -> str:
         return f"{self.pool}-monitor.service"
+
+    @property
+    def leave_unit(self) -> str:
+        """Stopped before what serves: it tells load balancers, and waits."""
+        return f"{self.pool}-leave.service"
 
     @property
     def cache_unit(self) -> str:

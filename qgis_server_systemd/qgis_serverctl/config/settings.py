@@ -505,6 +505,18 @@ class Settings:
         ),
         example='["192.0.2.10", "2001:db8::/64", "unix:"]',
     )
+    leave_seconds: int = setting(
+        0,
+        Whole(0, 300),
+        allowed="a number of seconds up to 300; 0: nothing is in front",
+        help=(
+            "How long a load balancer in front of this server takes to notice what\n"
+            f"{Package().url_prefix}/health says. A restart of all workers, an upgrade and a\n"
+            "shutdown then first have it send no more requests, and wait for so long and until\n"
+            "none is in hand. Once the workers are back it is told to send some again."
+        ),
+        example="5",
+    )
     cors_origins: tuple[str, ...] = setting(
         (),
         origins,

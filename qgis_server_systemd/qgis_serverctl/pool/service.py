@@ -13,11 +13,13 @@ from .host import Host
 @dataclass(frozen=True)
 class Out:
     """`maintenance`: clients get a page with status 503. `projects`: those of these projects
-    alone do. `drained`: requests are served, but load balancers shall send no more."""
+    alone do. `drained`: requests are served, but load balancers shall send no more. `leaving`:
+    the same, by the server itself, until it is back."""
 
     maintenance: bool = False
     projects: tuple[str, ...] = ()
     drained: bool = False
+    leaving: bool = False
 
 
 def load(host: Host) -> Out:
@@ -29,6 +31,7 @@ def load(host: Host) -> Out:
         # What a write that was cut off has left begins with a dot, and is no name.
         projects=tuple(sorted(file.name for file in there if not file.name.startswith("."))),
         drained=host.path(package.out).exists(),
+        leaving=host.path(package.leaving).exists(),
     )
 
 
@@ -45,6 +48,14 @@ def set_maintenance(host: Host, project: str | None, *, on: bool) -> None:
 def set_drained(host: Host, *, on: bool) -> None:
     """Raises Failure or OSError."""
     _keep(host, host.package.out, on=on)
+    if not on:
+        # What a restart that was cut off has left.
+        set_leaving(host, on=False)
+
+
+def set_leaving(host: Host, *, on: bool) -> None:
+    """Raises Failure or OSError."""
+    _keep(host, host.package.leaving, on=on)
 
 
 def _keep(host: Host, file: str, *, on: bool) -> None:
