@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from shared.book import BLOCK
 from shared.paths import TOP
 from shared.pool import MAP, ctl, is_served, wait_for, workers
 from shared.serving import fetch
@@ -119,11 +120,11 @@ PROMETHEUS = "http://127.0.0.1:9090"
 TEXTFILES = "/var/lib/prometheus/node-exporter"
 
 
-def documented(fence: str, words: str) -> str:
+def documented(language: str, words: str) -> str:
     """The block of administration.md that has these words."""
     text = (TOP / "docs/administration.md").read_text()
-    blocks: list[str] = re.findall(rf"^```{fence}\n(.*?)^```", text, re.M | re.S)
-    (found,) = (block for block in blocks if words in block)
+    blocks = (block for block in BLOCK.finditer(text) if block["language"] == language)
+    (found,) = (block["text"] for block in blocks if words in block["text"])
     return found
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -287,37 +288,38 @@ def test_the_language_of_the_browser(
 AXE = "return axe.run().then((found) => found.violations.map((one) => [one.impact, one.id]))"
 
 
-def narrow(window: Browser) -> None:
+@contextmanager
+def narrow(driver: Driver, *, dark: bool) -> Iterator[Browser]:
+    """A window of 360 pixels, which is less than it can be made by itself."""
     size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
     command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
-    window.ask("POST", "/goog/cdp/execute", **command)
-
-
-def fits(window: Browser) -> None:
-    """Into a narrow window; and who sees little can use it."""
-    assert window.js("return innerWidth") == 360
-    assert window.js("return document.documentElement.scrollWidth") <= 360
-    window.js((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
-    serious = [one for one in window.js(AXE) if one[0] in ("serious", "critical")]
-    assert serious == []
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_narrow_screen_the_keyboard_and_who_sees_little(
-    driver: Driver, projects: Path, dark: bool
-) -> None:
     with browser(driver, width=500, dark=dark) as window:
-        narrow(window)
-        window.open(PAGE)
-        window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
-        fits(window)
-        assert reached(window) >= {"search", "order", "A", "BUTTON"}
+        window.ask("POST", "/goog/cdp/execute", **command)
+        yield window
 
 
 def serious(window: Browser) -> list[list[str]]:
     """What hinders somebody on this page, as axe finds it."""
     window.js((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
     return [one for one in window.js(AXE) if one[0] in ("serious", "critical")]
+
+
+def fits(window: Browser) -> None:
+    """Into a narrow window; and who sees little can use it."""
+    assert window.js("return innerWidth") == 360
+    assert window.js("return document.documentElement.scrollWidth") <= 360
+    assert serious(window) == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_narrow_screen_the_keyboard_and_who_sees_little(
+    driver: Driver, projects: Path, dark: bool
+) -> None:
+    with narrow(driver, dark=dark) as window:
+        window.open(PAGE)
+        window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
+        fits(window)
+        assert reached(window) >= {"search", "order", "A", "BUTTON"}
 
 
 def reached(window: Browser) -> set[str]:
@@ -664,8 +666,7 @@ def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
 def test_the_status_page_on_a_narrow_screen_and_for_who_sees_little(
     driver: Driver, bed: Testbed, dark: bool
 ) -> None:
-    with browser(driver, width=500, dark=dark) as window:
-        narrow(window)
+    with narrow(driver, dark=dark) as window:
         window.open(STATUS)
         window.wait(SHOWN, "it is shown")
         fits(window)

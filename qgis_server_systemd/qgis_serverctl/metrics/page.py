@@ -61,6 +61,7 @@ def text(metrics: Metrics, since: Since, host: Host, now: float) -> str:
     """`now`: of time.monotonic(). Durations are in seconds, memory in MB."""
     pool, recent = metrics.pool, metrics.requests.recent
     watch = pool.watch
+    queues = watch.queues if watch else {}
     workers = []
     for number, worker in sorted((watch.instances if watch else {}).items()):
         name, what = label(number), state(worker)
@@ -78,11 +79,10 @@ def text(metrics: Metrics, since: Since, host: Host, now: float) -> str:
                 "for": None if begun is None else round(max(0.0, now - begun), 1),
                 "memory": worker.memory,
                 "age": None if worker.started is None else round(now - worker.started),
-                "queued": watch.queues.get(name) if watch else None,
+                "queued": queues.get(name),
             }
         )
     names = {worker["name"] for worker in workers}
-    queues = watch.queues if watch else {}
     told = {
         "format": FORMAT,
         "written": round(time.time(), 3),

@@ -75,9 +75,10 @@ def detect(host: Host) -> Cores:
     affinity = len(os.sched_getaffinity(1 if host.live else 0))
     cpusets: list[int] = []
     quotas: list[float] = []
-    slices = [Path(folder).name for folder in slice_chain(host.package.slice) if folder]
+    folders = slice_chain(host.package.slice)
+    slices = (Path(folder).name for folder in folders if folder)
     known = host.show_each(slices, "CPUQuotaPerSecUSec", "AllowedCPUs") if host.live else {}
-    for folder in slice_chain(host.package.slice):
+    for folder in folders:
         here = Path(CGROUPS) / folder
         try:
             cpusets.append(count_list((here / "cpuset.cpus.effective").read_text()))

@@ -3,7 +3,7 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -169,11 +169,11 @@ class Host:
         """Properties of a unit as systemctl show prints them, empty if unknown."""
         return properties(self.ask("show", f"--property={','.join(names)}", unit))
 
-    def show_each(self, units: Sequence[str], *names: str) -> dict[str, dict[str, str]]:
-        """The same for several units with one question."""
-        # With Id no unit's block is empty. Blocks come in the order of the question.
-        said = self.ask("show", f"--property={','.join(('Id', *names))}", *units)
-        return dict(zip(units, map(properties, said.strip().split("\n\n")), strict=True))
+    def show_each(self, units: Iterable[str], *names: str) -> dict[str, dict[str, str]]:
+        """The same for several units with one question; patterns stand for loaded ones."""
+        said = self.ask("show", f"--property={','.join(('Id', *names))}", "--all", *units)
+        blocks = map(properties, said.split("\n\n"))
+        return {block["Id"]: block for block in blocks if block.get("Id")}
 
     def main_pid(self, unit: str) -> int:
         """The main process of a running service, else 0."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config import names
 from ..config.names import Package, is_heavy, label
 from . import outdated
-from .host import Host, properties
+from .host import Host
 
 WANTS = "sockets.target.wants"
 """Whose links start sockets at boot."""
@@ -24,7 +24,6 @@ UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system")
 
 
 PROPERTIES = (
-    "Id",
     "ActiveState",
     "ActiveEnterTimestampMonotonic",
     "DropInPaths",
@@ -168,12 +167,8 @@ def units(host: Host) -> dict[str, dict[str, str]]:
         return {}
     package = host.package
     pattern = f"{package.pool}@*"
-    said = host.ask(
-        "show", f"--property={','.join(PROPERTIES)}", "--all",
-        f"{pattern}.socket", f"{pattern}.service", *common_units(package),
-    )  # fmt: skip
-    blocks = map(properties, said.split("\n\n"))
-    return {block["Id"]: block for block in blocks if block.get("Id")}
+    patterns = f"{pattern}.socket", f"{pattern}.service"
+    return host.show_each((*patterns, *common_units(package)), *PROPERTIES)
 
 
 def common_units(package: Package) -> tuple[str, ...]:
