@@ -221,6 +221,7 @@ def as_user(bed: Testbed, *command: str) -> str:
     return bed.chroot(*OFFLINE, *user).stdout
 
 
+@pytest.mark.either
 def test_lintian(workshop: Testbed) -> None:
     # Debian 12's takes templates of units for units.
     assert_lintian_finds_nothing(workshop, "/offered/*.changes", None)
@@ -247,6 +248,7 @@ python3 tests/prepare.py deb
 """
 
 
+@pytest.mark.either
 def test_a_user_makes_the_same_packages_as_from_the_checkout(
     workshop: Testbed, suite: str, tmp_path: Path, artifacts: list[Path]
 ) -> None:

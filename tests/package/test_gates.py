@@ -143,6 +143,7 @@ def test_piuparts(workshop: Testbed, suite: str) -> None:
         assert "PASS: Installation, upgrade and purging tests" in done.stdout
 
 
+@pytest.mark.either
 def test_autopkgtest(workshop: Testbed, suite: str, sources: list[Path]) -> None:
     with Testbed(suite, tools=True) as bed:
         for file in (*sources, binary(workshop)):

@@ -671,6 +671,7 @@ def test_settings_give_names_to_other_projects(bed: Testbed) -> None:
     assert named(bed, "other").status == 404
 
 
+@pytest.mark.either
 def test_map_is_a_choice_and_stays_in_the_folders(bed: Testbed) -> None:
     with settings(bed, "map_parameter = true"), stray(bed):
         assert b"<Title>Second<" in by_map(bed, SECOND).body
@@ -702,6 +703,7 @@ def test_map_is_a_choice_and_stays_in_the_folders(bed: Testbed) -> None:
     assert heard(bed) == ""
 
 
+@pytest.mark.either
 def test_a_folder_that_is_taken_back_is_gone_from_running_workers(bed: Testbed) -> None:
     with settings(bed, "map_parameter = true", f'data_folders = ["/srv", "{OUTSIDE}"]'):
         assert TITLE.encode() in by_map(bed, OTHER).body
@@ -751,6 +753,7 @@ def test_a_file_of_the_administrators_own_is_confined(bed: Testbed) -> None:
         bed.run("systemctl", "reload", "nginx")
 
 
+@pytest.mark.either
 def test_replies_of_a_named_project_are_kept(bed: Testbed) -> None:
     world = f"{PROJECTS}/world.qgz"
     link = f"/run/qgis-server-cache/projects{world}"

@@ -199,6 +199,57 @@ CASES = (
         "qgis-server@1.service",
     ),
     Case("drained", "warning", "qgis-serverctl drain 1", "qgis-server@1.socket"),
+    Case("out-of-balance", "warning", "qgis-serverctl drain", "/drained"),
+    Case("maintenance", "warning", "qgis-serverctl maintenance on", "/maintenance"),
+    Case(
+        "maintenance", "warning",
+        "install -m 644 /srv/maps/world.qgz /var/lib/qgis-server/projects/city.qgz;"
+        "qgis-serverctl maintenance on --project city",
+        "/city", after="rm /var/lib/qgis-server/projects/city.qgz", says="project city",
+    ),
+    Case(
+        "instance-missing", "error",
+        "systemctl disable --now qgis-server@1.socket; systemctl mask --now qgis-server@2.socket",
+        "qgis-server.target",
+    ),
+    Case(
+        "pool-stopped", "error", "systemctl stop qgis-server.target qgis-server.slice",
+        "qgis-server.target",
+    ),
+    Case(
+        "front-down", "warning", "systemctl stop qgis-server-front.service",
+        "qgis-server-front.service",
+    ),
+    Case(
+        "metrics-down", "warning",
+        "systemctl stop qgis-server-metrics.socket qgis-server-metrics.service",
+        "qgis-server-metrics.service",
+    ),
+    Case(
+        "cache-down", "warning",
+        setting('reply_cache = "64M"') + "; systemctl stop qgis-server-cache.service",
+        "qgis-server-cache.service",
+        after=f"sed -i /^reply_cache/d {SETTINGS}; qgis-serverctl apply",
+    ),
+    Case(
+        "memory-short", "warning",
+        "sed 's/^MemTotal.*/MemTotal: 100000 kB/' /proc/meminfo >/root/meminfo;"
+        "mount --bind /root/meminfo /proc/meminfo",
+        "qgis-server.slice", after="umount /proc/meminfo; qgis-serverctl scale 2",
+    ),
+    Case(
+        "disk-full", "error", "mount -t tmpfs -o size=8M tmpfs /tmp", "/tmp", mends="umount /tmp",
+        says="MB are free",
+    ),
+    Case(
+        "user-missing", "error", "cp -p /etc/passwd /etc/shadow /root; "
+        "sed -i /^qgis-server:/d /etc/passwd /etc/shadow", "qgis-server",
+        after="cp -p /root/passwd /root/shadow /etc",
+    ),
+    Case(
+        "nginx-missing", "error", "mv /usr/sbin/nginx /root", "nginx",
+        mends="mv /root/nginx /usr/sbin",
+    ),
     Case(
         "monitor-down", "warning",
         "systemctl stop qgis-server-monitor; rm /run/qgis-server-systemd/monitor.json",

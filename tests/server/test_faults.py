@@ -204,6 +204,7 @@ def test_what_the_package_does_costs_no_request_and_none_waits_for_a_cold_worker
     assert waits == []
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("work", [reload_nginx, reexec])
 def test_a_reload_beside_costs_no_request(victim: Testbed, work: Callable[[Testbed], None]) -> None:
     use(victim)
@@ -272,6 +273,7 @@ while not pathlib.Path("/root/stop").exists():
 """
 
 
+@pytest.mark.either
 def test_workers_are_killed_one_after_the_other(victim: Testbed) -> None:
     """Only a reply that had begun may be lost, and the client sees that it is."""
     use(victim)
@@ -300,6 +302,7 @@ def test_workers_are_killed_one_after_the_other(victim: Testbed) -> None:
     assert sockets(victim) == [path(n) for n in INSTANCES]
 
 
+@pytest.mark.either
 def test_a_reply_that_is_cut_off_is_seen_to_be(victim: Testbed) -> None:
     use(victim)
     wait_for(lambda: is_idle(victim), "nothing is left to do")
@@ -315,6 +318,7 @@ def test_a_reply_that_is_cut_off_is_seen_to_be(victim: Testbed) -> None:
     wait_until_up(victim)
 
 
+@pytest.mark.either
 def test_a_request_that_crashes_its_worker_ends_two_at_most(victim: Testbed) -> None:
     use(victim)
     before = pids(victim)
@@ -345,6 +349,7 @@ def test_a_post_that_crashes_its_worker_ends_one(victim: Testbed) -> None:
 HANG = {"request_timeout": 4, "kill_timeout": 8}
 
 
+@pytest.mark.either
 def test_workers_that_hang_are_killed(victim: Testbed) -> None:
     use(victim, **HANG)
     wait_for(lambda: is_idle(victim), "nothing is left to do")
@@ -377,6 +382,7 @@ def busy(bed: Testbed) -> int:
     return sum(bool(connections(bed, path(n)).accepted) for n in INSTANCES)
 
 
+@pytest.mark.either
 def test_a_stopped_worker_without_a_request_is_killed_once_one_waits(victim: Testbed) -> None:
     use(victim, **HANG)
     wait_for(lambda: is_idle(victim), "nothing is left to do")

@@ -103,6 +103,7 @@ def test_a_rare_request_gets_a_change_at_once(pool: Testbed, template: str) -> N
     assert titles(pool) == {"Rare"}
 
 
+@pytest.mark.either
 def test_half_of_a_project_is_never_served(pool: Testbed, template: str) -> None:
     old, new = titled(template, "Old"), titled(template, "Whole")
     write(pool, old)
@@ -121,6 +122,7 @@ def test_half_of_a_project_is_never_served(pool: Testbed, template: str) -> None
     assert set(answers) == {"Old", "Whole"}
 
 
+@pytest.mark.either
 def test_reload_is_at_once(pool: Testbed, template: str) -> None:
     write(pool, titled(template, "Old"))
     wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project")
@@ -174,6 +176,7 @@ def is_served_from_a_store(bed: Testbed, uri: str, user: str) -> None:
         ctl(bed, "apply")
 
 
+@pytest.mark.either
 def test_a_project_in_a_geopackage(pool: Testbed) -> None:
     pool.run("cp", f"{FOLDER}/world_map.gpkg", f"{FOLDER}/store.gpkg")
     is_served_from_a_store(pool, f"geopackage:{FOLDER}/store.gpkg?projectName=stored", "root")

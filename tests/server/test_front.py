@@ -71,6 +71,7 @@ def listed(bed: Testbed) -> dict[str, dict[str, Any]]:
 # ---- On the server
 
 
+@pytest.mark.either
 def test_projects_come_and_go_by_themselves(bed: Testbed, projects: Path) -> None:
     world = listed(bed)["world"]
     assert world["address"] == "../qgis/world"
@@ -224,6 +225,7 @@ def test_each_page_of_the_ogc_api_has_a_template(bed: Testbed, projects: Path) -
         assert bed.fetch(asset, "--path-as-is").status != 200, name
 
 
+@pytest.mark.either
 def test_an_administrator_s_own_templates_win(bed: Testbed, projects: Path) -> None:
     env, own = "/etc/qgis-server/env", "/etc/qgis-server/own"
     before = bed.run("cat", env).stdout
@@ -311,6 +313,7 @@ def fits(window: Browser) -> None:
     assert serious(window) == []
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_narrow_screen_the_keyboard_and_who_sees_little(
     driver: Driver, projects: Path, dark: bool
@@ -342,6 +345,7 @@ def test_an_address_is_copied_by_keyboard(driver: Driver, projects: Path) -> Non
         )
 
 
+@pytest.mark.either
 def test_hundreds_of_projects_stay_quick(driver: Driver, bed: Testbed, projects: Path) -> None:
     listing = "/run/qgis-server-front/projects.json"
     found = json.loads(bed.fetch(LIST).body)
@@ -602,6 +606,7 @@ def test_the_status_page_is_for_who_may_see_it_and_needs_no_worker(bed: Testbed)
         bed.run("systemctl", "start", "qgis-server.target")
 
 
+@pytest.mark.either
 def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
     """Known traffic is there, the page follows what happens, and says so when it can't."""
     map = f"http://127.0.0.1/qgis/world?{MAP.partition('&')[2]}"
@@ -662,6 +667,7 @@ def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
         bed.run("rm", "--force", f"{state}/notified.json", f"{state}/notify")
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_status_page_on_a_narrow_screen_and_for_who_sees_little(
     driver: Driver, bed: Testbed, dark: bool

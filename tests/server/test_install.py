@@ -258,7 +258,6 @@ def test_a_project_that_workers_cannot_read_is_refused(quick: Testbed) -> None:
 # ---- Remove, purge
 
 
-@pytest.mark.each
 def test_remove_reinstall_and_purge(web: Testbed) -> None:
     web.boot()
     before = tree(web)

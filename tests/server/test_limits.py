@@ -119,6 +119,7 @@ def test_a_client_has_so_many_requests_in_the_making(bed: Testbed) -> None:
     assert sorted(in_background(*calls)()) == [200, 200, 429]
 
 
+@pytest.mark.either
 def test_requests_of_a_client_that_hangs_up_count_until_they_are_done(bed: Testbed) -> None:
     slow, client = sleeping(5), ("--header", "X-Forwarded-For: 192.0.2.210")
     for _ in range(2):
@@ -128,6 +129,7 @@ def test_requests_of_a_client_that_hangs_up_count_until_they_are_done(bed: Testb
     assert ask(bed, f"{WMS}&WIDTH=64&HEIGHT=64", client="192.0.2.210").status == 200
 
 
+@pytest.mark.either
 def test_the_defaults_limit_no_client(bed: Testbed) -> None:
     bed.run("tee", "/etc/qgis-server/server.toml", input="map_parameter = true\n")
     ctl(bed, "apply")

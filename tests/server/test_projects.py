@@ -208,6 +208,7 @@ def test_files_that_are_broken(projects: Projects) -> None:
     bed.run("rm", "/usr/share/out.qgs")
 
 
+@pytest.mark.either
 def test_check_works_and_is_quick_with_all_stopped(projects: Projects) -> None:
     bed = projects.bed
     projects.put("gone.qgs", "./world_map.gpkg", "./gone.gpkg")
@@ -270,6 +271,7 @@ def test_databases_and_servers(projects: Projects) -> None:
     bed.run("systemctl", "stop", "database")
 
 
+@pytest.mark.either
 def test_names_that_have_no_address(projects: Projects) -> None:
     bed, folder = projects.bed, projects.folder
     for name in ("Meine&Karte.qgs", "plan.QGS", "twice.qgs", "nord/wege.qgs"):
@@ -387,6 +389,7 @@ def test_a_client_puts_nothing_into_replies_by_the_way_it_writes_a_name(
     assert second.headers["location"] == f"/qgis/Meine%20Karte?{CAPABILITIES}"
 
 
+@pytest.mark.either
 def test_what_is_kept_of_names_that_people_use(projects: Projects) -> None:
     bed = projects.bed
     (bed.root / "etc/nginx/conf.d/cached.conf").write_text(CACHED_SITE)
@@ -440,6 +443,7 @@ def test_what_authors_write_is_text(projects: Projects) -> None:
     assert projects.look("title")["projects"][0]["title"].startswith("T")
 
 
+@pytest.mark.either
 def test_a_result_of_somebody_else_is_refused(projects: Projects) -> None:
     bed = projects.bed
     file = "/var/cache/qgis-server/catalogue/catalogue.json"

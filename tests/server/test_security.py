@@ -584,6 +584,7 @@ while at < len(events):
 """
 
 
+@pytest.mark.either
 def test_the_helper_reads_nothing_that_the_pool_could_have_written(server: Testbed) -> None:
     ctl(server, "site", "enable")
     folders = server.out(

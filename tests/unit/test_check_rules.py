@@ -3,11 +3,13 @@
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from shared.paths import TESTS, TOP
 
 from qgis_server_systemd.qgis_serverctl.checks import files, run, units
 from qgis_server_systemd.qgis_serverctl.checks.files import Disk
@@ -207,3 +209,24 @@ def test_who_can_be_told(to: str) -> None:
 def test_who_can_not_be_told(to: str) -> None:
     with pytest.raises(ValueError, match=r"^$|line break"):
         recipient(to)
+
+
+# ---- Remedies
+
+UNTRIED = {
+    "fonts-missing": "the remedy takes a package from Debian's archive",
+    "pool-busy": "the remedy is for a load that stays",
+    "sandbox-refused": "needs a kernel that refuses a part of the sandbox",
+    "sockets-unseen": "needs a kernel without a module",
+}
+
+
+def test_the_remedy_of_each_finding_is_carried_out_on_a_server() -> None:
+    """Those of projects are words for their authors: tests/server/test_projects.py has them."""
+    checks = TOP / "qgis_server_systemd/qgis_serverctl/checks"
+    made = r"(?:error|warning)\(\s*\"([a-z]+(?:-[a-z]+)*)\""
+    ids = {id for file in checks.glob("*.py") for id in re.findall(made, file.read_text())}
+    assert len(ids) > 45
+    cases = (TESTS / "server/test_check.py").read_text()
+    tried = set(re.findall(r"Case\(\s*\"([a-z-]+)\"", cases))
+    assert sorted(ids - tried) == sorted(UNTRIED)

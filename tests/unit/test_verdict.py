@@ -202,8 +202,13 @@ def test_no_instance_at_all() -> None:
     assert ids(units.check_enabled(HOST, seen())) == [
         ("instance-missing", "error", "qgis-serverctl apply")
     ]
+    unit = "qgis-server@1.socket"
     assert ids(units.check_enabled(HOST, seen(UP, masked={1}))) == [
-        ("instance-missing", "error", "qgis-serverctl apply")
+        (
+            "instance-missing",
+            "error",
+            f"systemctl unmask {unit} && systemctl enable {unit} && qgis-serverctl apply",
+        )
     ]
     assert ids(units.check_enabled(HOST, seen(UP))) == []
 

@@ -30,10 +30,18 @@ FAST = 10.0
 
 
 def check_enabled(host: Host, look: Look) -> Iterator[Finding]:
-    if not look.serving:
-        package = host.package
-        what, unit = "no instance is enabled", f"{package.pool}.target"
-        yield error("instance-missing", what, unit, f"{package.command} apply")
+    if look.serving:
+        return
+    package, now, once = host.package, look.server.instances, look.server.state.enabled
+    remedy = f"{package.command} apply"
+    # What somebody has taken out by hand stays so.
+    name = package.service_unit if look.is_shared else package.socket_unit
+    if out := sorted(once - now.enabled - now.masked):
+        remedy = f"systemctl enable {' '.join(map(name, out))} && {remedy}"
+    if masked := sorted(now.masked & (once | now.enabled)):
+        units = " ".join(map(name, masked))
+        remedy = f"systemctl unmask {units} && systemctl enable {units} && {remedy}"
+    yield error("instance-missing", "no instance is enabled", f"{package.pool}.target", remedy)
 
 
 def check_sockets(host: Host, look: Look) -> Iterator[Finding]:
