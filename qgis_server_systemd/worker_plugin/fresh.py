@@ -38,6 +38,10 @@ PATIENCE = 10.0
 MOST = 1000
 """Projects on record at most."""
 
+TICK = 50_000_000
+"""Nanoseconds within which a second change may leave a folder with the same time: the kernel
+notes it by its ticks, of at most 10 ms."""
+
 LISTED = "projects.json"
 """In a worker's runtime folder: the project files that it has loaded."""
 
@@ -82,6 +86,23 @@ def of_file(path: str) -> Signature:
 def age(signature: Signature) -> float:
     """Seconds since a file was changed, by its own clock."""
     return time.time() - signature[0] / 1e9
+
+
+class Folder:
+    """Has anything been put into a folder, since it was last asked? It is held open: to look at a
+    file along a path takes several times as long."""
+
+    def __init__(self, path: str) -> None:
+        self._held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._seen = -1
+
+    def has_changed(self) -> bool:
+        changed = os.fstat(self._held).st_mtime_ns
+        if changed == self._seen:
+            return False
+        if time.time_ns() - changed > TICK:
+            self._seen = changed
+        return True
 
 
 class Beginning:
@@ -149,6 +170,8 @@ class Fresh:
         self.sign = sign
         self.listed = listed
         self.known: dict[str, Known] = {}
+        # False as long as whoever asks knows that there are no new orders.
+        self.look = True
         self._turns: dict[str, int] = {}
         self._orders_time = -1
 
@@ -245,19 +268,24 @@ class Fresh:
 
     def turn(self, project: str) -> int:
         """The number of the last order to reload the project."""
-        try:
-            changed = os.stat(self.orders).st_mtime_ns
-        except OSError:
+        if self.look and not self._read_orders():
             return 0
-        if changed != self._orders_time:
-            try:
-                self._turns = json.loads(Path(self.orders).read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                return 0
-            self._orders_time = changed
         if not self._turns:
             return 0
         turn = self._turns.get(project, 0)
         if not turn and project.startswith("/"):
             turn = self._turns.get(os.path.realpath(project), 0)
         return turn
+
+    def _read_orders(self) -> bool:
+        """What is in force now; False if there is none."""
+        try:
+            changed = os.stat(self.orders).st_mtime_ns
+            if changed != self._orders_time:
+                self._turns = json.loads(Path(self.orders).read_text(encoding="utf-8"))
+                self._orders_time = changed
+        except (OSError, ValueError):
+            # Until it can be read, also for who does not look.
+            self._turns, self._orders_time = {}, -1
+            return False
+        return True

@@ -13,8 +13,11 @@ Once a request has an exception, QGIS Server executes nothing of it (QgsServer::
 import json
 import os
 import re
+import sys
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from qgis.core import (
     QgsExpression,
@@ -40,12 +43,12 @@ from .archives import Archives
 from .edits import Turn, is_edit
 from .folders import Folders
 from .forms import readings
-from .fresh import Fresh
+from .fresh import MOST, Folder, Fresh
 from .journal import say
-from .lane import HANDED_OVER, Lane
+from .lane import HANDED_OVER, Kind, Lane
 from .leftovers import Leftovers
 from .mentions import NOTHING, plain, said
-from .rules import Parameters, Rules, allowed, is_print, is_text
+from .rules import Parameters, Rules, allowed, is_plain, is_print, is_text, ordinary
 from .times import Times
 from .wanted import Wanted
 
@@ -66,14 +69,27 @@ NUMBERS = re.compile(r"\*|(?:-?[0-9]+(?:,-?[0-9]+)*)?")
 """Of ATLAS_PK."""
 
 
+ORDINARY = frozenset({"GetMap", "GETMAP", "getmap", "GetTile", "GETTILE", "gettile"})
+"""Requests for a map or tile, as they are mostly written."""
+
+
+def kind_of(lane: Lane, query: str, project: str, path: str) -> Kind:
+    """Of an ordinary request."""
+    parameters = {name.upper(): text for name, text in parse_qsl(query, keep_blank_values=True)}
+    return lane.kind_of(parameters, project, path)
+
+
 class Knowledge:
-    """What the settings say, read anew when their file has changed: by its time, at each
-    request."""
+    """What the settings say, read anew when their file has changed."""
 
     def __init__(self, iface: QgsServerInterface, file: Path) -> None:
-        # A text, as a Path would be made one at each request.
-        self.file = str(file)
+        self.file = file
         self.time = 0
+        # That of the orders to reload projects, which the command touches when it has changed
+        # the settings.
+        self.folder: Folder | None = None
+        # Until it is looked for orders again, by a request for a project.
+        self.has_news = True
         self.landing = os.environ.get("QGIS_SERVER_LANDING_PAGE_PREFIX", "").rstrip("/")
         folders = os.environ.get("QGIS_SERVER_LANDING_PAGE_PROJECTS_DIRECTORIES", "")
         self.listed = tuple(filter(None, folders.split("||")))
@@ -90,14 +106,25 @@ class Knowledge:
         self.times = Times(os.path.basename(os.environ.get("RUNTIME_DIRECTORY", "")))
         # Of the request at hand, before plugins add to it.
         self.said = NOTHING
+        self.is_ordinary = False
+        self.plain_paths: dict[str, bool] = {}
         self.leftovers = Leftovers(iface)
-        self.turn = Turn(os.path.dirname(self.file))
+        self.turn = Turn(os.path.dirname(file))
         self.look()
 
     def look(self) -> None:
+        """At each request: has anything changed, the settings or the orders?"""
+        folder, self.folder = self.folder, None
+        if folder is None or folder.has_changed():
+            self.read()
+            self.has_news = True
+        self.folder = folder or Folder(os.path.dirname(self.orders))
+
+    def read(self) -> None:
         changed = os.stat(self.file).st_mtime_ns
         if changed != self.time:
-            given = json.loads(Path(self.file).read_text(encoding="utf-8"))
+            given = json.loads(self.file.read_text(encoding="utf-8"))
+            self.orders: str = given["reload"]
             lane = given.get("lane")
             self.lane = Lane(lane["pixels"], lane["features"]) if lane else None
             self.lane_variable: str = lane["variable"] if lane else ""
@@ -107,13 +134,35 @@ class Knowledge:
             self.addresses = (
                 Addresses(self.landing, self.listed, **addresses) if addresses else None
             )
+            self.plain_paths = {}
             given = given["guard"]
             self.mode: str = given["mode"]
             self.folders = Folders((*given["folders"], *self.listed), given["projects"])
             self.rules = Rules(
                 self.functions, given["remote"], given["side"], given["dpi"], self.words
             )
+            side = min(given["side"] + 1, lane["pixels"] if lane else sys.maxsize)
+            self.ordinary = ordinary(side, given["dpi"]).fullmatch
             self.time = changed
+
+    def is_plain(self, path: str) -> bool:
+        """Can the path of a request be the address of a project alone, of no page below it?"""
+        if path not in self.plain_paths:
+            if len(self.plain_paths) >= MOST:
+                # Clients choose them.
+                self.plain_paths.clear()
+            self.plain_paths[path] = (
+                is_plain(path)
+                and not self.is_landing_page(path, "WMS")
+                and not (self.addresses and self.addresses.is_second(path))
+            )
+        return self.plain_paths[path]
+
+    def is_landing_page(self, path: str, service: str) -> bool:
+        """`service`: the parameter."""
+        top, below = path[: len(self.landing)], path[len(self.landing) :].split("/")
+        page = "/".join(below[:2]) or ("" if service else "/")
+        return top == self.landing and page in LANDING
 
 
 class Guard(QgsServerFilter):  # type: ignore[misc]
@@ -169,11 +218,24 @@ class Before(Guard):
 
     def refusal(self, handler: QgsRequestHandler) -> str:
         known = self.knowledge
+        known.is_ordinary = False
         known.look()
-        parameters = handler.parameterMap()
-        known.leftovers.begin(parameters)
         known.turn.give()
         self.path = path = handler.path()
+        self.query = self.iface.getEnv("QUERY_STRING")
+        # GET alone has no body.
+        if (
+            known.ordinary(self.query)
+            and self.iface.getEnv("REQUEST_METHOD") == "GET"
+            and known.is_plain(path)
+        ):
+            known.is_ordinary = True
+            known.said = NOTHING
+            known.leftovers.begin({})
+            self.wrong = self.wrong_urls(handler)
+            return ""
+        parameters = handler.parameterMap()
+        known.leftovers.begin(parameters)
         self.wrong = self.wrong_urls(handler)
         if "MAP" in parameters:
             # Without the variable it is a file of NGINX's that knows nothing of it.
@@ -199,7 +261,11 @@ class Before(Guard):
         if not lane or self.iface.getEnv(known.lane_variable) != "light":
             return
         try:
-            heavy = lane.takes(self.parameters, self.iface.configFilePath(), self.path)
+            project = self.iface.configFilePath()
+            if known.is_ordinary:
+                heavy = lane.was_slow(partial(kind_of, lane, self.query, project, self.path))
+            else:
+                heavy = lane.takes(self.parameters, project, self.path)
         except Exception as error:
             say(f"{error!r}: not known whether a request is heavy")
         else:
@@ -245,8 +311,8 @@ class Before(Guard):
     def wrong_urls(self, handler: QgsRequestHandler) -> Mapping[str, str]:
         """QGIS Server makes its URLs of REQUEST_URI, which has the prefix (see NGINX's file), and
         decodes spaces in it. Only its landing page knows nothing of the prefix."""
-        addresses, prefix = self.knowledge.addresses, self.prefix
-        if addresses and prefix and self.path.startswith(addresses.landing):
+        addresses = self.knowledge.addresses
+        if addresses and self.path.startswith(addresses.landing) and (prefix := self.prefix):
             return addresses.with_prefix(prefix, handler.url())
         return encoded(handler.url(), self.path) if " " in self.path else {}
 
@@ -268,9 +334,7 @@ class Before(Guard):
 
     def of_landing_page(self, path: str, parameters: Parameters) -> str:
         known = self.knowledge
-        top, below = path[: len(known.landing)], path[len(known.landing) :].split("/")
-        page = "/".join(below[:2]) or ("" if parameters.get("SERVICE") else "/")
-        if top != known.landing or page not in LANDING:
+        if not known.is_landing_page(path, parameters.get("SERVICE", "")):
             return ""
         for folder in known.listed:
             for stray in known.folders.strays(folder):
@@ -287,11 +351,14 @@ class After(Guard):
 
     fresh: Fresh | None = None
     wanted: Wanted | None = None
+    is_ordinary = False
 
     def passed(self, handler: QgsRequestHandler) -> None:
         project = self.iface.configFilePath()
         if self.wanted and project:
             self.wanted.note(project)
+        if self.is_ordinary:
+            return
         request, path = handler.parameter("REQUEST"), handler.path()
         if project and is_edit(request, path, lambda: str(self.iface.getEnv("REQUEST_METHOD"))):
             self.await_turn(project)
@@ -310,7 +377,12 @@ class After(Guard):
         """Have QGIS Server load the project anew if it has changed."""
         project = self.iface.configFilePath()
         try:
-            if project and self.fresh and self.fresh.is_stale(project):
+            if not project or not self.fresh:
+                return
+            self.fresh.look = self.knowledge.has_news
+            is_stale = self.fresh.is_stale(project)
+            self.knowledge.has_news = False
+            if is_stale:
                 self.iface.removeConfigCacheEntry(project)
                 self.knowledge.archives.look_again(project)
         except Exception as error:
@@ -325,11 +397,16 @@ class After(Guard):
         if project and (reason := known.archives.refusal(project)):
             say(f"{project}: {reason}")
             return f"the project {reason}"
+        request = handler.parameter("REQUEST")
+        # Other filters may have changed what it asks for.
+        self.is_ordinary = known.is_ordinary and request in ORDINARY
+        if self.is_ordinary:
+            return ""
         if project and (reason := self.of_hidden_fields(project)):
             return reason
         if project and (reason := self.of_hidden_themes(project)):
             return reason
-        if project and is_print(handler.parameter("REQUEST")) and (found := loaded(project)):
+        if project and is_print(request) and (found := loaded(project)):
             layouts = found.layoutManager().layouts()
             prints = [one for one in layouts if isinstance(one, QgsPrintLayout)]
             parameters = {n.upper(): t for n, t in handler.parameterMap().items() if t}

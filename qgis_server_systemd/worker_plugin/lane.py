@@ -6,10 +6,12 @@ included, and remembers how long the like of a request took. What it finds heavy
 before it has done anything for it, and NGINX asks the lane for heavy requests.
 """
 
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import log2
 
 from .allowed import FORMS, HEAVY_REQUESTS
@@ -66,13 +68,18 @@ def extent(box: str) -> int:
     return size(abs((sides[2] - sides[0]) * (sides[3] - sides[1]))) // 2 if len(sides) == 4 else 0
 
 
+@cache
+def _schedstat() -> int:
+    """Held open, since it is read at each request."""
+    return os.open("/proc/self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def waited() -> float:
     """Seconds that this process has waited for a processor (the second number of
     /proc/PID/schedstat, see sched-stats.rst of Linux); 0 where the kernel does not tell. What
     others do to the machine makes no request heavy."""
     try:
-        with open("/proc/self/schedstat", "rb", buffering=0) as file:
-            return int(file.read(100).split()[1]) / 1e9
+        return int(os.pread(_schedstat(), 100, 0).split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
         return 0.0
 
@@ -103,25 +110,31 @@ class Lane:
         self.clock = clock
         self.delay = delay
         self.past: OrderedDict[Kind, Past] = OrderedDict()
-        self.kind: Kind | None = None
+        # The request in hand. Its kind is asked for only if it, or another one, was slow.
+        self.kind: Callable[[], Kind] | None = None
         self.begun = self.delayed = 0.0
 
     def takes(self, parameters: Parameters, project: str, path: str) -> bool:
         """Is it for the lane? If not, it begins now: `ends` tells how long it has taken."""
         self.kind = None
-        request = parameters.get("REQUEST", "").upper()
-        if self.is_heavy(request, parameters, path):
+        if self.is_heavy(parameters, path):
             return True
-        kind = self.kind_of(request, parameters, project, path)
-        past = self.past.get(kind)
-        if past and past.slow >= OFTEN and self.clock() < past.until:
-            return True
+        return self.was_slow(lambda: self.kind_of(parameters, project, path))
+
+    def was_slow(self, kind: Callable[[], Kind]) -> bool:
+        """The same, of one that is not heavy by what it asks for."""
+        self.kind = None
+        if self.past:
+            past = self.past.get(kind())
+            if past and past.slow >= OFTEN and self.clock() < past.until:
+                return True
         self.kind = kind
         self.begun, self.delayed = self.clock(), self.delay()
         return False
 
-    def is_heavy(self, request: str, parameters: Parameters, path: str) -> bool:
+    def is_heavy(self, parameters: Parameters, path: str) -> bool:
         """By what it asks for."""
+        request = parameters.get("REQUEST", "").upper()
         if request in HEAVY_REQUESTS:
             return True
         if request == "GETMAP":
@@ -139,12 +152,12 @@ class Lane:
             return number(parameters.get("LIMIT")) >= self.features
         return False
 
-    def kind_of(self, request: str, parameters: Parameters, project: str, path: str) -> Kind:
+    def kind_of(self, parameters: Parameters, project: str, path: str) -> Kind:
         """What requests have in common that take about as long."""
         get = parameters.get
         return (
             project,
-            request or path,
+            get("REQUEST", "").upper() or path,
             get("LAYERS") or get("LAYER") or get("TYPENAME"),
             size(number(get("WIDTH")) * number(get("HEIGHT"))),
             size(number(get("MAXFEATURES") or get("COUNT") or get("LIMIT"))),
@@ -160,11 +173,11 @@ class Lane:
             return
         taken = self.clock() - self.begun
         if taken >= SLOW and taken - (self.delay() - self.delayed) >= SLOW:
-            self.was_slow(kind)
-        elif kind in self.past:
-            del self.past[kind]
+            self.note_slow(kind())
+        elif self.past:
+            self.past.pop(kind(), None)
 
-    def was_slow(self, kind: Kind) -> None:
+    def note_slow(self, kind: Kind) -> None:
         past = self.past.setdefault(kind, Past())
         self.past.move_to_end(kind)
         if len(self.past) > MOST:

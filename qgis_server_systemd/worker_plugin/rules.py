@@ -104,6 +104,14 @@ def surely_up_to(limit: int) -> re.Pattern[str]:
     return re.compile(f"[0-9]{{0,{rest}}}{same}|{limit}")
 
 
+def is_plain(path: str) -> bool:
+    """Of a request: are there no items of the OGC API in it, and nothing that is read in two
+    ways?"""
+    return bool(PLAIN_PATH.fullmatch(path)) and not any(
+        part in path for part in ("..", " ", "/collections/", "/items")
+    )
+
+
 def has_form(form: str, value: str) -> bool:
     """Of one with a pattern: does the value have it in the end?"""
     pattern = PATTERNS[form]
@@ -115,6 +123,37 @@ def has_form(form: str, value: str) -> bool:
             or all(pattern.fullmatch(text) for text in readings(value))
         )
     return "%" in value and bool(pattern.fullmatch([*readings(value)][-1]))
+
+
+def ordinary(side: int, dpi: int) -> re.Pattern[str]:
+    """The query of a request as most are: a map or tile of less than `side` pixels a side and of
+    up to `dpi`, in parameters and values which nothing speaks against, that name no fields, and of
+    which nothing stays in a project. So it is told by one look, without what QGIS Server has
+    made of it: letters that it reads in two ways are not in here."""
+    pixels, dots = (surely_up_to(max(limit, 0)).pattern for limit in (side - 1, dpi))
+    number = r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e-?[0-9]{1,2})?"
+    names = r"(?:[A-Za-z0-9_.,()+-]|%2C|%20|%C3%[89AB][0-9A-F])*"
+    word = r"(?:[A-Za-z0-9_.-]|%3A|:)*"
+    forms = {
+        "SERVICE": "WMS|WMTS",
+        "REQUEST": "GetMap|GetTile",
+        "VERSION": "[0-9.]*",
+        "LAYERS|LAYER|STYLES|STYLE": names,
+        "CRS|SRS": "(?:EPSG|CRS)(?::|%3A)[0-9]{1,9}",
+        "BBOX": rf"{number}(?:(?:,|%2C){number}){{3}}",
+        "WIDTH|HEIGHT": pixels,
+        "DPI|MAP_RESOLUTION": dots,
+        "FORMAT_OPTIONS": f"dpi(?::|%3A)(?:{dots})",
+        "FORMAT": r"image(?:/|%2F)(?:png|jpe?g|webp)(?:(?:;|%3B)(?:\+|%20)?mode%3D[0-9]{1,2}bit)?",
+        "TRANSPARENT|TILED": "true|false",
+        "EXCEPTIONS": "(?:[a-z_./]|%2F)*",
+        "BGCOLOR": "(?:0x|%23)?[0-9a-f]{3,8}",
+        "TILEMATRIXSET|TILEMATRIX": word,
+        "TILEROW|TILECOL": "[0-9]{1,9}",
+    }
+    one = "|".join(f"(?:{name})=(?:{form})" for name, form in forms.items())
+    both = "".join(f"(?=(?:.*&)?{name}=)" for name in ("SERVICE", "REQUEST"))
+    return re.compile(rf"{both}(?:(?:{one})(?:&|$))*", re.IGNORECASE | re.ASCII)
 
 
 class Rules:

@@ -784,14 +784,20 @@ def test_replies_of_a_named_project_are_kept(bed: Testbed) -> None:
 def test_a_worker_that_cannot_judge_serves_nothing(bed: Testbed) -> None:
     file = "/var/lib/qgis-server-systemd/worker.json"
     before = bed.run("cat", file).stdout
+
+    def put(text: str) -> None:
+        body_of(bed, file, text)
+        # As whatever changes it does.
+        bed.run("touch", "/run/qgis-server-systemd")
+
     try:
-        body_of(bed, file, "{}")
+        put("{}")
         assert named(bed, "world").status == 500
         bed.run("systemctl", "kill", "--signal=KILL", "qgis-server@*.service")
         unit = ("journalctl", "--unit=qgis-server@1", "--no-pager", "--lines=50")
         wait_for(lambda: "requests can't be judged" in bed.out(*unit), "the worker says so")
     finally:
-        body_of(bed, file, before)
+        put(before)
     wait_for(lambda: named(bed, "world").status == 200, "it is mended")
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import zipfile
@@ -14,7 +15,7 @@ from shared.pool import wait_for
 from shared.projects import put
 
 from qgis_server_systemd.worker_plugin import fresh
-from qgis_server_systemd.worker_plugin.fresh import Fresh
+from qgis_server_systemd.worker_plugin.fresh import Folder, Fresh
 
 WHOLE = b"<qgis><title>%s</title></qgis>"
 
@@ -84,6 +85,25 @@ def test_an_order_counts_once(project: Path) -> None:
     orders.write_text(f'{{"{project}": 1}}')
     assert watch.is_stale(str(project))
     assert not watch.is_stale(str(project))
+
+
+def test_orders_are_looked_for_when_their_folder_has_changed(project: Path) -> None:
+    orders, news = project.parent / "run/reload", Folder(str(project.parent))
+    watch = Fresh(orders)
+    watch.is_stale(str(project))
+    assert news.has_changed()
+    long_ago = time.time() - 60
+    os.utime(project.parent, (long_ago, long_ago))
+    assert news.has_changed()
+    assert not news.has_changed()
+    watch.look = news.has_changed()
+    orders.parent.mkdir()
+    orders.write_text(f'{{"{project}": 1}}')
+    assert not watch.is_stale(str(project))
+    # So soon after a change there may be another one with the same time.
+    assert [news.has_changed(), news.has_changed()] == [True, True]
+    watch.look = True
+    assert watch.is_stale(str(project))
 
 
 def test_a_first_request_waits_for_a_project_that_is_being_written(project: Path) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import sqlite3
 import time
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import pytest
 from hypothesis import example, given, settings
@@ -15,8 +15,15 @@ from shared.expressions import FUNCTIONS
 from qgis_server_systemd.worker_plugin import folders
 from qgis_server_systemd.worker_plugin.folders import Folders
 from qgis_server_systemd.worker_plugin.forms import readings
+from qgis_server_systemd.worker_plugin.lane import Lane
 from qgis_server_systemd.worker_plugin.mentions import said
-from qgis_server_systemd.worker_plugin.rules import EVERYWHERE, Rules, surely_up_to
+from qgis_server_systemd.worker_plugin.rules import (
+    EVERYWHERE,
+    Rules,
+    is_plain,
+    ordinary,
+    surely_up_to,
+)
 
 RULES = Rules(FUNCTIONS)
 
@@ -670,3 +677,68 @@ def test_a_transaction_that_never_ends_is_refused() -> None:
     assert "OPERATION" in refusal_of({**asked, "FEATUREID": "countries.1"})
     assert not refusal_of({**asked, "TYPENAME": "countries"})
     assert not refusal_of({"REQUEST": "GetFeature", "FEATUREID": "countries.1"})
+
+
+# ---- What is told at one look
+
+ORDINARY = ordinary(3000, 600)
+TILE = (
+    "SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=countries,rivers&STYLES=&CRS=EPSG%3A4326"
+    "&BBOX=-43.8%2C108.1,-23,1e-7&WIDTH=256&HEIGHT=256&FORMAT=image%2Fpng%3B+mode%3D8bit"
+    "&FORMAT_OPTIONS=dpi%3A96&DPI=96&TRANSPARENT=TRUE"
+)
+ASKED = st.sampled_from([*sorted(EVERYWHERE), "MAP0:LAYERS", "OPERATION", "::SLD", "x", "DIM_A"])
+ANSWERS = st.one_of(
+    st.sampled_from(
+        [
+            *("WMS", "GetMap", "getmap", "GetTile", "GetPrint", "GetLegendGraphic", "Transaction"),
+            *("image/png", "image/jpeg; mode=8bit", "image/png;pdf", "application/dxf"),
+            *("256", "2999", "3000", "9e9", "600", "601", "dpi:96", "dpi:601", "dpi:1;LAYERS:a"),
+            *("1,2,3,4", "1,2,3,4,EPSG:4326", "EPSG:4326", "CRS:84", "PROJ:x", "%41", "Straße"),
+        ]
+    ),
+    st.text(max_size=6),
+    st.text("0123456789.,-+eE%2C:;'\"<>()", max_size=8),
+)
+
+
+def test_most_requests_are_ordinary() -> None:
+    assert ORDINARY.fullmatch(TILE)
+    assert ORDINARY.fullmatch(TILE.lower())
+    assert is_plain("/qgis/city")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("GetMap", "GetPrint"), ("WIDTH=256", "WIDTH=3000"), ("DPI=96", "DPI=601"),
+        ("dpi%3A96", "dpi%3A601"), ("countries", "%2563"), ("countries", "%C2%85"),
+        ("image%2Fpng", "application%2Fpdf"), ("SERVICE=WMS&", ""), ("STYLES=", "FILTER="),
+        ("STYLES=", "SLD="), ("STYLES=", "OPACITIES="), ("STYLES=", "MAP="), ("STYLES=", "X="),
+        ("STYLES=", "MAP0%3ASTYLES="), ("EPSG", "PROJ"), ("WIDTH", "W%49DTH"), ("&CRS", ";CRS"),
+        ("WIDTH=256", "WIDTH=\u0662"), ("STYLES", "\u017fTYLES"), ("countries", "a%0Ab"),
+    ],
+)  # fmt: skip
+def test_others_are_looked_at_in_full(change: tuple[str, str]) -> None:
+    assert change[0] in TILE
+    assert not ORDINARY.fullmatch(TILE.replace(*change))
+
+
+@pytest.mark.parametrize("path", ["/a/../b", "/a b", "/a/%2e", "/collections/b", "/a/items", "\n"])
+def test_paths_that_are_looked_at_in_full(path: str) -> None:
+    assert not is_plain(path)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.tuples(ASKED, ANSWERS), max_size=4), st.booleans())
+def test_what_is_ordinary_passes_all_rules(more: list[tuple[str, str]], coded: bool) -> None:
+    """A request that is not looked at in full would pass, is light, and names no field."""
+    added = "".join(f"&{name}={quote(value) if coded else value}" for name, value in more)
+    query = f"SERVICE=WMS&REQUEST=GetMap{added}"
+    if not ORDINARY.fullmatch(query):
+        return
+    parameters = {name.upper(): text for name, text in parse_qsl(query, keep_blank_values=True)}
+    assert not Rules(FUNCTIONS, side=8192, dpi=600).refusal(parameters, b"", "/qgis/city")
+    assert not Lane(3000, 1000).takes(parameters, "/p.qgz", "/qgis/city")
+    for mention in said(parameters, b"", "/qgis/city").mentions:
+        assert not (mention.fields or mention.themes or mention.whole or mention.only)

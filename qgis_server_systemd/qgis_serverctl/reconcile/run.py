@@ -3,6 +3,7 @@
 boot and administrator."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,6 +103,10 @@ class Run:
                     tidy(host.path(file).parent)
             case plan.Write(file, str(text)):
                 write(host.path(file), text)
+                if file == package.worker_file:
+                    # Workers look at the time of this folder alone.
+                    with contextlib.suppress(FileNotFoundError):
+                        os.utime(host.path(package.run))
             case plan.ReloadManager():
                 host.systemctl("daemon-reload")
             case plan.GiveSocket(None, user):
