@@ -41,9 +41,26 @@ def test_a_line_for_each_request_and_nothing_for_the_client(pool: Testbed) -> No
         assert line["worker"].isdigit()
         assert 0 <= float(line["waited"]) < line["seconds"]
         assert 0 < float(line["drawn"]) <= line["seconds"]
+        # What fails is found in the log of its worker by its id.
+        pool.run("sh", "-c", "echo '<qgis><a></qgis>' >/srv/maps/nonsense.qgs")
+        assert fetch(pool, MAP.replace("world.qgz", "nonsense.qgs")).status == 500
+        wait_for(lambda: len(lines(pool)) == 2, "it is told")
+        id = lines(pool)[1]["id"]
+        logs = ("logs", "--level", "warning")
+        times = "took [0-9.]+ s, waited [0-9.]+ s"
+        failed = rf"warning: request {id}: status 500, {times}, /srv/maps/nonsense.qgs"
+        wait_for(lambda: bool(re.search(failed, ctl(pool, *logs))), "its worker's line has the id")
+        # NGINX answers these itself, and knows what they are.
+        ctl(pool, "maintenance", "on")
+        assert fetch(pool, MAP).status == 503
+        wait_for(lambda: len(lines(pool)) == 3, "it is told")
+        told = lines(pool)[2]
+        assert (told["status"], told["service"], told["request"]) == (503, "WMS", "GetMap")
         # Another format of the log stays as it was.
         assert "GetMap" in (pool.root / "var/log/nginx/access.log").read_text()
     finally:
+        ctl(pool, "maintenance", "off")
+        pool.run("rm", "--force", "/srv/maps/nonsense.qgs")
         pool.run("sed", "-i", "/^request_log/d", "/etc/qgis-server/server.toml")
         ctl(pool, "apply")
     is_served(pool)
