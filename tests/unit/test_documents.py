@@ -15,6 +15,7 @@ from shared.paths import TESTS, TOP
 from qgis_server_systemd import cli
 from qgis_server_systemd.qgis_serverctl import cli as server_cli
 from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.metrics import places
 from qgis_server_systemd.site import load
 
 PARSERS = {
@@ -51,6 +52,23 @@ def test_links_lead_somewhere(file: Path) -> None:
         target = file.parent / name if name else file
         assert target.exists(), name
         assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
+
+
+def test_the_status_page_leads_to_more_of_each_finding() -> None:
+    checks = (TOP / "qgis_server_systemd/qgis_serverctl/checks").glob("*.py")
+    made = r"(?:error|warning|Finding|Words)\(\s*\"([a-z]+(?:-[a-z]+)*)\""
+    ids = {id for file in checks for id in re.findall(made, file.read_text())}
+    assert len(ids) > 50
+    assert [id for id in ids if not places.place(id)] == []
+    status = TOP / "debian/root/usr/share/qgis-server-systemd/status"
+    links = re.findall(r"read\.html\?([^\"`]+)", (status / "index.html").read_text())
+    assert len(links) > 5
+    for place in (*places.PLACES.values(), *links):
+        name, _, anchor = place.partition("#")
+        assert re.fullmatch("[a-z]+(#[a-z0-9-]+)?", place), place
+        assert not anchor or anchor in anchors(TOP / f"docs/{name}.md"), place
+        assert f'"{name}"' in (status / "read.js").read_text(), place
+        assert f"docs/{name}.md" in (TOP / "debian/qgis-server-systemd.install").read_text()
 
 
 @pytest.mark.parametrize("command", PARTS.values(), ids=PARTS.keys())

@@ -510,7 +510,7 @@ def test_what_notify_has_found(tmp_path: Path) -> None:
     assert found
     assert (found["count"], len(found["all"])) == (99, page.FINDINGS)
     assert found["all"][0] == [
-        "error", "site", "w" * page.LONGEST + "…", r"\udcff", r"\x1b",
+        "error", "site", "w" * page.LONGEST + "…", r"\udcff", r"\x1b", "",
     ]  # fmt: skip
     json.dumps(found, ensure_ascii=False).encode()
     for text in ("", "{", "[1]"):
