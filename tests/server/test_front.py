@@ -189,6 +189,7 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
         for path in (
             "collections.json", "collections.html", "static/style.css", "static/page/api.js",
             "static/page/api.css", "static/page/style.css", "static/page/icon.svg",
+            "static/page/api-words.js", "static/page/words.js",
             "static/page/leaflet/leaflet.js",
         ):  # fmt: skip
             assert bed.fetch(f"http://127.0.0.1/qgis/world/wfs3/{path}").status == 200, path
@@ -274,16 +275,21 @@ def test_cards_search_and_sorting(driver: Driver, projects: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "heading"), [("de-AT,de", "Karten"), ("fr", "Cartes"), ("ja", "Maps")]
+    ("language", "heading", "items"),
+    [("de-AT,de", "Karten", "Objekte"), ("fr", "Cartes", "Objets"), ("ja", "Maps", "Items")],
 )
 @pytest.mark.spread
 def test_the_language_of_the_browser(
-    driver: Driver, projects: Path, language: str, heading: str
+    driver: Driver, projects: Path, language: str, heading: str, items: str
 ) -> None:
     with browser(driver, language=language) as window:
         window.open(PAGE)
         window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
         assert window.texts("h1") == [heading]
+        window.open("http://127.0.0.1/qgis/world/wfs3/collections.html")
+        window.wait("return document.querySelector('#content h2 a')", "it is shown")
+        assert window.texts("#content .about > a")[0] == items
+        assert window.js("return document.documentElement.lang") == language[:2].replace("ja", "en")
 
 
 AXE = "return axe.run().then((found) => found.violations.map((one) => [one.impact, one.id]))"

@@ -376,12 +376,18 @@ def test_nothing_of_a_stranger_becomes_markup() -> None:
     assert not re.search(r"\{[{%#]|##", (WWW / "api.html").read_text())
 
 
-def test_each_language_says_all() -> None:
-    text = (WWW / "words.js").read_text()
+@pytest.mark.parametrize(
+    ("file", "users"), [("words.js", ("page.js", "map.js")), ("api-words.js", ("api.js",))]
+)
+def test_each_language_says_all(file: str, users: tuple[str, ...]) -> None:
+    text = (WWW / file).read_text()
     parts = re.findall(r"^  (\w\w): \{\n(.*?)^  \},", text, re.M | re.S)
     keys = {code: re.findall(r"^    (\w+):", body, re.M) for code, body in parts}
     assert {*keys} == {"en", "de", "fr"}
     assert keys["en"] == keys["de"] == keys["fr"]
+    text = "".join((WWW / one).read_text() for one in users)
+    used = {*re.findall(r"\bwords\.(\w+)", text)}
+    assert used <= {*keys["en"], "js"}
 
 
 @pytest.mark.parametrize("page", PAGES)
