@@ -18,7 +18,7 @@ import pytest
 from shared.browser import ENTER, TAB, Browser, Driver, browser, hosts
 from shared.paths import TOP
 from shared.pool import MAP, ctl, install, put_package, wait_for, workers
-from testbed import Testbed
+from testbed import Reply, Testbed
 
 FOLDER = "/var/lib/qgis-server/projects"
 SETTINGS = "/etc/qgis-server/server.toml"
@@ -175,6 +175,20 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
         assert headers["content-type"] == "image/svg+xml"
         assert "sandbox" in headers["content-security-policy"]
         assert bed.fetch(f"{PAGE}page/logo.html").status == 404
+        city, closed = "city.acme.example", "closed.acme.example"
+        lines = [f"{city} title=City", f"{city} project=hostile", f"{closed} page=off"]
+        settle(f"front_hosts = {json.dumps(lines)}")
+
+        def of(host: str, path: str = "page/projects.json") -> Reply:
+            return bed.fetch(f"{PAGE}{path}", "--header", f"Host: {host}")
+
+        wait_for(lambda: of(city).status == 200, "a host name has a list of its own")
+        own = json.loads(of(city).body)
+        assert (own["title"], [one["name"] for one in own["projects"]]) == ("City", ["hostile"])
+        assert of(city, "").body == of("other.example", "").body == bed.fetch(PAGE).body
+        assert {*listed(bed)} == {"world", "hostile"}
+        for path in ("", "page/projects.json", "page/page.js", "index.json"):
+            assert of(closed, path).status == 404, path
         settle('front_page = "qgis"')
         wait_for(lambda: bed.fetch(PAGE).status == 302, "QGIS Server's own page is there")
         assert bed.fetch(LIST).status == 404

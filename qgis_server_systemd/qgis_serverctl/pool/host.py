@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config.names import Package
 from ..config.settings import Settings
+from ..system.files import write
 from ..system.output import Failure, die
 
 ANSWER_TIMEOUT = 30
@@ -115,7 +116,7 @@ class Host:
             f"--property=StandardInput=file:{given}",
         )
         try:
-            given.write_text(input, encoding="utf-8")
+            write(given, input, mode=0o600)
             done = self.command(*away, *to, "--", *argv)
             if not err.exists():
                 return done
