@@ -341,6 +341,9 @@ def test_a_narrow_screen_the_keyboard_and_who_sees_little(
         window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
         fits(window)
         assert reached(window) >= {"search", "order", "A", "BUTTON"}
+        window.open(f"{PAGE}page/map.html#world")
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
+        fits(window)
 
 
 def reached(window: Browser) -> set[str]:
@@ -454,6 +457,60 @@ def test_the_map_of_a_project_in_metres(driver: Driver, bed: Testbed, projects: 
         assert window.texts(".leaflet-control-attribution") == [HOSTILE]
         zoomed(window, "Land", (-20_026_376, -44_927_335, 20_026_376, 18_428_919))
         assert window.complaints() == []
+
+
+def many(text: str, number: int) -> str:
+    """The project with so many layers in place of one, of which two are shown at first."""
+
+    def part(pattern: str, within: str = text) -> str:
+        found = re.search(pattern, within, re.DOTALL)
+        assert found
+        return found[0]
+
+    node = part("<layer-tree-layer .*?</layer-tree-layer>")
+    layer = part("<maplayer .*?</maplayer>")
+    tags = ("id", "datasource", "shortname", "layername", "srs", "provider")
+    kept = (part(f"<{tag}[ >].*?</{tag}>", layer) for tag in tags)
+    small = "".join((part("<maplayer [^>]*>", layer), *kept, "</maplayer>"))
+    id = part(r"Land_\w+", node)
+
+    def each(block: str) -> str:
+        made = ""
+        for place in range(number):
+            changes = {
+                id: f"{id}_{place}", ">Land<": f">Land {place}<", '"Land"': f'"Land {place}"',
+                ">land<": f">land{place}<",
+                "Qt::Checked": "Qt::Checked" if place < 2 else "Qt::Unchecked",
+            }  # fmt: skip
+            one = block
+            for old, new in changes.items():
+                one = one.replace(old, new)
+            made += one
+        return made
+
+    return text.replace(node, each(node)).replace(layer, each(small))
+
+
+@pytest.mark.either
+def test_a_map_of_many_layers_stays_usable(driver: Driver, bed: Testbed, projects: Path) -> None:
+    text = (bed.root / "srv/maps/second.qgs").read_text()
+    (projects / "many.qgs").write_text(many(text, 200))
+    wait_for(lambda: "many" in listed(bed), "it is listed")
+    with browser(driver) as window:
+        window.open(f"{PAGE}page/map.html#many")
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
+        boxes = "document.querySelectorAll('#tree input[type=checkbox]')"
+        assert window.js(f"return {boxes}.length") == 200
+        assert parse_qs(urlsplit(window.js(f"return {DRAWN}.src")).query)["LAYERS"] == [
+            "land1,land0"
+        ]
+        # Legends are asked for where they are seen.
+        legends = [url for url in window.asked() if "GetLegendGraphic" in url]
+        assert 0 < len(legends) < 100
+        before = window.js(f"return {DRAWN}.src")
+        window.js(f"{boxes}[199].click()")
+        window.wait(f"return {DRAWN} && {DRAWN}.src !== {before!r}", "it is drawn again")
+        assert "land199" in window.js(f"return {DRAWN}.src")
 
 
 PLACES = {

@@ -370,6 +370,13 @@ def test_the_list_has_a_settled_order_of_its_own(server: Server) -> None:
     assert [*server.shown()] == ["a", "b"]
 
 
+def test_a_new_project_is_there_within_ten_seconds() -> None:
+    """What it takes to read it included, as far as the machine has time. That a new one does not
+    wait for others is tested above."""
+    (again,) = re.findall(r"AGAIN = ([0-9_]+);", (WWW / "page.js").read_text())
+    assert EVERY + front.SOON + int(again) / 1000 < 8
+
+
 # ---- The page
 
 
