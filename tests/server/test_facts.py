@@ -319,7 +319,9 @@ def test_prometheus_sees_a_restart_an_upgrade_and_each_fault(
         fires("Waits")
         together(2, "sleep 20")
         fires("Hangs")
-        assert ended(pool, "hang") >= 1
+        wait_for(lambda: all(running()), "all workers run again")
+        is_served(pool)
+        assert ended(pool, "hang") == count, "each of them once, and none that has just begun"
         bad = MAP.replace("world.qgz", "nonsense.qgs")
 
         def fails() -> bool:
