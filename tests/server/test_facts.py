@@ -57,6 +57,10 @@ def test_a_line_for_each_request_and_nothing_for_the_client(pool: Testbed) -> No
         wait_for(lambda: len(lines(pool)) == 3, "it is told")
         told = lines(pool)[2]
         assert (told["status"], told["service"], told["request"]) == (503, "WMS", "GetMap")
+        assert fetch(pool, "http://127.0.0.1/qgis/city/wfs3/collections.json").status == 503
+        wait_for(lambda: len(lines(pool)) == 4, "it is told")
+        told = lines(pool)[3]
+        assert (told["status"], told["service"], told["project"]) == (503, "API", "city")
         # Another format of the log stays as it was.
         assert "GetMap" in (pool.root / "var/log/nginx/access.log").read_text()
     finally:
