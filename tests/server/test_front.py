@@ -16,9 +16,10 @@ from xml.sax.saxutils import escape
 
 import pytest
 from shared.browser import ENTER, TAB, Browser, Driver, browser, hosts
-from shared.paths import TOP
 from shared.pool import MAP, ctl, install, put_package, wait_for, workers
 from testbed import Reply, Testbed
+
+from qgis_server_systemd import documents
 
 FOLDER = "/var/lib/qgis-server/projects"
 SETTINGS = "/etc/qgis-server/server.toml"
@@ -640,18 +641,11 @@ def test_an_empty_server(driver: Driver, bed: Testbed) -> None:
 # ---- The status page
 
 STATUS = f"{PAGE}status/"
-STATUS_FILES = TOP / "debian/root/usr/share/qgis-server-systemd/status"
 SHOWN = "return !document.querySelector('#all').hidden"
 
 
 def cells(window: Browser, table: str, column: int) -> list[str]:
     return window.texts(f"[aria-labelledby={table}] tbody td:nth-child({column})")
-
-
-def documents() -> list[str]:
-    """Those that the status page leads to."""
-    (names,) = re.findall(r"DOCUMENTS = \[(.*)\]", (STATUS_FILES / "read.js").read_text())
-    return re.findall(r'"(\w+)"', names)
 
 
 def test_the_status_page_is_for_who_may_see_it_and_needs_no_worker(bed: Testbed) -> None:
@@ -661,8 +655,7 @@ def test_the_status_page_is_for_who_may_see_it_and_needs_no_worker(bed: Testbed)
         "": "text/html", "status.js": "text/javascript", "numbers.js": "text/javascript",
         "style.css": "text/css", "status.css": "text/css", "icon.svg": "image/svg+xml",
         "status.json": "application/json", "index.html": "text/html",
-        "read.html": "text/html", "read.js": "text/javascript",
-        **{f"{name}.md": "text/plain" for name in documents()},
+        **{f"{name}.html": "text/html" for name in documents.SHOWN},
     }  # fmt: skip
 
     def refused(name: str) -> bool:
@@ -745,15 +738,15 @@ def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
             section = "document.getElementById('the-site-of-nginx')"
             window.wait(f"return {section} && scrollY > 1000", "the link leads to the text")
             assert window.js(f"return {section}.getBoundingClientRect().top") < 100
-            for name in documents():
-                window.open(f"{STATUS}read.html?{name}")
+            for name in documents.SHOWN:
+                window.open(f"{STATUS}{name}.html")
                 window.wait("return document.querySelector('h2')", "it is shown")
-                text = window.js("return document.querySelector('main').textContent")
-                assert not re.search(r"```|\]\(|^[#|]", text, re.MULTILINE), name
+                text = "\n".join(window.texts("main :is(h1, h2, h3, p, td)"))
+                assert not re.search(r"[`|]|\]\(|\*\*|^#", text, re.MULTILINE), name
                 leads = "return [...document.querySelectorAll('a')].map((one) => one.href)"
                 for link in window.js(leads):
-                    place = link.removeprefix(STATUS).removeprefix("read.html?")
-                    assert place == "" or place.partition("#")[0] in documents(), link
+                    place = link.removeprefix(STATUS).partition("#")[0]
+                    assert place in ("", *(f"{one}.html" for one in documents.SHOWN)), link
             assert hosts(window.asked()) == {"127.0.0.1"}
             assert window.complaints() == []
             assert window.ask("GET", "/cookie") == []
@@ -772,6 +765,6 @@ def test_the_status_page_on_a_narrow_screen_and_for_who_sees_little(
         window.open(STATUS)
         window.wait(SHOWN, "it is shown")
         fits(window)
-        window.open(f"{STATUS}read.html?recipes#monitoring")
+        window.open(f"{STATUS}recipes.html#monitoring")
         window.wait("return document.getElementById('monitoring')", "it is shown")
         fits(window)

@@ -95,7 +95,7 @@ function more(row, place) {
   const anchor = cell.querySelector("a") ?? document.createElement("a");
   if (!anchor.parentNode) cell.replaceChildren(anchor);
   say(anchor, place.replace(/#/, ": ").replaceAll("-", " "));
-  anchor.href = `read.html?${place}`;
+  anchor.href = place.replace(/#|$/, ".html$&");
 }
 
 function findings(found) {
