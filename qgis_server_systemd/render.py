@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jinja2
 
-from . import __version__, completion, quoting
+from . import __version__, completion, documents, quoting
 from .qgis_serverctl import cli
 from .qgis_serverctl.config.declaration import Declaration, as_toml
 from .qgis_serverctl.config.names import POOL, Package
@@ -185,6 +185,8 @@ def render_debian(target: Path, site: Site | None = None, suite: Suite = ANY) ->
     text = changelog.read_text(encoding="utf-8")
     check_version(text)
     changelog.write_text(changelog_for(site, suite, text), encoding="utf-8")
+    for page, text in documents.pages(env, package).items():
+        (target / f"root{package.share}/status" / page).write_text(text, encoding="utf-8")
     copy_server_side(target, package)
     copy_files(target, site)
 

@@ -24,6 +24,7 @@ DEBIANS = sys.base_prefix == "/usr"
 """Whether this is Debian's Python: no other one finds Debian's Python packages."""
 LIBRARIES = {
     "jinja2": "python3-jinja2",
+    "markdown-it-py": "python3-markdown-it",
     "python-debian": "python3-debian",
     "setuptools": "python3-setuptools",
 }

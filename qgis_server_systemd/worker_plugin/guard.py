@@ -307,6 +307,20 @@ class Before(Guard):
         if self.wrong:
             self.correct()
         self.tell_times(whole=True)
+        self.log()
+
+    def log(self) -> None:
+        """A line for what failed or was slow, so that the request is found in NGINX's log, and the
+        lines before it in this one are found by its id."""
+        try:
+            handler, times = self.iface.requestHandler(), self.knowledge.times
+            status = handler.statusCode()
+            if line := times.line(status, failed=500 <= status != HANDED_OVER):
+                id = self.iface.getEnv("HTTP_X_REQUEST_ID") or "without an id"
+                project = handler.parameter("MAP") or self.iface.getEnv("QGIS_PROJECT_FILE")
+                say(f"warning: request {id}: {line}, {project or 'no project'}")
+        except Exception as error:
+            say(f"{error!r}: not told that a request has failed or was slow")
 
     def wrong_urls(self, handler: QgsRequestHandler) -> Mapping[str, str]:
         """QGIS Server makes its URLs of REQUEST_URI, which has the prefix (see NGINX's file), and

@@ -13,6 +13,9 @@ from collections.abc import Callable
 WORKER, WAITED, DRAWN = "X-Worker", "X-Worker-Waited", "X-Worker-Drawn"
 """Headers of a reply: which worker it was, and seconds."""
 
+SLOW = 10.0
+"""Seconds from which on a request has a line in the log. Tiles take hundredths of one."""
+
 
 class Times:
     """Of the request in hand. `worker`: what the instance is called. `clock`: seconds since 1970,
@@ -45,3 +48,11 @@ class Times:
             return {}
         drawn = {DRAWN: f"{self.steady() - self.begun:.3f}"} if whole else {}
         return {WORKER: self.worker, WAITED: f"{self.waited:.3f}", **drawn}
+
+    def line(self, status: int, *, failed: bool) -> str:
+        """What the log says of the request that ends; empty where it is ordinary."""
+        drawn = self.steady() - self.begun
+        if not failed and drawn < SLOW:
+            return ""
+        waited = "" if self.waited is None else f", waited {self.waited:.3f} s"
+        return f"status {status}, took {drawn:.3f} s{waited}"

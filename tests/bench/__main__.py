@@ -17,6 +17,8 @@ the same number of workers, in turns and in several rounds. What the parts measu
     memory    what workers share, and what MALLOC_ARENA_MAX and MemoryKSM= (--ksm) make of it;
               only if it is named
     cost      what a light request costs a worker, and what of it is this package's
+    watched   what metrics, the log of requests and a Prometheus that scrapes each second cost:
+              tiles with all of it against tiles without, in percent, with the 95 % interval
     own       what the package itself costs; the exit status is 1 if that is too much, or if
               a part has failed
 
@@ -43,7 +45,7 @@ from testbed import SUITES, Testbed, TestbedError
 from testbed.layers import say
 
 import qgis_server_systemd
-from bench import autogroup, cost, machine, memory, own, rest, scaling, store
+from bench import autogroup, cost, machine, memory, own, rest, scaling, store, watched
 from bench.clock import Clock
 from bench.compare import Options, compare, expected
 from bench.contestants import contestants
@@ -66,6 +68,7 @@ PARTS = {
     "scaling": 50.0,
     "memory": 90.0,
     "cost": 100.0,
+    "watched": 180.0,
     "own": 70.0,
 }
 """Seconds that each takes in a release, about; of `compare`, what it does not tell itself."""
@@ -157,6 +160,7 @@ def measure(
         "scaling": lambda bed: scaling.measure(bed, wanted),
         "memory": lambda bed: memory.measure(bed, ksm=ksm),
         "cost": cost.measure,
+        "watched": watched.measure,
         "own": own.measure,
     }
     found: dict[str, Any] = {"load": {"begin": machine.load()}, "versions": {}, "failed": {}}
@@ -226,7 +230,8 @@ def failures(found: dict[str, Any]) -> list[str]:
             for part, reason in one["failed"].items()
         ),
         *(
-            f"{suite}: status takes more than {own.STATUS_LIMIT} s"
+            f"{suite}: status takes more than {own.STATUS_LIMIT} s, or a scrape more than "
+            f"{own.SCRAPE_LIMIT:g} ms"
             for suite, one in found["suites"].items()
             if own.is_dear(one.get("own", {}))
         ),

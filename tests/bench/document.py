@@ -21,6 +21,7 @@ from bench.report import (
     remembered_rows,
     rest_rows,
     short,
+    watched_rows,
     weighted,
 )
 from bench.workloads import ENOUGH
@@ -72,6 +73,10 @@ COST = """\
 All workers run beside each other, and each tile is asked of all of them before the next one, so
 that whatever else the machine does falls on all alike. *95 %*: the interval of the mean of what a
 worker took more than the recipe's for the same tile."""
+WATCHED = """\
+Four clients ask for tiles, in turns: while NGINX tells of each request, to the metrics and to
+`request_log`, and somebody asks for the metrics each second; and without all of it. *95 %*: the
+interval of the mean of all pairs of turns."""
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
@@ -269,6 +274,13 @@ def priced(found: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     yield grid(head, rows)
 
 
+def overlooked(found: Mapping[str, float]) -> Iterator[str]:
+    yield "### What it costs to be watched"
+    yield WATCHED
+    head, *rows = watched_rows(found)
+    yield grid(head, rows)
+
+
 def owned(found: Mapping[str, float]) -> Iterator[str]:
     yield "### What the package itself costs"
     yield grid(
@@ -288,6 +300,7 @@ def release(suite: str, found: Mapping[str, Any], plots: Sequence[str]) -> Itera
         "scaling": scaled,
         "memory": remembered,
         "cost": priced,
+        "watched": overlooked,
         "own": owned,
     }
     for part, lines_of in parts.items():

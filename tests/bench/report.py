@@ -472,6 +472,21 @@ def priced(found: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     yield table(cost_rows(found))
 
 
+def watched_rows(found: Mapping[str, float]) -> list[Row]:
+    """The part `watched`; the first row is the head."""
+    titles = {"rate": "tiles a second", "p99": "99 % of tiles take", "cpu": "processor for a tile"}
+    rows: list[Row] = [("with all on", "more", "95 %")]
+    for name, title in titles.items():
+        more, error = found[f"{name}_more_percent"], found[f"{name}_more_error"]
+        rows.append((title, f"{more:+.2f} %", f"{more - error:+.2f} to {more + error:+.2f} %"))
+    return rows
+
+
+def overlooked(found: Mapping[str, float]) -> Iterator[str]:
+    yield f"\nwhat it costs to be watched, in {found['pairs']} pairs of turns"
+    yield table(watched_rows(found))
+
+
 def owned(found: Mapping[str, float]) -> Iterator[str]:
     """The part `own`."""
     yield "\nwhat the package itself costs"
@@ -497,6 +512,7 @@ def text(suite: str, found: Mapping[str, Any]) -> str:
         "scaling": scaled,
         "memory": remembered,
         "cost": priced,
+        "watched": overlooked,
         "own": owned,
     }
     for part, lines_of in parts.items():

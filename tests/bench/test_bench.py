@@ -10,7 +10,7 @@ from shared.pool import wait_for
 from testbed import Testbed
 from testbed.folders import cpu_group_of
 
-from bench import cost, document, machine, store, weights
+from bench import cost, document, machine, own, store, watched, weights
 from bench.compare import Options, compare
 from bench.inside.drive import poisson
 from bench.report import text, without_nan
@@ -83,3 +83,9 @@ def test_what_a_tile_costs_workers_side_by_side(server: Testbed) -> None:
     shown = [server.out(*show, f"qgis-server@{number}") for number in (1, 2, 3)]
     assert ["RootDirectory=/" in one for one in shown] == [True, False, True]
     assert ["=/nonexistent" in one for one in shown] == [False, False, True]
+    # The same server: what it costs that somebody watches it.
+    assert 0 <= own.scrape(server, 20) < own.SCRAPE_LIMIT * 20, "ms, roughly"
+    priced = watched.measure(server, pairs=2, seconds=0.5)
+    assert priced["pairs"] == 2
+    assert {"rate_more_percent", "p99_more_error", "cpu_more_percent"} <= priced.keys()
+    assert server.out("systemctl", "is-active", "qgis-server-metrics.service") == "active"

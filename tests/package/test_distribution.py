@@ -161,7 +161,7 @@ def test_the_wheel_names_what_it_needs(distribution: list[Path]) -> None:
         name = f"qgis_server_systemd-{__version__}.dist-info/METADATA"
         needs = email.message_from_bytes(wheel.read(name)).get_all("Requires-Dist") or []
     plain = {need for need in needs if "extra" not in need}
-    names = ("jinja2", "python-debian", "setuptools", "shtab", "stdeb")
+    names = ("jinja2", "markdown-it-py", "python-debian", "setuptools", "shtab", "stdeb")
     assert len(plain) == len(names)
     assert all(need.startswith(names) for need in plain)
 

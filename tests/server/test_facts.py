@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from urllib.parse import quote
 import pytest
 from shared.book import BLOCK
 from shared.paths import TOP
-from shared.pool import MAP, ctl, is_served, wait_for, workers
+from shared.pool import MAP, apt, ctl, is_served, wait_for, workers
 from shared.serving import fetch
 from testbed import Testbed
 
@@ -41,9 +42,30 @@ def test_a_line_for_each_request_and_nothing_for_the_client(pool: Testbed) -> No
         assert line["worker"].isdigit()
         assert 0 <= float(line["waited"]) < line["seconds"]
         assert 0 < float(line["drawn"]) <= line["seconds"]
+        # What fails is found in the log of its worker by its id.
+        pool.run("sh", "-c", "echo '<qgis><a></qgis>' >/srv/maps/nonsense.qgs")
+        assert fetch(pool, MAP.replace("world.qgz", "nonsense.qgs")).status == 500
+        wait_for(lambda: len(lines(pool)) == 2, "it is told")
+        id = lines(pool)[1]["id"]
+        logs = ("logs", "--level", "warning")
+        times = "took [0-9.]+ s, waited [0-9.]+ s"
+        failed = rf"warning: request {id}: status 500, {times}, /srv/maps/nonsense.qgs"
+        wait_for(lambda: bool(re.search(failed, ctl(pool, *logs))), "its worker's line has the id")
+        # NGINX answers these itself, and knows what they are.
+        ctl(pool, "maintenance", "on")
+        assert fetch(pool, MAP).status == 503
+        wait_for(lambda: len(lines(pool)) == 3, "it is told")
+        told = lines(pool)[2]
+        assert (told["status"], told["service"], told["request"]) == (503, "WMS", "GetMap")
+        assert fetch(pool, "http://127.0.0.1/qgis/city/wfs3/collections.json").status == 503
+        wait_for(lambda: len(lines(pool)) == 4, "it is told")
+        told = lines(pool)[3]
+        assert (told["status"], told["service"], told["project"]) == (503, "API", "city")
         # Another format of the log stays as it was.
         assert "GetMap" in (pool.root / "var/log/nginx/access.log").read_text()
     finally:
+        ctl(pool, "maintenance", "off")
+        pool.run("rm", "--force", "/srv/maps/nonsense.qgs")
         pool.run("sed", "-i", "/^request_log/d", "/etc/qgis-server/server.toml")
         ctl(pool, "apply")
     is_served(pool)
@@ -80,6 +102,15 @@ def test_counts_are_exact_and_nobody_is_asked_for_them(pool: Testbed) -> None:
     assert f'nginx="{nginx}"' in info
     assert f'version="{version}"' in info
     wait_for(lambda: counted(pool, "qgis_server_changed_timestamp_seconds") > 1e9, "the last apply")
+    # Who has a terminal alone sees it there.
+    pool.run(
+        "sh", "-c",
+        "qgis-serverctl top >/root/top & until grep --quiet 'requests a second' /root/top; "
+        "do kill -0 $! || exit 1; sleep 0.2; done; kill $!",
+    )  # fmt: skip
+    shown = pool.out("cat", "/root/top")
+    assert re.search("^instance ", shown, re.MULTILINE | re.IGNORECASE)
+    assert re.search("last [0-9]+ s: [0-9.]+ requests a second, [0-9.]+ failed", shown)
     older = pool.out("cat", "/run/qgis-server-metrics/qgis-server.prom")
     assert "# EOF" not in older
     assert sent in older
@@ -128,18 +159,29 @@ def documented(language: str, words: str) -> str:
     return found
 
 
+ALERTS = TOP / "docs/monitoring/alerts.yml"
+
+
+def hasty(rules: str) -> str:
+    """The same alarms by other names, which wait for no minutes."""
+    windows = re.sub(r"\[\d+m\]", "[1m]", rules)
+    return re.sub(r"for: \w+", "for: 5s", windows).replace("alert: ", "alert: Hasty")
+
+
 @contextmanager
 def scraping(bed: Testbed, folder: Path) -> Iterator[None]:
     """Both scrape the server each second, as the documents say."""
     config = (
         "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
-        "rule_files: [alerts.yml]\n"
+        'rule_files: ["alerts*.yml"]\n'
         + documented("yaml", "scrape_configs").replace("maps.example.org", "127.0.0.1")
         + '  - job_name: node\n    static_configs:\n      - targets: ["127.0.0.1:9100"]\n'
     )
     (folder / "prometheus.yml").write_text(config)
     bed.put(folder / "prometheus.yml", "/run/prometheus/")
-    bed.put(TOP / "docs/monitoring/alerts.yml", "/run/prometheus/")
+    bed.put(ALERTS, "/run/prometheus/")
+    (folder / "alerts-hasty.yml").write_text(hasty(ALERTS.read_text()))
+    bed.put(folder / "alerts-hasty.yml", "/run/prometheus/")
     with Testbed(bed.suite, tools=True) as tools:
         for name in ("prometheus", "prometheus-node-exporter"):
             bed.put(tools.root / "usr/bin" / name, "/usr/local/bin/")
@@ -162,18 +204,29 @@ def scraping(bed: Testbed, folder: Path) -> Iterator[None]:
             unit = f"--unit={name}.service"
             bed.run("systemd-run", "--quiet", "--collect", unit, f"/usr/local/bin/{name}", *args)
             started.append(f"{name}.service")
+        answers = ("curl", "--silent", "--fail", f"{PROMETHEUS}/-/ready")
+        wait_for(lambda: not bed.run(*answers, check=False).returncode, "it is ready")
         yield
     finally:
         bed.run("systemctl", "stop", *started)
+        bed.run("rm", "-r", "/run/prometheus", TEXTFILES)
+
+
+def result(bed: Testbed, query: str) -> list[dict[str, Any]]:
+    """What Prometheus answers, or nothing while it does not."""
+    reply = fetch(bed, f"{PROMETHEUS}/api/v1/query?query={quote(query)}")
+    found: list[dict[str, Any]] = []
+    return json.loads(reply.body)["data"]["result"] if reply.status == 200 else found
 
 
 def asked(bed: Testbed, query: str) -> list[float]:
-    """What Prometheus answers, or nothing while it does not."""
-    reply = fetch(bed, f"{PROMETHEUS}/api/v1/query?query={quote(query)}")
-    if reply.status != 200:
-        return []
-    found = json.loads(reply.body)["data"]["result"]
-    return [float(one["value"][1]) for one in found]
+    return [float(one["value"][1]) for one in result(bed, query)]
+
+
+def alarms(bed: Testbed) -> set[str]:
+    """That have fired since the server is scraped."""
+    fired = "count_over_time(ALERTS{alertstate='firing'}[1h])"
+    return {one["metric"]["alertname"] for one in result(bed, fired)}
 
 
 def test_prometheus_has_exact_counts_after_known_traffic(pool: Testbed, tmp_path: Path) -> None:
@@ -182,8 +235,6 @@ def test_prometheus_has_exact_counts_after_known_traffic(pool: Testbed, tmp_path
     try:
         ctl(pool, "apply")
         with scraping(pool, tmp_path):
-            answers = ("curl", "--silent", "--fail", f"{PROMETHEUS}/-/ready")
-            wait_for(lambda: not pool.run(*answers, check=False).returncode, "it is ready")
             for _ in range(5):
                 fetch(pool, MAP.replace("GetMap", "DescribeLayer"))
             assert fetch(pool, MAP).status == 200
@@ -208,9 +259,85 @@ def test_prometheus_has_exact_counts_after_known_traffic(pool: Testbed, tmp_path
                 return all(any(map(isfinite, asked(pool, query))) for query in queries)
 
             wait_for(answered, "each query of the dashboard has an answer")
-            assert asked(pool, "ALERTS{alertstate='firing'}") == []
+            assert not any(name.startswith("Qgis") for name in alarms(pool))
     finally:
         ctl(pool, "maintenance", "off")
         pool.run("sed", "-i", "/^reply_cache/d", "/etc/qgis-server/server.toml")
         ctl(pool, "apply")
     is_served(pool)
+
+
+def ended(bed: Testbed, cause: str) -> float:
+    sums = f"sum(qgis_server_worker_ends_total{{cause='{cause}',job='qgis-server'}})"
+    return sum(asked(bed, sums))
+
+
+def test_prometheus_sees_a_restart_an_upgrade_and_each_fault(
+    pool: Testbed, newer_package: Path, tmp_path: Path
+) -> None:
+    """Of the alarms none fires by the former two, and each by its fault: those that wait for no
+    minutes here. The last test of this file, since the server has another version then."""
+    limits = "request_timeout = 10\nkill_timeout = 14\nbacklog = 1\n"
+    pool.run("tee", "-a", "/etc/qgis-server/server.toml", input=limits)
+    ctl(pool, "apply")
+    pool.run("sh", "-c", "echo '<qgis><a></qgis>' >/srv/maps/nonsense.qgs")
+
+    def fires(alarm: str) -> None:
+        wait_for(lambda: f"HastyQgisServer{alarm}" in alarms(pool), f"{alarm} is told of")
+
+    def running() -> list[int]:
+        wait_for(lambda: all(workers(pool)), "all workers run")
+        return workers(pool)
+
+    def together(number: int, then: str) -> None:
+        """Requests while all workers are stopped, until a command has been run."""
+        pids = " ".join(map(str, running()))
+        ask = f"for n in $(seq {number}); do curl --silent --output /dev/null '{MAP}' & done"
+        pool.run("sh", "-c", f"kill -STOP {pids}; {ask}; {then}; kill -CONT {pids}; wait")
+
+    with scraping(pool, tmp_path):
+        wait_for(lambda: bool(asked(pool, "qgis_server_able == 1")), "it is scraped")
+        planned, count = ended(pool, "planned"), len(running())
+        crashes = ended(pool, "crash")
+        ctl(pool, "restart")
+        wait_for(lambda: ended(pool, "planned") == planned + count, "Prometheus sees the restart")
+        pool.put(newer_package, "/root/newer.deb")
+        apt(pool, "install", "-o", "Dpkg::Options::=--force-confold", "/root/newer.deb")
+        newer = "qgis_server_info{version='0.1.0-2',job='qgis-server'}"
+        wait_for(lambda: asked(pool, newer) == [1], "Prometheus sees the upgrade", 120)
+        wait_for(lambda: ended(pool, "planned") == planned + 2 * count, "all workers are new", 120)
+        is_served(pool)
+        assert (ended(pool, "crash"), ended(pool, "hang")) == (crashes, 0)
+        assert not any(name.startswith("Qgis") for name in alarms(pool))
+
+        def more_crashes(than: float) -> bool:
+            return ended(pool, "crash") > than
+
+        for number in range(3):
+            pool.run("kill", "-KILL", str(running()[0]))
+            wait_for(partial(more_crashes, crashes + number), "a crash is seen")
+        fires("Crashes")
+        is_served(pool)
+        together(10, "sleep 6")
+        fires("Refuses")
+        fires("Waits")
+        together(2, "sleep 20")
+        fires("Hangs")
+        wait_for(lambda: all(running()), "all workers run again")
+        is_served(pool)
+        assert ended(pool, "hang") == count, "each of them once, and none that has just begun"
+        bad = MAP.replace("world.qgz", "nonsense.qgs")
+
+        def fails() -> bool:
+            fetch(pool, bad)
+            return "HastyQgisServerFails" in alarms(pool)
+
+        wait_for(fails, "failures are told of")
+        pool.run("systemctl", "stop", "qgis-server-monitor.service")
+        fires("Unwatched")
+        pool.run("systemctl", "start", "qgis-server-monitor.service")
+        pool.run("systemctl", "stop", "qgis-server.slice")
+        fires("Unable")
+        pool.run("systemctl", "start", "qgis-server.target")
+        fired = {name.removeprefix("Hasty") for name in alarms(pool)}
+        assert fired >= {*re.findall("alert: (.+)", ALERTS.read_text())}

@@ -17,7 +17,9 @@ from xml.sax.saxutils import escape
 import pytest
 from shared.browser import ENTER, TAB, Browser, Driver, browser, hosts
 from shared.pool import MAP, ctl, install, put_package, wait_for, workers
-from testbed import Testbed
+from testbed import Reply, Testbed
+
+from qgis_server_systemd import documents
 
 FOLDER = "/var/lib/qgis-server/projects"
 SETTINGS = "/etc/qgis-server/server.toml"
@@ -175,6 +177,20 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
         assert headers["content-type"] == "image/svg+xml"
         assert "sandbox" in headers["content-security-policy"]
         assert bed.fetch(f"{PAGE}page/logo.html").status == 404
+        city, closed = "city.acme.example", "closed.acme.example"
+        lines = [f"{city} title=City", f"{city} project=hostile", f"{closed} page=off"]
+        settle(f"front_hosts = {json.dumps(lines)}")
+
+        def of(host: str, path: str = "page/projects.json") -> Reply:
+            return bed.fetch(f"{PAGE}{path}", "--header", f"Host: {host}")
+
+        wait_for(lambda: of(city).status == 200, "a host name has a list of its own")
+        own = json.loads(of(city).body)
+        assert (own["title"], [one["name"] for one in own["projects"]]) == ("City", ["hostile"])
+        assert of(city, "").body == of("other.example", "").body == bed.fetch(PAGE).body
+        assert {*listed(bed)} == {"world", "hostile"}
+        for path in ("", "page/projects.json", "page/page.js", "index.json"):
+            assert of(closed, path).status == 404, path
         settle('front_page = "qgis"')
         wait_for(lambda: bed.fetch(PAGE).status == 302, "QGIS Server's own page is there")
         assert bed.fetch(LIST).status == 404
@@ -189,6 +205,7 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
         for path in (
             "collections.json", "collections.html", "static/style.css", "static/page/api.js",
             "static/page/api.css", "static/page/style.css", "static/page/icon.svg",
+            "static/page/api-words.js", "static/page/words.js",
             "static/page/leaflet/leaflet.js",
         ):  # fmt: skip
             assert bed.fetch(f"http://127.0.0.1/qgis/world/wfs3/{path}").status == 200, path
@@ -275,16 +292,21 @@ def test_cards_search_and_sorting(driver: Driver, projects: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "heading"), [("de-AT,de", "Karten"), ("fr", "Cartes"), ("ja", "Maps")]
+    ("language", "heading", "items"),
+    [("de-AT,de", "Karten", "Objekte"), ("fr", "Cartes", "Objets"), ("ja", "Maps", "Items")],
 )
 @pytest.mark.spread
 def test_the_language_of_the_browser(
-    driver: Driver, projects: Path, language: str, heading: str
+    driver: Driver, projects: Path, language: str, heading: str, items: str
 ) -> None:
     with browser(driver, language=language) as window:
         window.open(PAGE)
         window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
         assert window.texts("h1") == [heading]
+        window.open("http://127.0.0.1/qgis/world/wfs3/collections.html")
+        window.wait("return document.querySelector('#content h2 a')", "it is shown")
+        assert window.texts("#content .about > a")[0] == items
+        assert window.js("return document.documentElement.lang") == language[:2].replace("ja", "en")
 
 
 AXE = "return axe.run().then((found) => found.violations.map((one) => [one.impact, one.id]))"
@@ -323,6 +345,9 @@ def test_a_narrow_screen_the_keyboard_and_who_sees_little(
         window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
         fits(window)
         assert reached(window) >= {"search", "order", "A", "BUTTON"}
+        window.open(f"{PAGE}page/map.html#world")
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
+        fits(window)
 
 
 def reached(window: Browser) -> set[str]:
@@ -437,6 +462,61 @@ def test_the_map_of_a_project_in_metres(driver: Driver, bed: Testbed, projects: 
         assert window.texts(".leaflet-control-attribution") == [HOSTILE]
         zoomed(window, "Land", (-20_026_376, -44_927_335, 20_026_376, 18_428_919))
         assert window.complaints() == []
+
+
+def many(text: str, number: int) -> str:
+    """The project with so many layers in place of one, of which two are shown at first."""
+
+    def part(pattern: str, within: str = text) -> str:
+        found = re.search(pattern, within, re.DOTALL)
+        assert found
+        return found[0]
+
+    node = part("<layer-tree-layer .*?</layer-tree-layer>")
+    layer = part("<maplayer .*?</maplayer>")
+    tags = ("id", "datasource", "shortname", "layername", "srs", "provider")
+    kept = (part(f"<{tag}[ >].*?</{tag}>", layer) for tag in tags)
+    small = "".join((part("<maplayer [^>]*>", layer), *kept, "</maplayer>"))
+    id = part(r"Land_\w+", node)
+
+    def each(block: str) -> str:
+        made = ""
+        for place in range(number):
+            changes = {
+                id: f"{id}_{place}", ">Land<": f">Land {place}<", '"Land"': f'"Land {place}"',
+                ">land<": f">land{place}<",
+                "Qt::Checked": "Qt::Checked" if place < 2 else "Qt::Unchecked",
+            }  # fmt: skip
+            one = block
+            for old, new in changes.items():
+                one = one.replace(old, new)
+            made += one
+        return made
+
+    return text.replace(node, each(node)).replace(layer, each(small))
+
+
+@pytest.mark.either
+def test_a_map_of_many_layers_stays_usable(driver: Driver, bed: Testbed, projects: Path) -> None:
+    text = (bed.root / "srv/maps/second.qgs").read_text()
+    (projects / "many.qgs").write_text(many(text, 200))
+    wait_for(lambda: "many" in listed(bed), "it is listed")
+    with browser(driver) as window:
+        window.open(f"{PAGE}page/map.html#many")
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
+        boxes = "document.querySelectorAll('#tree input[type=checkbox]')"
+        assert window.js(f"return {boxes}.length") == 200
+        assert parse_qs(urlsplit(window.js(f"return {DRAWN}.src")).query)["LAYERS"] == [
+            "land1,land0"
+        ]
+        # Legends are asked for where they are seen.
+        drawn = "[...document.querySelectorAll('#tree img')].filter((one) => one.naturalWidth)"
+        window.wait(f"return {drawn}.length > 1", "legends are there")
+        assert len([url for url in window.asked() if "GetLegendGraphic" in url]) < 50
+        before = window.js(f"return {DRAWN}.src")
+        window.js(f"{boxes}[199].click()")
+        window.wait(f"return {DRAWN} && {DRAWN}.src !== {before!r}", "it is drawn again")
+        assert "land199" in window.js(f"return {DRAWN}.src")
 
 
 PLACES = {
@@ -579,6 +659,7 @@ def test_the_status_page_is_for_who_may_see_it_and_needs_no_worker(bed: Testbed)
         "": "text/html", "status.js": "text/javascript", "numbers.js": "text/javascript",
         "style.css": "text/css", "status.css": "text/css", "icon.svg": "image/svg+xml",
         "status.json": "application/json", "index.html": "text/html",
+        **{f"{name}.html": "text/html" for name in documents.SHOWN},
     }  # fmt: skip
 
     def refused(name: str) -> bool:
@@ -639,6 +720,7 @@ def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
             wait_for(lambda: cells(window, "findings", 3) == [HOSTILE], "a finding is there")
             assert cells(window, "findings", 2) == ["NGINX does not run [nginx-stopped]"]
             assert cells(window, "findings", 4) == ["see docs/recipes.md"]
+            assert cells(window, "findings", 5) == ["administration: the site of nginx"]
             assert window.js("return document.querySelectorAll('main img, main b').length") == 0
             drawn = "[...document.querySelectorAll('#plots .half')].map((one) => one.outerHTML)"
             window.wait(f"return {drawn}.length === 5 && {drawn}[0].includes('L')", "a plot")
@@ -657,6 +739,19 @@ def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
             finally:
                 bed.run("systemctl", "kill", "--signal=CONT", unit)
             window.wait(f"return !({old})", "it is as before")
+            window.click("[aria-labelledby=findings] tbody a")
+            section = "document.getElementById('the-site-of-nginx')"
+            window.wait(f"return {section} && scrollY > 1000", "the link leads to the text")
+            assert window.js(f"return {section}.getBoundingClientRect().top") < 100
+            for name in documents.SHOWN:
+                window.open(f"{STATUS}{name}.html")
+                window.wait("return document.querySelector('h2')", "it is shown")
+                text = "\n".join(window.texts("main :is(h1, h2, h3, p, td)"))
+                assert not re.search(r"[`|]|\]\(|\*\*|^#", text, re.MULTILINE), name
+                leads = "return [...document.querySelectorAll('a')].map((one) => one.href)"
+                for link in window.js(leads):
+                    place = link.removeprefix(STATUS).partition("#")[0]
+                    assert place in ("", *(f"{one}.html" for one in documents.SHOWN)), link
             assert hosts(window.asked()) == {"127.0.0.1"}
             assert window.complaints() == []
             assert window.ask("GET", "/cookie") == []
@@ -675,4 +770,7 @@ def test_the_status_page_on_a_narrow_screen_and_for_who_sees_little(
     with narrow(driver, dark=dark) as window:
         window.open(STATUS)
         window.wait(SHOWN, "it is shown")
+        fits(window)
+        window.open(f"{STATUS}recipes.html#monitoring")
+        window.wait("return document.getElementById('monitoring')", "it is shown")
         fits(window)

@@ -108,6 +108,7 @@ def test_projects_of_any_name(pool: Testbed) -> None:
 
 def test_somebody_is_told_once_of_each_change_of_findings(pool: Testbed) -> None:
     told = pool.root / "root/told"
+    dropin = "/run/systemd/system/qgis-server-notify.service.d/check.conf"
     pool.run("install", "/dev/stdin", "/usr/local/bin/tell", input="#!/bin/sh\ncat >>/root/told\n")
     pool.run("sh", "-c", """echo 'notify = "/usr/local/bin/tell"' >>/etc/qgis-server/server.toml""")
 
@@ -119,6 +120,16 @@ def test_somebody_is_told_once_of_each_change_of_findings(pool: Testbed) -> None
 
     try:
         ctl(pool, "apply")
+        # In the unit's sandbox nothing is found that is not there, and nothing less.
+        check = "ExecStart=\nExecStart=/usr/sbin/qgis-serverctl check --json"
+        text = f"[Service]\n{check}\nStandardOutput=truncate:/root/found\n"
+        pool.run("install", "-D", "/dev/stdin", dropin, input=text)
+        pool.run("systemctl", "daemon-reload")
+        pool.run("systemctl", "start", "qgis-server-notify.service")
+        inside = json.loads(pool.out("cat", "/root/found"))
+        outside = pool.run("qgis-serverctl", "check", "--json", check=False).stdout
+        assert inside == json.loads(outside)
+        pool.run("sh", "-c", f"rm {dropin}; systemctl daemon-reload")
         timer = "qgis-server-notify.timer"
         assert pool.out("systemctl", "is-active", timer) == "active"
         look()
@@ -140,5 +151,6 @@ def test_somebody_is_told_once_of_each_change_of_findings(pool: Testbed) -> None
         ctl(pool, "maintenance", "off")
         pool.run("sed", "-i", "/^notify/d", "/etc/qgis-server/server.toml")
         ctl(pool, "apply")
-        pool.run("sh", "-c", "rm -f /root/told /usr/local/bin/tell; systemctl reset-failed")
+        pool.run("sh", "-c", f"rm -f /root/told /root/found {dropin} /usr/local/bin/tell")
+        pool.run("sh", "-c", "systemctl daemon-reload; systemctl reset-failed")
     assert pool.out("systemctl", "is-active", timer, check=False) == "inactive"

@@ -46,6 +46,7 @@ TOOLS = (
     "prometheus-node-exporter",
     "python3-debian",
     "python3-jinja2",
+    "python3-markdown-it",
     "python3-setuptools",
     "python3-venv",
     "python3-wheel",

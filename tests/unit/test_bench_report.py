@@ -30,6 +30,7 @@ from bench import (
     machine,
     report,
     store,
+    watched,
     weights,
     workloads,
 )
@@ -502,6 +503,7 @@ def results() -> dict[str, Any]:
                 "own": own,
                 "memory": memory,
                 "cost": cost.rows(COSTS),
+                "watched": {"pairs": 2, **watched.compared(PAIRS)},
             }
         },
     }
@@ -512,6 +514,24 @@ COSTS = {
     "this package": [11.0, 21.0, 31.5],
     "... without its plugin": [10.0, 19.0, 31.0],
 }
+
+
+PAIRS = [
+    ({"rate": 101.0, "p99": 50.0, "cpu": 10.1}, {"rate": 100.0, "p99": 50.0, "cpu": 10.0}),
+    ({"rate": 99.0, "p99": 51.0, "cpu": 20.2}, {"rate": 100.0, "p99": 50.0, "cpu": 20.0}),
+]
+
+
+def test_what_it_costs_to_be_watched_is_compared_pair_by_pair() -> None:
+    found = watched.compared(PAIRS)
+    assert (found["rate_more_percent"], found["rate_more_error"]) == (0.0, 1.96)
+    assert (found["cpu_more_percent"], found["cpu_more_error"]) == (1.0, 0.0)
+    rows = report.watched_rows({"pairs": 2, **found})
+    assert rows[1:] == [
+        ("tiles a second", "+0.00 %", "-1.96 to +1.96 %"),
+        ("99 % of tiles take", "+1.00 %", "-0.96 to +2.96 %"),
+        ("processor for a tile", "+1.00 %", "+1.00 to +1.00 %"),
+    ]
 
 
 def test_costs_are_compared_tile_by_tile() -> None:

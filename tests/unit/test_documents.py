@@ -12,9 +12,11 @@ from shared.book import BOOK, recipe
 from shared.documents import README, SHOWN, commands, sections
 from shared.paths import TESTS, TOP
 
-from qgis_server_systemd import cli
+from qgis_server_systemd import cli, documents
 from qgis_server_systemd.qgis_serverctl import cli as server_cli
 from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.metrics import places
+from qgis_server_systemd.render import environment
 from qgis_server_systemd.site import load
 
 PARSERS = {
@@ -51,6 +53,70 @@ def test_links_lead_somewhere(file: Path) -> None:
         target = file.parent / name if name else file
         assert target.exists(), name
         assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
+
+
+def test_the_status_page_leads_to_more_of_each_finding() -> None:
+    checks = (TOP / "qgis_server_systemd/qgis_serverctl/checks").glob("*.py")
+    made = r"(?:error|warning|Finding|Words)\(\s*\"([a-z]+(?:-[a-z]+)*)\""
+    ids = {id for file in checks for id in re.findall(made, file.read_text())}
+    assert len(ids) > 50
+    assert [id for id in ids if not places.place(id)] == []
+    index = TOP / "debian/root/usr/share/qgis-server-systemd/status/index.html"
+    links = re.findall(r'href="([a-z]+)\.html(#[^"]+)?"', index.read_text())
+    assert len(links) > 5
+    pages = documents.pages(environment(), Package())
+    for place in (*places.PLACES.values(), *map("".join, links)):
+        name, _, anchor = place.partition("#")
+        assert re.fullmatch("[a-z]+(#[a-z0-9-]+)?", place), place
+        assert not anchor or f' id="{anchor}">' in pages[f"{name}.html"], place
+
+
+def test_documents_as_pages() -> None:
+    source = """\
+# The `title`
+See [this](recipes.md#a-b), [that](#c), [a third](https://acme.example) and <b>.
+
+| One | Two |
+|---|--:|
+| `1` | 2 |
+
+* An item
+
+      a command
+"""
+    assert documents.page(source) == (
+        "The `title`",
+        """\
+<h1 id="the-title">The <code>title</code></h1>
+<p>See <a href="recipes.html#a-b">this</a>, <a href="#c">that</a>, \
+<a title="https://acme.example">a third</a> and &lt;b&gt;.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Table or commands 1"><table>
+<thead>
+<tr>
+<th scope="col">One</th>
+<th scope="col">Two</th>
+</tr>
+</thead>
+<tbody>
+<tr>
+<td><code>1</code></td>
+<td>2</td>
+</tr>
+</tbody>
+</table></div>
+<ul>
+<li>
+<p>An item</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Table or commands 2">\
+<pre><code>a command
+</code></pre></div>
+</li>
+</ul>
+""",
+    )
+    # The policy of the page would refuse a style.
+    pages = documents.pages(environment(), Package())
+    assert [name for name, text in pages.items() if " style=" in text or "<script" in text] == []
 
 
 @pytest.mark.parametrize("command", PARTS.values(), ids=PARTS.keys())

@@ -44,6 +44,7 @@ class Server:
             "text": "",
             "logo": "",
             "unlisted": [],
+            "hosts": {},
             "named": {},
             "project": "",
         }
@@ -160,6 +161,29 @@ def test_the_logo_has_the_address_that_its_kind_gives(server: Server) -> None:
         server.finds()
         server.turn()
         assert json.loads((server.out / "projects.json").read_text())["logo"] == shown
+
+
+def test_a_host_name_has_a_list_of_its_own(server: Server) -> None:
+    server.put("city", "water", "draft")
+    server.finds(*map(server.record, ("city", "water", "draft")))
+    own = {"title": "Of the city", "projects": ["city", "draft"]}
+    hosts = {"city.acme.example": own, "acme.example": {"logo": "/etc/logo.png"}}
+    server.settle(title="Maps", unlisted=["draft"], hosts=hosts)
+    assert {*server.shown()} == {"city", "water"}
+
+    def of(host: str) -> tuple[str, str, list[str]]:
+        found = json.loads((server.out / f"projects-{host}.json").read_text())
+        return found["title"], found["logo"], [one["name"] for one in found["projects"]]
+
+    assert of("city.acme.example") == ("Of the city", "", ["city"])
+    assert of("acme.example") == ("Maps", "page/logo.png", ["city", "water"])
+    # What the settings no longer name is gone, and comes again with them.
+    server.settle()
+    server.turn()
+    assert [file.name for file in server.out.glob("projects*")] == ["projects.json"]
+    server.settle(hosts=hosts)
+    server.turn()
+    assert of("acme.example")[2] == ["city", "draft", "water"]
 
 
 def test_unlisted_and_named_projects_and_the_one_without_a_name(server: Server) -> None:
@@ -346,6 +370,13 @@ def test_the_list_has_a_settled_order_of_its_own(server: Server) -> None:
     assert [*server.shown()] == ["a", "b"]
 
 
+def test_a_new_project_is_there_within_ten_seconds() -> None:
+    """What it takes to read it included, as far as the machine has time. That a new one does not
+    wait for others is tested above."""
+    (again,) = re.findall(r"AGAIN = ([0-9_]+);", (WWW / "page.js").read_text())
+    assert EVERY + front.SOON + int(again) / 1000 < 8
+
+
 # ---- The page
 
 
@@ -376,18 +407,25 @@ def test_nothing_of_a_stranger_becomes_markup() -> None:
     assert not re.search(r"\{[{%#]|##", (WWW / "api.html").read_text())
 
 
-def test_each_language_says_all() -> None:
-    text = (WWW / "words.js").read_text()
+@pytest.mark.parametrize(
+    ("file", "users"), [("words.js", ("page.js", "map.js")), ("api-words.js", ("api.js",))]
+)
+def test_each_language_says_all(file: str, users: tuple[str, ...]) -> None:
+    text = (WWW / file).read_text()
     parts = re.findall(r"^  (\w\w): \{\n(.*?)^  \},", text, re.M | re.S)
     keys = {code: re.findall(r"^    (\w+):", body, re.M) for code, body in parts}
     assert {*keys} == {"en", "de", "fr"}
     assert keys["en"] == keys["de"] == keys["fr"]
+    text = "".join((WWW / one).read_text() for one in users)
+    used = {*re.findall(r"\bwords\.(\w+)", text)}
+    assert used <= {*keys["en"], "js"}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_which_requests_get_the_page(page: str) -> None:
     text = nginx_config.http_text(Package(), Settings(front_page=page), ["/run/x.sock"])
-    block = text[text.index(f'map "{page} $request_method') :].partition("}")[0]
+    assert f"map $qgis_server_name $qgis_server_shown {{\n    default {page};\n" in text
+    block = text[text.index('map "$qgis_server_shown $request_method') :].partition("}")[0]
     rules = re.findall(r'^ +"~(.+)" (\w+);$', block, re.M)
 
     def decided(request: str) -> str:
@@ -411,3 +449,28 @@ def test_which_requests_get_the_page(page: str) -> None:
         "GET /qgis/city?SERVICE=WMS", f"GET {top}/wfs3/?", "GET /qgis/page/wfs3/?",
     ):  # fmt: skip
         assert decided(request) == "", request
+
+
+def test_which_page_a_host_name_gets() -> None:
+    lines = (
+        "city.acme.example title=City", "city.acme.example logo=/etc/city logo.png",
+        "hidden.acme.example page=off",
+    )  # fmt: skip
+
+    def maps(**settings: Any) -> dict[str, dict[str, str]]:
+        text = nginx_config.http_text(
+            Package(), Settings(front_hosts=lines, **settings), ["/run/x.sock"]
+        )
+        found = {}
+        for name in ("shown", "list", "logo"):
+            block = text[text.index(f"map $qgis_server_name $qgis_server_{name} {{") :]
+            found[name] = dict(re.findall(r'^ +"~\*(.+)" (.+);$', block.partition("}")[0], re.M))
+        return found
+
+    city, hidden = r"^city\.acme\.example$", r"^hidden\.acme\.example$"
+    assert maps() == {
+        "shown": {hidden: "off"},
+        "list": {city: '"-city.acme.example"'},
+        "logo": {city: '"/etc/city logo.png"'},
+    }
+    assert maps(front_page="qgis") == {"shown": {}, "list": {}, "logo": {}}

@@ -510,7 +510,7 @@ def test_what_notify_has_found(tmp_path: Path) -> None:
     assert found
     assert (found["count"], len(found["all"])) == (99, page.FINDINGS)
     assert found["all"][0] == [
-        "error", "site", "w" * page.LONGEST + "…", r"\udcff", r"\x1b",
+        "error", "site", "w" * page.LONGEST + "…", r"\udcff", r"\x1b", "",
     ]  # fmt: skip
     json.dumps(found, ensure_ascii=False).encode()
     for text in ("", "{", "[1]"):
@@ -583,3 +583,10 @@ def test_who_may_read_them() -> None:
     nobody = nginx_config.metrics_text(PACKAGE, Settings(monitoring_clients=()))
     assert "allow" not in nobody
     assert nobody.endswith("deny all;\n")
+
+
+def test_what_alarms_count_is_there_before_it_happens() -> None:
+    """Of a counter that begins with the first refusals Prometheus sees no increase."""
+    found = samples(Metrics("qgis_server"))
+    for lane in ("light", "heavy"):
+        assert found["qgis_server_refused_requests_total", lane] == 0

@@ -102,7 +102,11 @@ def test_packages_of_debian_serve_its_own_python_alone(
     monkeypatch.setattr(prepare, "DEBIANS", debians)
     venv, pip = folder.make("deb")
     assert ("--system-site-packages" in venv) == ("--no-build-isolation" in pip) == debians
-    rest = "" if debians else "jinja2>=3.1, python-debian>=0.1.49, setuptools>=64, "
+    rest = (
+        ""
+        if debians
+        else "jinja2>=3.1, markdown-it-py>=2.1, python-debian>=0.1.49, setuptools>=64, "
+    )
     told = f"prepare: installing into .venv from PyPI: {rest}shtab==1.13.0, stdeb==0.11.*\n"
     assert capsys.readouterr().out == told
     # Tests are run with none of them.

@@ -29,7 +29,9 @@ class Machine(Host):
     parts: tuple[str, ...] = ()
     words: str = ""
 
-    def command(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *argv: str, timeout: float = 60, input: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         bad = any(f"--property={part}" in word for part in self.parts for word in argv)
         said = self.words if argv[0] == "journalctl" else ""
         return subprocess.CompletedProcess(argv, int(bad), said, "")

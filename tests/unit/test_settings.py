@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,18 @@ def test_projects_are_named_as_in_their_urls(tmp_path: Path) -> None:
     assert resolve(file, auto).settings.unlisted_projects == ("Meine Karte", "Straße")
 
 
+def test_what_host_names_have_of_their_own(tmp_path: Path) -> None:
+    lines = (
+        "a.example title=A = B", "b.example page=off", "a.example project=Meine Karte",
+        "a.example project=Straße",
+    )  # fmt: skip
+    file, auto = files(tmp_path, f"front_hosts = {json.dumps(lines)}")
+    assert resolve(file, auto).settings.hosts == {
+        "a.example": {"title": "A = B", "projects": ["Meine Karte", "Straße"]},
+        "b.example": {"page": "off"},
+    }
+
+
 def test_missing_files_mean_defaults(tmp_path: Path) -> None:
     found = resolve(tmp_path / "a", tmp_path / "b")
     assert found.settings == Settings()
@@ -60,6 +73,13 @@ def test_missing_files_mean_defaults(tmp_path: Path) -> None:
         ('cors_origins = ["example.org"]', "a list of origins"),
         ('cors_origins = ["https://a/;}"]', "a list of origins"),
         ('unlisted_projects = ["a/b"]', "a list of names of projects"),
+        ('front_hosts = ["a.example"]', 'a list of "host key=value"'),
+        ('front_hosts = ["A.example title=x"]', "front_hosts"),
+        ('front_hosts = ["a.example color=red"]', "front_hosts"),
+        ('front_hosts = ["a.example project=a/b"]', "front_hosts"),
+        ('front_hosts = ["a.example logo=/logo.html"]', "front_hosts"),
+        ('front_hosts = ["a.example page=list"]', "page only off"),
+        ('front_hosts = ["a.example text=a", "a.example text=b"]', "each once"),
         ("heavy_workers = -1", 'is not "auto" or a number'),
         ('heavy_workers = "100%"', 'is not "auto" or a number'),
         ("heavy_pixels = 1", "a number of pixels"),

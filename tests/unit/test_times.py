@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from qgis_server_systemd.worker_plugin.times import DRAWN, WAITED, WORKER, Times
+from qgis_server_systemd.worker_plugin.times import DRAWN, SLOW, WAITED, WORKER, Times
 
 
 class Clock:
@@ -45,3 +45,15 @@ def test_nothing_is_said_where_no_nginx_of_ours_asks(sent: str) -> None:
     times.begin("1000000999.000")
     times.begin(sent)
     assert times.headers(whole=True) == {}
+
+
+def test_a_line_for_what_failed_or_was_slow_alone() -> None:
+    clock = Clock()
+    times = clock.times()
+    times.begin("1000000999.250")
+    assert times.line(200, failed=False) == ""
+    assert times.line(500, failed=True) == "status 500, took 0.000 s, waited 0.750 s"
+    clock.now += SLOW
+    assert times.line(200, failed=False) == "status 200, took 10.000 s, waited 0.750 s"
+    times.begin("")
+    assert times.line(502, failed=True) == "status 502, took 0.000 s"

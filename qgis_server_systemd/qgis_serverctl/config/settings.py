@@ -6,6 +6,7 @@ all come from the fields of `Settings`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from .declaration import Declaration, declarations, setting
 from .names import Package
@@ -20,6 +21,7 @@ from .values import (
     count,
     folders,
     heavy_workers,
+    host_lines,
     kilobytes,
     megabytes,
     named,
@@ -174,6 +176,21 @@ class Settings:
             "whoever knows the address."
         ),
         example='["draft"]',
+    )
+    front_hosts: tuple[str, ...] = setting(
+        (),
+        host_lines,
+        allowed=(
+            'a list of "host key=value", the keys title, text, logo and page each once for a host '
+            "and project for each, page only off"
+        ),
+        help=(
+            "What host names of this server have of their own on the front page. title, text\n"
+            "and logo are as the settings above. With project the page shows that one alone,\n"
+            "or those, in a line each. page=off: this host has no page. It is the name that\n"
+            "the client used."
+        ),
+        example='["city.acme.example title=Maps of the city", "city.acme.example project=city"]',
     )
     map_parameter: bool = setting(
         False,
@@ -585,6 +602,21 @@ class Settings:
         start may take."""
         limit = self.kill_timeout
         return limit if isinstance(limit, int) else self.request_timeout + 30
+
+    @property
+    def hosts(self) -> dict[str, dict[str, Any]]:
+        """What host names have of their own on the front page, by the keys of front_hosts, but
+        `projects` for `project`: a list of names."""
+        found: dict[str, dict[str, Any]] = {}
+        for line in self.front_hosts:
+            host, _, given = line.partition(" ")
+            key, _, value = given.partition("=")
+            own = found.setdefault(host, {})
+            if key == "project":
+                own.setdefault("projects", []).append(value)
+            else:
+                own[key] = value
+        return found
 
     @property
     def named(self) -> dict[str, str]:

@@ -207,6 +207,32 @@ def picture(value: object) -> str:
     return file
 
 
+HOST_NAME = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
+"""A regular expression for a host name as NGINX compares it, without a port."""
+
+KEYS = ("page", "title", "text", "logo", "project")
+"""What a host name may have of its own on the front page (setting front_hosts)."""
+
+
+def host_lines(value: object) -> tuple[str, ...]:
+    """Lines "host key=value", for each host each key but `project` once."""
+    found = strings(value, text)
+    once = []
+    for line in found:
+        host, _, given = line.partition(" ")
+        key, equals, said = given.partition("=")
+        if not re.fullmatch(HOST_NAME, host) or key not in KEYS or not equals:
+            raise ValueError
+        if (key == "page" and said != "off") or (key == "project" and not is_name(said)):
+            raise ValueError
+        if key == "logo":
+            picture(said)
+        once += [] if key == "project" else [(host, key)]
+    if len(set(once)) < len(once):
+        raise ValueError
+    return found
+
+
 NAME = (
     r"(?![\x20',.-])(?:[A-Za-z0-9_+()\x20',.-]"
     # Beyond ASCII, letters and signs as UTF-8 has them (RFC 3629).

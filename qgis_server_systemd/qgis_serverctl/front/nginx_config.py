@@ -3,7 +3,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..config.names import Package
 from ..config.settings import Settings
@@ -80,7 +80,7 @@ def http_text(
         "unix": "1" if UNIX in settings.trusted_proxies else "0",
         "landing": re.escape(package.url_prefix),
         "page": settings.front_page,
-        "logo": quoted(settings.front_logo),
+        **_hosts_texts(settings),
         "project": quoted(settings.project),
         "origins": "\n".join(everyone or origins),
     }
@@ -93,6 +93,23 @@ def http_text(
     if counted or settings.request_log:
         parts.append(facts.http_text(package, settings, counted=counted))
     return "\n".join(parts)
+
+
+def _hosts_texts(settings: Settings) -> dict[str, str]:
+    """Lines of maps by the host name that the client used: which page it has, which list and
+    which logo."""
+    hosts = settings.hosts if settings.lists else {}
+
+    def lines(values: Mapping[str, str]) -> str:
+        return "\n".join(f'    "~*^{re.escape(host)}$" {value};' for host, value in values.items())
+
+    logos = {host: quoted(own["logo"]) for host, own in hosts.items() if "logo" in own}
+    return {
+        "logo": quoted(settings.front_logo),
+        "logos": lines(logos),
+        "hidden": lines({host: "off" for host, own in hosts.items() if "page" in own}),
+        "lists": lines({host: f'"-{host}"' for host, own in hosts.items() if "page" not in own}),
+    }
 
 
 def _clients_text(package: Package, settings: Settings) -> str:

@@ -51,6 +51,9 @@ class Requests:
         )  # fmt: skip
         self.sent = counter("sent_bytes", "Bytes of bodies of replies.", "project")
         self.refused = counter("refused_requests", "Refused, since the queues were full.", "lane")
+        for lane in ("light", "heavy"):
+            # Else the first ones would be no increase to Prometheus.
+            self.refused.labels(lane)
         self.cache = counter("cache_requests", "What the reply cache had for a request.", "result")
         self.busy = counter("project_seconds", "Seconds of workers that a project took.", "project")
         self.waited = histogram("wait_seconds", "How long requests waited for a worker.", "lane")

@@ -12,6 +12,7 @@ from ..pool.host import Host
 from ..system.files import read_or_none
 from ..system.output import printable
 from .counts import Metrics, state
+from .places import place
 
 FORMAT = 1
 """The page asks for this one; another one means that it has to be loaded again."""
@@ -41,18 +42,19 @@ class Since:
 
 
 def findings(host: Host) -> dict[str, Any] | None:
-    """What notify has found; None where nobody has it look (setting notify)."""
+    """What notify has found, each with where more is told of it; None where nobody has it look
+    (setting notify)."""
     package = host.package
     if not host.path(package.notify_mark).exists():
         return None
     file = host.path(package.notified)
     try:
         found = [
-            [printable(str(word), LONGEST) for word in one]
+            [*(printable(str(word), LONGEST) for word in one), place(str(one[1]))]
             for one in json.loads(read_or_none(file) or "")
         ]
         looked = file.stat().st_mtime
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, IndexError):
         return {"looked": None, "count": 0, "all": []}
     return {"looked": looked, "count": len(found), "all": found[:FINDINGS]}
 

@@ -242,8 +242,10 @@ class Monitor:
         former = self.watched.get(instance)
         seen = observe(former, worker.pid, min(held, default=None), there.queued, now)
         if former and former.pid != seen.pid:
-            # Requests that waited for the former worker wait still.
+            # Requests that waited for the former worker wait still. How long that one took none
+            # is no fault of the new one, which has to start first.
             seen = replace(seen, queued_since=former.queued_since or seen.queued_since)
+            self.stuck.pop(instance, None)
         accepting = bool(worker.pid) and connections.is_accepting(worker.pid)
         seen = replace(
             seen,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config.names import Package
 from ..config.settings import Settings
+from ..system.files import write
 from ..system.output import Failure, die
 
 ANSWER_TIMEOUT = 30
@@ -76,12 +77,15 @@ class Host:
         """Is there a running systemd to talk to (sd_booted(3))?"""
         return self.root == Path("/") and Path("/run/systemd/system").is_dir()
 
-    def command(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a command quietly; a missing program or a hang is a failed run."""
+    def command(
+        self, *argv: str, timeout: float = 60, input: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command quietly; a missing program or a hang is a failed run. `input`: what it
+        reads."""
         try:
             return subprocess.run(
                 argv,
-                stdin=subprocess.DEVNULL,
+                input=input,
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -94,26 +98,29 @@ class Host:
             message = f"no answer within {timeout:.0f} s"
             return subprocess.CompletedProcess(argv, TIMED_OUT, "", message)
 
-    def outside(self, *argv: str) -> subprocess.CompletedProcess[str]:
+    def outside(self, *argv: str, input: str = "") -> subprocess.CompletedProcess[str]:
         """The same, but in a unit of its own if the sandbox of ours would be in the way."""
         if not self.live or self.package.confined not in os.environ:
-            return self.command(*argv)
+            return self.command(*argv, input=input)
         # Not --pipe and --wait, which need a bus that a small server has not got. systemd makes
         # files that everybody may read, and NGINX's configuration may hold secrets.
         private = self.path(f"{self.package.run}/private")
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files = [private / f"{name}-{os.getpid()}" for name in ("out", "err")]
-        out, err = files
+        files = [private / f"{name}-{os.getpid()}" for name in ("out", "err", "in")]
+        out, err, given = files
         away = ("systemd-run", "--quiet", "--collect", "--property=Type=oneshot")
         to = (
+            "--property=TimeoutStartSec=60s",
             f"--property=StandardOutput=truncate:{out}",
             f"--property=StandardError=truncate:{err}",
+            f"--property=StandardInput=file:{given}",
         )
         try:
+            write(given, input, mode=0o600)
             done = self.command(*away, *to, "--", *argv)
             if not err.exists():
                 return done
-            texts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
+            texts = [file.read_text(encoding="utf-8", errors="replace") for file in (out, err)]
             return subprocess.CompletedProcess(argv, done.returncode, *texts)
         finally:
             for file in files:

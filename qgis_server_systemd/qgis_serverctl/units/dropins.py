@@ -161,6 +161,7 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "text": settings.front_text,
             "logo": settings.front_logo,
             "unlisted": settings.unlisted_projects,
+            "hosts": {host: own for host, own in settings.hosts.items() if "page" not in own},
         },
         "prefix": package.prefix_variable,
         "sent": package.sent_variable,

@@ -179,14 +179,23 @@ def below(page: str, target: str) -> str:
     return posixpath.relpath(target, page)
 
 
-def public(settings: Mapping[str, Any], all_of_them: Iterable[Address], found: Found) -> str:
-    """The list that everybody may read."""
-    front = settings["front"]
+def public(
+    settings: Mapping[str, Any],
+    all_of_them: Iterable[Address],
+    found: Found,
+    own: Mapping[str, Any] | None = None,
+) -> str:
+    """The list that everybody may read. `own`: what a host name has of its own; with `projects`
+    it shows these alone."""
+    front = settings["front"] | (own or {})
+    only = front.get("projects")
     page, projects = front["page"], settings["addresses"]["below"]
     cards = []
     for one in all_of_them:
         record = found.records.get((one.name, one.path))
         if one.name in front["unlisted"] or not record:
+            continue
+        if only is not None and one.name not in only:
             continue
         if is_served(record, ignores=found.ignores):
             at = below(page, f"{projects}/{one.name}" if one.name else page)
@@ -237,11 +246,23 @@ class Front:
         # Hundreds of cards are not made each second.
         if self.found.begun is not None and made_of != self.made_of:
             self.made_of = made_of
-            self.write("projects.json", public(settings, all_of_them, self.found))
+            self.write_lists(settings, all_of_them)
             self.write("broken", f"{broken(all_of_them, self.found)}\n")
         if self.is_due(state, now):
             self.wished, self.wished_at, self.begun, self.sign = state, clock, now, now
             (self.folder / "wish").write_text(f"{clock}\n", encoding="ascii")
+
+    def write_lists(self, settings: Mapping[str, Any], all_of_them: list[Address]) -> None:
+        """For all, and for each host name that has something of its own."""
+        self.write("projects.json", public(settings, all_of_them, self.found))
+        hosts = settings["front"]["hosts"]
+        for host, own in hosts.items():
+            text = public(settings, all_of_them, self.found, own)
+            self.write(f"projects-{host}.json", text)
+        for file in self.folder.glob("projects-*.json"):
+            if file.name.removeprefix("projects-").removesuffix(".json") not in hosts:
+                file.unlink()
+                self.written.pop(file.name, None)
 
     def read(self, now: float) -> None:
         """What the look has found, if that is new."""

@@ -85,6 +85,19 @@ function head(given) {
   ].filter(Boolean).join(" "));
 }
 
+// A link to what the documents tell; its cell stays as long as it is the same.
+function more(row, place) {
+  const cell = row.cells[4] ?? row.appendChild(document.createElement("td"));
+  if (!/^[a-z]+(#[a-z0-9-]+)?$/.test(place ?? "")) {
+    say(cell, NONE);
+    return;
+  }
+  const anchor = cell.querySelector("a") ?? document.createElement("a");
+  if (!anchor.parentNode) cell.replaceChildren(anchor);
+  say(anchor, place.replace(/#/, ": ").replaceAll("-", " "));
+  anchor.href = place.replace(/#|$/, ".html$&");
+}
+
 function findings(found) {
   const looked = found?.looked
     ? `${found.count} found; looked for last at ${day(found.looked)}.`
@@ -92,9 +105,14 @@ function findings(found) {
   say(at("looked"), found
     ? looked
     : `Nobody looks for them (setting notify). ${command} check shows them.`);
-  fill("findings", (found?.all ?? []).map(([severity, id, where, what, fix]) => [
+  at("how").hidden = Boolean(found);
+  const all = found?.all ?? [];
+  fill("findings", all.map(([severity, id, where, what, fix]) => [
     severity, `${what} [${id}]`, where, fix,
   ]));
+  [...document.querySelectorAll("[aria-labelledby=findings] tbody tr")].forEach((row, place) => {
+    more(row, all[place][5]);
+  });
 }
 
 function show(given) {

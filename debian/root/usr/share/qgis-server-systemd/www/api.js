@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The pages of the OGC API: shows what the same address says as JSON. All texts are of strangers.
 
+import { languages } from "./api-words.js";
+import { chosen } from "./words.js";
+
 // Of the first "/wfs3" after which the path makes sense: projects and layers may have that name.
 const PATH = /^(.*?\/wfs3)(?:\/(?:(api|conformance)|(collections)(?:\/([^/]+)(?:\/(items)(?:\/([^/]+))?)?)?))?$/;
 const PLACE = /^(.*?\/wfs3)(?=\/|$)/;
 const ROWS = 1000;
+const TITLE = "OGC API Features";
+
+const language = chosen(navigator.languages ?? [navigator.language], languages);
+const words = languages[language];
+const filled = (text, one, other) => text.replace("#", () => one).replace("%", () => other);
 
 const at = (id) => document.getElementById(id);
 // Two slashes at the beginning would lead to another host.
@@ -75,7 +83,7 @@ function pairs(entries) {
     head.scope = "row";
     made.tBodies[0].append(make("tr", head, make("td", value)));
   }
-  return scrolled(made, "Values");
+  return scrolled(made, words.values);
 }
 
 // A wide table is moved by the keyboard as well.
@@ -95,12 +103,12 @@ const round = (number) => Math.round(number * 1e6) / 1e6;
 
 function landing(data) {
   return [
-    data.title || "OGC API Features",
+    data.title || TITLE,
     paragraph(data.description),
     list([
-      link("Collections", address("/collections")),
-      link("API description", address("/api")),
-      link("Conformance classes", address("/conformance")),
+      link(words.collections, address("/collections")),
+      link(words.description, address("/api")),
+      link(words.conformance, address("/conformance")),
     ]),
   ];
 }
@@ -108,13 +116,13 @@ function landing(data) {
 function allCollections(data) {
   const cards = data.collections.map((one) => {
     const heading = make("h2", link(one.title || one.id, address(inside(one.id))));
-    const about = make("div", heading, make("p", one.description), link("Items", address(`${inside(one.id)}/items`)));
+    const about = make("div", heading, make("p", one.description), link(words.items, address(`${inside(one.id)}/items`)));
     about.className = "about";
     return make("li", make("article", about));
   });
   const made = make("ul", ...cards);
   made.id = "cards";
-  return ["Collections", cards.length ? made : make("p", "There is no collection here.")];
+  return [words.collections, cards.length ? made : make("p", words.none)];
 }
 
 function collection(data) {
@@ -127,9 +135,9 @@ function collection(data) {
   return [
     data.title || data.id,
     paragraph(data.description),
-    make("p", link("Items", address(`/collections/${layer}/items`))),
-    ...(extent ? [make("h2", "Extent"), pairs(["West", "South", "East", "North"].map((name, n) => [name, round(extent[n])]))] : []),
-    ...(data.crs?.length ? [make("h2", "Reference systems"), list(data.crs)] : []),
+    make("p", link(words.items, address(`/collections/${layer}/items`))),
+    ...(extent ? [make("h2", words.extent), pairs([words.west, words.south, words.east, words.north].map((name, n) => [name, round(extent[n])]))] : []),
+    ...(data.crs?.length ? [make("h2", words.systems), list(data.crs)] : []),
   ];
 }
 
@@ -139,9 +147,10 @@ function features(data) {
   const rows = all.slice(0, ROWS).map((one) => [
     link(one.id, target(one)), ...names.map((name) => one.properties?.[name]),
   ]);
-  const matched = data.numberMatched === undefined ? "" : ` of ${data.numberMatched}`;
-  const more = rows.length < all.length ? `, ${rows.length} of them in the table` : "";
-  const turns = [["prev", "Previous"], ["next", "Next"]].flatMap(([rel, word]) => {
+  const matched = data.numberMatched;
+  const count = filled(matched === undefined ? words.count : words.count_of, all.length, matched);
+  const more = rows.length < all.length ? `, ${filled(words.shown, rows.length)}` : "";
+  const turns = [["prev", words.previous], ["next", words.next]].flatMap(([rel, word]) => {
     const to = data.links?.find((one) => one.rel === rel);
     return to ? [link(word, here + new URL(to.href, location.href).search)] : [];
   });
@@ -150,8 +159,8 @@ function features(data) {
   draw(data);
   return [
     decoded(layer),
-    make("p", `${all.length}${matched} items${more}`),
-    scrolled(table(rows, ["id", ...names]), "Items"),
+    make("p", `${count}${more}`),
+    scrolled(table(rows, ["id", ...names]), words.items),
     turn,
   ];
 }
@@ -175,22 +184,22 @@ function description(data) {
         "details",
         make("summary", make("code", `${method.toUpperCase()} ${path}`), ` ${shown(operation.summary)}`),
         paragraph(operation.description),
-        ...(rows.length ? [scrolled(table(rows, ["Parameter", "Description", "Type"]), `Parameters of ${path}`)] : []),
+        ...(rows.length ? [scrolled(table(rows, [words.parameter, words.meaning, words.type]), filled(words.parameters, path))] : []),
       );
     }));
   const { title, description: text, contact } = data.info ?? {};
   return [
-    "API description",
+    words.description,
     ...(title ? [make("p", title)] : []),
     paragraph(text),
-    ...(contact?.name || contact?.email ? [make("p", `Contact: ${[contact.name, contact.email].filter(Boolean).join(", ")}`)] : []),
-    make("h2", "Requests"),
+    ...(contact?.name || contact?.email ? [make("p", filled(words.contact, [contact.name, contact.email].filter(Boolean).join(", ")))] : []),
+    make("h2", words.requests),
     ...operations,
   ];
 }
 
 // Of a newer QGIS Server.
-const unknown = (data) => [decoded(here.slice(root.length + 1)) || "OGC API Features", make("pre", JSON.stringify(data, null, 2))];
+const unknown = (data) => [decoded(here.slice(root.length + 1)) || TITLE, make("pre", JSON.stringify(data, null, 2))];
 
 function page(data) {
   if (feature) return item(data);
@@ -198,7 +207,7 @@ function page(data) {
   if (layer) return collection(data);
   if (collections) return allCollections(data);
   if (single === "api") return description(data);
-  if (single) return ["Conformance classes", list(data.conformsTo ?? [])];
+  if (single) return [words.conformance, list(data.conformsTo ?? [])];
   return found ? landing(data) : unknown(data);
 }
 
@@ -249,17 +258,17 @@ async function draw(shapes) {
 
 function way() {
   const steps = [["OGC API", ""]];
-  if (single) steps.push([single, ""]);
-  if (collections) steps.push(["Collections", "/collections"]);
+  if (single) steps.push([single === "api" ? words.description : words.conformance, ""]);
+  if (collections) steps.push([words.collections, "/collections"]);
   if (layer) steps.push([decoded(layer), `/collections/${layer}`]);
-  if (items) steps.push(["Items", `/collections/${layer}/items`]);
+  if (items) steps.push([words.items, `/collections/${layer}/items`]);
   if (feature) steps.push([decoded(feature), ""]);
   const last = steps.pop();
   at("way").append(...steps.map(([text, path]) => make("li", link(text, address(path)))), make("li", last[0]));
 }
 
 async function open() {
-  at("state").textContent = "Loading …";
+  at("state").textContent = words.wait;
   way();
   const reply = await fetch(here + location.search, {
     headers: { Accept: "application/json" }, cache: "no-store",
@@ -271,8 +280,11 @@ async function open() {
   at("heading").textContent = document.title = heading;
   at("content").replaceChildren(...parts);
   const kind = single === "api" ? "openapi3" : "json";
-  at("end").append(link("This page as JSON", `${here}.${kind}${location.search}`));
+  at("end").append(link(words.json, `${here}.${kind}${location.search}`));
   at("state").textContent = "";
 }
 
-open().catch((error) => { at("state").textContent = `This can't be shown: ${error.message}`; });
+document.documentElement.lang = language;
+document.querySelector("nav").setAttribute("aria-label", words.place);
+at("map").setAttribute("aria-label", words.map);
+open().catch((error) => { at("state").textContent = filled(words.wrong, error.message); });

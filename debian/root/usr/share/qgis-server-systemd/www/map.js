@@ -92,6 +92,16 @@ function prints(layers) {
 
 const bounds = ([west, south, east, north]) => [[south, west], [north, east]];
 
+// A browser's own "lazy" asks for all that is a few screens away.
+const legends = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (isIntersecting) {
+      target.src = target.dataset.src;
+      legends.unobserve(target);
+    }
+  }
+});
+
 function branch(layer) {
   const item = at("layer").content.cloneNode(true).firstElementChild;
   const [box, opacity] = [item.querySelector("input"), item.querySelector(".opacity")];
@@ -112,7 +122,8 @@ function branch(layer) {
     opacity.setAttribute("aria-label", `${words.opacity}: ${layer.title}`);
     opacity.addEventListener("change", () => { layer.opacity = Number(opacity.value); draw(); });
     image.addEventListener("error", () => image.remove());
-    image.src = wms.legend(service, layer.name);
+    image.dataset.src = wms.legend(service, layer.name);
+    legends.observe(image);
   }
   return item;
 }

@@ -5,7 +5,7 @@ import { FORMAT, address, found, links, picture, sorted } from "./list.js";
 import { chosen, languages } from "./words.js";
 
 const AT_ONCE = 24;
-const AGAIN = 30_000;
+const AGAIN = 5_000;
 const SOON = 2_000;
 const COPIED = 2_000;
 

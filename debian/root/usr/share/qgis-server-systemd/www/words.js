@@ -92,7 +92,7 @@ export const languages = {
 };
 
 // The first language of the browser that there are words for.
-export function chosen(wanted) {
+export function chosen(wanted, among = languages) {
   const known = wanted.map((tag) => tag.toLowerCase().split("-")[0]);
-  return known.find((tag) => Object.hasOwn(languages, tag)) ?? "en";
+  return known.find((tag) => Object.hasOwn(among, tag)) ?? "en";
 }

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What it costs that somebody watches: tiles while NGINX tells of each request, to the metrics and
+to a file, and a Prometheus asks for these, against tiles without all of it. In pairs of turns, one
+with it and one without, so that whatever else the machine does falls on both."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from shared.pool import ctl, settled, wait_for
+from testbed import Testbed
+
+from bench import own, workloads
+from bench.compare import drive, prepare
+from bench.contestants import PROJECT
+from bench.inside.drive import Group, Result, Spec
+
+PAIRS, SECONDS, CLIENTS = 12, 4.0, 4
+METRICS = "qgis-server-metrics"
+HTTP = "/etc/nginx/conf.d/qgis-server.conf"
+SCRAPER = f"while :; do curl --silent --output /dev/null {own.METRICS}; sleep 1; done"
+FACTS = "access_log .* qgis-server-facts"
+
+
+@contextmanager
+def unwatched(bed: Testbed) -> Iterator[None]:
+    """Nobody listens, and NGINX tells nothing."""
+    bed.run("systemctl", "stop", "scraper.service", f"{METRICS}.socket", f"{METRICS}.service")
+    bed.run("sed", "-i.watched", f"/{FACTS}/d", HTTP)
+    own.reload(bed)
+    try:
+        yield
+    finally:
+        bed.run("mv", f"{HTTP}.watched", HTTP)
+        bed.run("systemctl", "start", f"{METRICS}.socket", f"{METRICS}.service")
+        own.reload(bed)
+        scrape(bed)
+
+
+def scrape(bed: Testbed) -> None:
+    bed.run("systemd-run", "--quiet", "--collect", "--unit=scraper", "sh", "-c", SCRAPER)
+
+
+def turn(bed: Testbed, seconds: float) -> dict[str, float]:
+    """Tiles a second, the latency of 99 % in ms, and ms of the container's processor for each."""
+    spec = Spec(80, [Group(CLIENTS, workloads.light("/qgis-server?"))], seconds)
+    found: Result = drive(bed, spec)
+    wrong = [one.problem for one in found.sent if one.problem]
+    assert not wrong, wrong[:3]
+    took = sorted(one.took for one in found.sent)
+    return {
+        "rate": len(took) / found.wall,
+        "p99": 1000 * took[int(0.99 * len(took))],
+        "cpu": 1000 * found.cpu / len(took),
+    }
+
+
+def compared(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, float]:
+    """Of each figure how much more it is with all on, in percent: the mean of the pairs, and half
+    of its 95 % interval."""
+    result = {}
+    for name in pairs[0][0]:
+        more = [100 * (on[name] / off[name] - 1) for on, off in pairs]
+        result[f"{name}_more_percent"] = round(statistics.mean(more), 2)
+        result[f"{name}_more_error"] = round(1.96 * statistics.stdev(more) / len(more) ** 0.5, 2)
+    return result
+
+
+def measure(bed: Testbed, *, pairs: int = PAIRS, seconds: float = SECONDS) -> dict[str, float]:
+    """In a booted container with the package and NGINX."""
+    prepare(bed)
+    bed.run("sh", "-c", "echo 'request_log = true' >>/etc/qgis-server/server.toml")
+    ctl(bed, "site", "enable", "--project", PROJECT)
+    ctl(bed, "apply")
+    wait_for(lambda: settled(bed), "the settings are applied")
+    facts = int(bed.out("grep", "--count", FACTS, HTTP))
+    assert facts == 2, "to the metrics and to a file"
+    scrape(bed)
+    turn(bed, seconds)  # that each worker has loaded the project
+
+    def without() -> dict[str, float]:
+        with unwatched(bed):
+            return turn(bed, seconds)
+
+    found = []
+    for number in range(pairs):
+        # Whichever comes first may have it better.
+        both: list[Callable[[], dict[str, float]]] = [lambda: turn(bed, seconds), without]
+        order = both if number % 2 else both[::-1]
+        results = {one: one() for one in order}
+        found.append((results[both[0]], results[both[1]]))
+    bed.run("systemctl", "stop", "scraper.service")
+    return {"pairs": pairs, **compared(found)}
