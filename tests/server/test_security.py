@@ -16,7 +16,7 @@ import pytest
 from shared.harm import connections
 from shared.paths import SHARED
 from shared.pool import MAP, ctl, is_served, main_pid, path, serving_bed, settled, status, wait_for
-from testbed import Snapshot, Testbed
+from testbed import RELEASES, Snapshot, Testbed
 
 SETTINGS = "/etc/qgis-server/server.toml"
 ENV = "/etc/qgis-server/env"
@@ -358,13 +358,13 @@ def test_what_roots_parts_keep_nobody_else_can_open(bed: Testbed) -> None:
 def test_only_qgis_servers_own_wait_before_a_reply_is_gone(bed: Testbed, suite: str) -> None:
     """Debian 12's has none. A plugin's select waits as before, and so do those of database
     clients and all other libraries."""
-    waits = {"bookworm": [], "trixie": ["libqgis_server"]}[suite]
+    waits = ["libqgis_server"] if RELEASES[suite].reply_wait else []
     found = probe(bed, "select").removeprefix("ok ")
     changed, others, waited = json.loads(found)
     assert changed == waits
     assert waited
     assert {"libpython3", "libcurl-gnutls"} & {name.partition(".")[0] for name in others}, others
-    said = {"bookworm": "none", "trixie": "removed"}[suite]
+    said = "removed" if waits else "none"
     assert status(bed)["reply_wait"] == said
     assert "stays" not in bed.out(
         "journalctl", "--identifier=qgis-server", "--grep=wait before", check=False
@@ -493,7 +493,7 @@ def test_without_network_no_connection_is_made(loose: Testbed) -> None:
 def test_the_wait_before_a_reply_is_left_if_a_setting_says_so(loose: Testbed, suite: str) -> None:
     changed, _, _ = json.loads(probe(loose, "select").removeprefix("ok "))
     assert changed == []
-    said = {"bookworm": "none", "trixie": "kept"}[suite]
+    said = "kept" if RELEASES[suite].reply_wait else "none"
     assert status(loose)["reply_wait"] == said
 
 

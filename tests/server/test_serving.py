@@ -52,7 +52,7 @@ from shared.serving import (
     shown,
     wms,
 )
-from testbed import Reply, Testbed
+from testbed import RELEASES, SUITES, Reply, Testbed
 
 TOML = "/etc/qgis-server/server.toml"
 VHOSTS = "/etc/nginx/conf.d/serving-test.conf"
@@ -689,7 +689,7 @@ def quic(pool: Testbed) -> Iterator[None]:
         yield
 
 
-@pytest.mark.only("trixie")
+@pytest.mark.only(*(suite for suite in SUITES if RELEASES[suite].http_3))
 @pytest.mark.usefixtures("quic")
 @pytest.mark.parametrize("port", ["", ":8443"])
 @pytest.mark.parametrize("protocol", ["1.1", "2", "3-only"])
