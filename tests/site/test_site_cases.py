@@ -19,7 +19,7 @@ from testbed import Snapshot, Testbed
 from qgis_server_systemd.site import Site, load
 from qgis_server_systemd.suites import SUITES
 
-SAMPLES = dict(zip(SUITES, cycle([(1, 17), (12, 18)]), strict=False))
+SAMPLES = dict(zip(SUITES, cycle([(1, 10), (7, 12)]), strict=False))
 """By suite, numbers of cases: of both queues, with and without TLS, of all names."""
 
 HOST = "maps.acme.example"
