@@ -8,7 +8,7 @@ and of 3.44.15 (testing); a trace of each getenv() of qgis_mapserv.fcgi 3.22.16
 and 3.40.6, apart for the start and for the requests. Releases: the "since" marks
 of the header, NEWS.md and the dates in ChangeLog of 3.40.6, and QGIS pull
 request 61332. A meaning or default below that differs from the QGIS documentation
-was tried with both binaries.
+was tried with both binaries, the addresses of single services with 3.44.15's, too.
 
 What holds for all variables that begin with QGIS_SERVER_:
 
@@ -293,9 +293,8 @@ VARIABLES: tuple[Variable, ...] = (
         kind="url",
         default="",
         since="3.20",
-        help="Meant as the public address of WMS alone, but QGIS up to 3.44 ignores it.\n"
-        "Set the address in the project, or send the header\n"
-        "X-Qgis-WMS-Service-Url from NGINX.",
+        help="Public address of WMS alone. QGIS 3.22 and 3.40 ignore it: set the address in\n"
+        "the project, or send the header X-Qgis-WMS-Service-Url from NGINX.",
         group="Public addresses",
         example="https://maps.example.org/wms",
     ),
@@ -304,7 +303,7 @@ VARIABLES: tuple[Variable, ...] = (
         kind="url",
         default="",
         since="3.20",
-        help="The same for WFS, and ignored as well.",
+        help="The same for WFS.",
         group="Public addresses",
         example="https://maps.example.org/wfs",
     ),
@@ -313,7 +312,7 @@ VARIABLES: tuple[Variable, ...] = (
         kind="url",
         default="",
         since="3.20",
-        help="The same for WCS, and ignored as well.",
+        help="The same for WCS.",
         group="Public addresses",
         example="https://maps.example.org/wcs",
     ),
@@ -322,7 +321,7 @@ VARIABLES: tuple[Variable, ...] = (
         kind="url",
         default="",
         since="3.20",
-        help="The same for WMTS, and ignored as well.",
+        help="The same for WMTS.",
         group="Public addresses",
         example="https://maps.example.org/wmts",
     ),

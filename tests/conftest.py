@@ -24,7 +24,7 @@ from shared.pool import (
     serving_bed,
 )
 from shared.schedule import LongestFirst, tell_units, units_file
-from testbed import SUITES, Snapshot, Testbed
+from testbed import RELEASED, SUITES, Snapshot, Testbed
 from testbed.locks import locked
 from testbed.processes import children, unwind_on_termination
 from xdist.remote import Producer
@@ -45,7 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--suite",
         action="append",
         choices=SUITES,
-        help="Debian suite to test on, may be given more than once (default: all of them)",
+        help="Debian suite to test on, may be given more than once (default: those that are "
+        "released, and for some tests Debian testing; all of them with --all)",
     )
     parser.addoption(
         "--all", action="store_true", help="also what takes too long to be run for each change"
@@ -71,8 +72,17 @@ def one_of(chosen: list[str], name: str) -> str:
 
 
 def suites(config: pytest.Config) -> list[str]:
-    """Those that are tested on."""
-    return list(dict.fromkeys(config.getoption("--suite") or SUITES))
+    """Those that are tested on, but for what is marked `testing`."""
+    default = SUITES if config.getoption("all") else RELEASED
+    return list(dict.fromkeys(config.getoption("--suite") or default))
+
+
+def also_on(item: pytest.Item, config: pytest.Config) -> list[str]:
+    """Which others what is marked `testing` is for, unless suites are named: those that are not
+    released yet. It is what tells most of a new release in little time."""
+    if config.getoption("--suite") or not item.get_closest_marker("testing"):
+        return []
+    return [suite for suite in SUITES if suite not in suites(config)]
 
 
 def is_on_one(item: pytest.Item, config: pytest.Config) -> bool:
@@ -89,6 +99,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = suites(metafunc.config)
         if is_on_one(metafunc.definition, metafunc.config):
             chosen = [one_of(chosen, metafunc.function.__name__)]
+        chosen += also_on(metafunc.definition, metafunc.config)
         metafunc.parametrize("suite", chosen, scope="session")
 
 
@@ -172,6 +183,12 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
             make(new)
             new.rename(folder)
     return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def suites_chosen(pytestconfig: pytest.Config) -> list[str]:
+    """For a test of several releases at a time."""
+    return suites(pytestconfig)
 
 
 @pytest.fixture(scope="session")

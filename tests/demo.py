@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 
 from shared.pool import binary, install, put_package
-from testbed import SUITES, Testbed, TestbedError
+from testbed import RELEASED, SUITES, Testbed, TestbedError
 
 from qgis_server_systemd.build import build
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
@@ -33,11 +33,11 @@ def say(text: str) -> None:
 
 
 def own_suite() -> str:
-    """The machine's own release where it is one of the suites, else the newest."""
+    """The machine's own release where it is one of the suites, else the newest that is released."""
     lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     codename = values.get("VERSION_CODENAME", "").strip('"')
-    return codename if codename in SUITES else SUITES[-1]
+    return codename if codename in SUITES else RELEASED[-1]
 
 
 def serve(suite: str, port: int, address: str, picture: Path) -> None:

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.pool import binary, install, put_package
-from testbed import SUITES, Testbed, TestbedError
+from testbed import RELEASED, SUITES, Testbed, TestbedError
 from testbed.layers import say
 
 import qgis_server_systemd
@@ -86,7 +86,12 @@ def arguments() -> argparse.Namespace:
     )
     default = Options()
     names = [one.name for one in contestants(default.workers)]
-    parser.add_argument("--suite", action="append", choices=SUITES, help="may be repeated")
+    parser.add_argument(
+        "--suite",
+        action="append",
+        choices=SUITES,
+        help="may be repeated (default: those that are released)",
+    )
     parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated")
     parser.add_argument("--contestant", action="append", choices=names, help="may be repeated")
     parser.add_argument(
@@ -188,7 +193,7 @@ def measure(
 
 def measure_all(args: argparse.Namespace) -> dict[str, Any]:
     parts = [part for part in PARTS if part in (args.part or UNASKED)]
-    suites = args.suite or SUITES
+    suites = args.suite or RELEASED
     if args.quick:
         parts, suites = args.part or ["compare"], args.suite or [QUICK_SUITE]
     wanted = options(args)

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from shared.hand_made import ENV, SERVICE, SOCKET, site
 from shared.pool import ctl
-from testbed import Testbed
+from testbed import RELEASES, Testbed
 
 from bench.workloads import CACHE
 
@@ -96,8 +96,8 @@ def put_recipe(bed: Testbed, workers: int) -> None:
 
 def put_py_qgis_server(bed: Testbed, workers: int) -> None:
     """From PyPI; what it depends on is from Debian."""
-    if bed.suite == "bookworm":
-        raise Unavailable(f"{PY_QGIS_SERVER} needs QGIS 3.28, Debian 12 has 3.22")
+    if RELEASES[bed.suite].qgis < (3, 28):
+        raise Unavailable(f"{PY_QGIS_SERVER} needs QGIS 3.28, {bed.suite} has an older one")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
         done = subprocess.run(

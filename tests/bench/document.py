@@ -25,8 +25,9 @@ from bench.report import (
     weighted,
 )
 from bench.workloads import ENOUGH
+from qgis_server_systemd.suites import SUITES
 
-RELEASES = {"bookworm": "Debian 12 (bookworm)", "trixie": "Debian 13 (trixie)"}
+RELEASES = {name: f"Debian {suite.number} ({name})" for name, suite in SUITES.items()}
 LABELS = {
     "cores": "Cores",
     "processor": "Processor",

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bench.bars import BESIDE, CLOSED, OPEN_ALONE, PRINTS
+from qgis_server_systemd.suites import SUITES
 
 LATENCY_ROWS = (OPEN_ALONE, BESIDE, PRINTS)
 IDLE_ROWS = (CLOSED, BESIDE)
-RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
+RELEASES = {name: f"Debian {suite.number}" for name, suite in SUITES.items()}
 SHADES = {"p50": "#9ecae1", "p95": "#4292c6", "p99": "#08306b"}
 OURS, OTHERS = "#d95f0e", "#4292c6"
 STYLE: dict[Any, Any] = {

@@ -57,12 +57,14 @@ def binary(workshop: Testbed) -> Path:
     return deb
 
 
+@pytest.mark.testing
 def test_lintian(workshop: Testbed, suite: str) -> None:
     control = (workshop.root / "build/source/debian/control").read_text()
     assert f"Standards-Version: {SUITES[suite].standards_version}\n" in control
     assert_lintian_finds_nothing(workshop, "/build/*.changes", suite)
 
 
+@pytest.mark.testing
 def test_lintian_of_one_package_for_all_releases(workshop: Testbed, artifacts: list[Path]) -> None:
     for file in artifacts:
         workshop.put(file, "/any/")

@@ -94,6 +94,7 @@ def test_every_lintian_override_has_a_reason(of: Suite, tmp_path: Path) -> None:
             before = line
 
 
+@pytest.mark.testing
 def test_units_by_the_systemd_of_each_release(ready: Testbed, package: Path) -> None:
     quick_workers(ready)
     put_package(ready, package)

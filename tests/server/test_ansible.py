@@ -19,7 +19,7 @@ import pytest
 from shared.paths import TOP
 from shared.pool import MAP, is_served, load, main_pid, status, wait_for
 from shared.shop import Shop, signing_keys
-from testbed import SUITES, Testbed
+from testbed import Testbed
 from testbed.processes import start_time
 
 CONTRIB = TOP / "contrib/ansible"
@@ -138,8 +138,7 @@ def debian_packages(bed: Testbed) -> list[Path]:
 
 
 @pytest.fixture
-def fleet(request: pytest.FixtureRequest, artifacts: list[Path], tmp_path: Path) -> Iterator[Fleet]:
-    suites = request.config.getoption("--suite") or SUITES
+def fleet(suites_chosen: list[str], artifacts: list[Path], tmp_path: Path) -> Iterator[Fleet]:
     home = tmp_path / "gnupg"
     home.mkdir()
     with ExitStack() as stack:
@@ -147,9 +146,9 @@ def fleet(request: pytest.FixtureRequest, artifacts: list[Path], tmp_path: Path)
         shop = Shop(tmp_path, signer)
         beds = {
             name: stack.enter_context(Testbed(suite, managed=True))
-            for name, suite in (("first", suites[0]), ("second", suites[-1]))
+            for name, suite in (("first", suites_chosen[0]), ("second", suites_chosen[-1]))
         }
-        front = stack.enter_context(Testbed(suites[0], managed=True))
+        front = stack.enter_context(Testbed(suites_chosen[0], managed=True))
         for bed in {bed.suite: bed for bed in beds.values()}.values():
             shop.publish("--suite", bed.suite, *debian_packages(bed), url=REPOSITORY)
         (given,) = (file for file in artifacts if file.suffix == ".changes")

@@ -12,7 +12,7 @@ from shared.corpus.beside import PER_REQUEST, Sides, corpus_bed, tables
 from shared.corpus.cases import FOLDER, SAME, SIDES, Request, read
 from shared.pool import ctl, settled, wait_for
 from shared.serving import PROJECTS
-from testbed import Reply, Testbed
+from testbed import Reply, Testbed, since
 
 REQUESTS = {request.name: request for request in read()}
 
@@ -54,7 +54,7 @@ def compare(sides: Sides, replies: dict[str, dict[str, Reply]], request: Request
 @pytest.mark.parametrize(
     "request_",
     [
-        pytest.param(request, id=name, marks=pytest.mark.only(*request.suites))
+        pytest.param(request, id=name, marks=pytest.mark.only(*since(request.since)))
         for name, request in REQUESTS.items()
     ],
 )

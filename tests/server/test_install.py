@@ -40,6 +40,7 @@ HINT = "run: qgis-serverctl site enable [--project FILE]"
 # ---- Install
 
 
+@pytest.mark.testing
 @pytest.mark.each
 def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
     ready.boot()
@@ -258,6 +259,7 @@ def test_a_project_that_workers_cannot_read_is_refused(quick: Testbed) -> None:
 # ---- Remove, purge
 
 
+@pytest.mark.testing
 def test_remove_reinstall_and_purge(web: Testbed) -> None:
     web.boot()
     before = tree(web)

@@ -182,6 +182,7 @@ def test_status_shows_the_queue(shared: Testbed) -> None:
     assert [reply.status for reply, _ in slow() + more()] == [200] * (COUNT + 2)
 
 
+@pytest.mark.testing
 @pytest.mark.parametrize("count", [COUNT, 1])
 def test_restart_and_scale_lose_no_request(shared: Testbed, count: int) -> None:
     ctl(shared, "scale", str(count))

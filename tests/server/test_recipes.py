@@ -13,7 +13,7 @@ import pytest
 from shared.book import Step, carry_out, only, recipe, seen
 from shared.pool import ctl, listens, nothing_is_found, settled, wait_for
 from shared.serving import PROJECTS, get_map, get_print, png, wms
-from testbed import Snapshot, Testbed
+from testbed import RELEASES, Snapshot, Testbed
 
 HOSTS = ("maps.acme.example", "city.acme.example", "www.acme.example")
 CERTIFICATE = "/root/fullchain.pem"
@@ -98,10 +98,10 @@ def test_https_with_a_certificate_and_newer_versions_of_http(book: Testbed) -> N
 
     assert version("--http2") == "1.1"
     for_debian_12, *for_debian_13 = only(HTTP_2, "run", "write")
-    carry_out(book, [for_debian_12] if book.suite == "bookworm" else for_debian_13)
+    carry_out(book, for_debian_13 if RELEASES[book.suite].http_3 else [for_debian_12])
     assert seen(book, HTTP_2) == "2"
     assert book.fetch(url, "--http1.1").status == 200
-    if book.suite != "bookworm":
+    if RELEASES[book.suite].http_3:
         assert version("--http3-only") == "3"
         assert book.fetch(url).headers["alt-svc"] == 'h3=":443"; ma=86400'
     nothing_is_found(book)

@@ -51,6 +51,7 @@ def journal(bed: Testbed, unit: str, *more: str) -> str:
     return bed.out("journalctl", "--no-pager", "--output=cat", f"--unit={unit}", *more)
 
 
+@pytest.mark.testing
 def test_restart_renews_each_worker_and_loses_nothing(three: Testbed) -> None:
     before = pids(three)
     (three.root / SETTINGS).write_text("leave_seconds = 1\n")

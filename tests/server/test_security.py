@@ -16,7 +16,7 @@ import pytest
 from shared.harm import connections
 from shared.paths import SHARED
 from shared.pool import MAP, ctl, is_served, main_pid, path, serving_bed, settled, status, wait_for
-from testbed import Snapshot, Testbed
+from testbed import RELEASES, Snapshot, Testbed
 
 SETTINGS = "/etc/qgis-server/server.toml"
 ENV = "/etc/qgis-server/env"
@@ -97,6 +97,7 @@ def exposure(bed: Testbed, unit: str) -> float:
 # ---- Scores
 
 
+@pytest.mark.testing
 def test_the_exposure_of_workers_and_of_the_packages_own_units(bed: Testbed) -> None:
     assert exposure(bed, "qgis-server@1.service") <= 1.1
     for name in OWN_UNITS:
@@ -113,18 +114,21 @@ def test_the_exposure_of_workers_and_of_the_packages_own_units(bed: Testbed) -> 
 # ---- What a worker can't do
 
 
+@pytest.mark.testing
 @pytest.mark.parametrize("file", SECRETS)
 def test_files_elsewhere_are_not_there(bed: Testbed, file: str) -> None:
     assert bed.out("cat", file, user=POOL_USER) == "secret", "permissions alone would allow it"
     assert probe(bed, "read", file) in ("ENOENT", "EACCES")
 
 
+@pytest.mark.testing
 def test_a_link_in_a_data_folder_leads_nowhere_else(bed: Testbed) -> None:
     bed.run("ln", "-sf", "/opt/secret", "/srv/maps/link")
     assert probe(bed, "read", "/srv/maps/link") == "ENOENT"
     bed.run("rm", "/srv/maps/link")
 
 
+@pytest.mark.testing
 def test_only_its_own_folders_are_there_of_those_of_the_pool(bed: Testbed) -> None:
     for folder in ("/var/cache/qgis-server", "/run/qgis-server"):
         assert probe(bed, "list", f"{folder}/1") != "ok "
@@ -135,12 +139,14 @@ def test_only_its_own_folders_are_there_of_those_of_the_pool(bed: Testbed) -> No
     assert probe(bed, "read", "/srv/maps/make_projects.py").startswith("ok ")
 
 
+@pytest.mark.testing
 @pytest.mark.parametrize("folder", ["/", "/etc", "/srv/maps", "/usr", "/var/lib", "/sys"])
 def test_nothing_is_written_but_in_its_own_folders(bed: Testbed, folder: str) -> None:
     bed.run("chmod", "a+rwx", "/srv/maps")
     assert probe(bed, "write", folder) in ("EROFS", "EACCES")
 
 
+@pytest.mark.testing
 @pytest.mark.parametrize(
     "folder",
     [
@@ -152,6 +158,7 @@ def test_its_own_folders_are_its_to_write(bed: Testbed, folder: str) -> None:
     assert probe(bed, "write", folder) == "ok "
 
 
+@pytest.mark.testing
 def test_what_a_worker_has_written_is_not_run(bed: Testbed) -> None:
     assert probe(bed, "python") == "ok "
     for file in PYTHON:
@@ -166,6 +173,7 @@ def test_what_a_worker_has_written_is_not_run(bed: Testbed) -> None:
     assert bed.run(*ran, check=False).returncode != 0
 
 
+@pytest.mark.testing
 def test_no_worker_writes_where_another_one_reads(bed: Testbed) -> None:
     """Not even if permissions alone allow it, as those of a former version did."""
     bed.run("chown", "-R", POOL_USER, HOME, AUTH)
@@ -194,12 +202,14 @@ def test_the_authentication_database_is_copied_to_each_worker(bed: Testbed) -> N
     bed.run("rm", f"{AUTH}/some.db")
 
 
+@pytest.mark.testing
 def test_its_run_is_its_own(bed: Testbed) -> None:
     """Debian 12's systemd puts an empty file system there that it may write to."""
     seen = set(probe(bed, "list", "/run").split()[1:])
     assert seen <= {"host", "qgis-server", "qgis-server-systemd", "systemd"}
 
 
+@pytest.mark.testing
 def test_other_processes_are_out_of_reach(bed: Testbed) -> None:
     other = str(main_pid(bed, 2))
     seen = probe(bed, "processes").split()[1:]
@@ -215,6 +225,7 @@ def test_other_processes_are_out_of_reach(bed: Testbed) -> None:
     assert probe(bed, "list", "/run/systemd/journal") in ("ENOENT", "EACCES")
 
 
+@pytest.mark.testing
 @pytest.mark.parametrize(
     ("what", "errors"),
     [
@@ -227,6 +238,7 @@ def test_system_calls_of_administrators_are_refused(bed: Testbed, what: str, err
     assert probe(bed, what, "/srv/maps") == errors
 
 
+@pytest.mark.testing
 def test_no_device_is_there(bed: Testbed) -> None:
     assert probe(bed, "read", "/dev/zero") in ("EACCES", "EPERM")
     found = probe(bed, "list", "/dev").split()[1:]
@@ -236,6 +248,7 @@ def test_no_device_is_there(bed: Testbed) -> None:
 # ---- Who may talk to the sockets
 
 
+@pytest.mark.testing
 def test_the_sockets_are_for_nginx_alone(bed: Testbed) -> None:
     connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
     for user, good in (("www-data", True), ("nobody", False), (POOL_USER, False)):
@@ -356,16 +369,17 @@ def test_what_roots_parts_keep_nobody_else_can_open(bed: Testbed) -> None:
             assert "Permission denied" in done.stderr, (user, name, done)
 
 
+@pytest.mark.testing
 def test_only_qgis_servers_own_wait_before_a_reply_is_gone(bed: Testbed, suite: str) -> None:
     """Debian 12's has none. A plugin's select waits as before, and so do those of database
     clients and all other libraries."""
-    waits = {"bookworm": [], "trixie": ["libqgis_server"]}[suite]
+    waits = ["libqgis_server"] if RELEASES[suite].reply_wait else []
     found = probe(bed, "select").removeprefix("ok ")
     changed, others, waited = json.loads(found)
     assert changed == waits
     assert waited
     assert {"libpython3", "libcurl-gnutls"} & {name.partition(".")[0] for name in others}, others
-    said = {"bookworm": "none", "trixie": "removed"}[suite]
+    said = "removed" if waits else "none"
     assert status(bed)["reply_wait"] == said
     assert "stays" not in bed.out(
         "journalctl", "--identifier=qgis-server", "--grep=wait before", check=False
@@ -494,7 +508,7 @@ def test_without_network_no_connection_is_made(loose: Testbed) -> None:
 def test_the_wait_before_a_reply_is_left_if_a_setting_says_so(loose: Testbed, suite: str) -> None:
     changed, _, _ = json.loads(probe(loose, "select").removeprefix("ok "))
     assert changed == []
-    said = {"bookworm": "none", "trixie": "kept"}[suite]
+    said = "kept" if RELEASES[suite].reply_wait else "none"
     assert status(loose)["reply_wait"] == said
 
 

@@ -52,7 +52,7 @@ from shared.serving import (
     shown,
     wms,
 )
-from testbed import Reply, Testbed
+from testbed import RELEASES, SUITES, Reply, Testbed
 
 TOML = "/etc/qgis-server/server.toml"
 VHOSTS = "/etc/nginx/conf.d/serving-test.conf"
@@ -138,11 +138,13 @@ def judge(reply: Reply, case: Case, by_hand: ByHand) -> None:
         assert same, f"{len(sent)} bytes differ from the {len(expected)} that a run by hand makes"
 
 
+@pytest.mark.testing
 @each(*CASES)
 def test_request(pool: Testbed, by_hand: ByHand, case: Case) -> None:
     judge(ask(pool, case), case, by_hand)
 
 
+@pytest.mark.testing
 def test_every_worker_renders_the_same(pool: Testbed, by_hand: ByHand) -> None:
     served = [comparable(ask_worker(pool, socket, MAP)) for socket in sockets(pool)]
     assert served
@@ -689,7 +691,8 @@ def quic(pool: Testbed) -> Iterator[None]:
         yield
 
 
-@pytest.mark.only("trixie")
+@pytest.mark.testing
+@pytest.mark.only(*(suite for suite in SUITES if RELEASES[suite].http_3))
 @pytest.mark.usefixtures("quic")
 @pytest.mark.parametrize("port", ["", ":8443"])
 @pytest.mark.parametrize("protocol", ["1.1", "2", "3-only"])
@@ -797,6 +800,7 @@ client_connections = 100
 """
 
 
+@pytest.mark.testing
 def test_nginx_warns_of_nothing_whatever_is_set(pool: Testbed) -> None:
     with settings(pool, ALL_OF_IT):
         done = pool.run("nginx", "-t")

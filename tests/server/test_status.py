@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 from shared.pool import MAP, ctl, is_served, load, main_pid, status, wait_for
-from testbed import Testbed
+from testbed import RELEASES, Testbed
 
 pytestmark = pytest.mark.either
 
@@ -38,7 +38,7 @@ def watch(bed: Testbed, *args: str) -> str:
 
 
 def release(suite: str) -> str:
-    return {"bookworm": "3.22", "trixie": "3.40"}[suite]
+    return ".".join(map(str, RELEASES[suite].qgis))
 
 
 def test_status_of_a_pool_from_idle_to_upgraded(server: Testbed, suite: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from testbed import Snapshot, Testbed
+from testbed import RELEASES, Snapshot, Testbed
 from testbed.snapshots import cached_snapshot
 
 from qgis_server_systemd.qgis_serverctl.pool.cores import count_list
@@ -41,18 +41,13 @@ def binary(files: Iterable[Path]) -> Path:
     return deb
 
 
-# Debian 12's lintian says it of each service without an init script, at its level "info". A
-# package for all releases can't override it: for Debian 13's that is an error.
-OF_DEBIAN_12_ALONE = "package-supports-alternative-init-but-no-init.d-script"
-
-
 def assert_lintian_finds_nothing(bed: Testbed, changes: str, suite: str | None) -> None:
     """Of no severity, by the lintian of a testbed; not even an override too many. `suite`: what
     the packages were made for."""
     options = ["-EvIL", "+pedantic", "--allow-root"]
     options.append("--fail-on=error,warning,info,pedantic,experimental")
-    if suite is None and bed.suite == "bookworm":
-        options.append(f"--suppress-tags={OF_DEBIAN_12_ALONE}")
+    if suite is None and (tags := RELEASES[bed.suite].own_tags):
+        options.append(f"--suppress-tags={','.join(tags)}")
     command = f"lintian {' '.join(options)} {changes} 2>&1"
     done = bed.chroot("sh", "-c", command, check=False)
     said = [line for line in done.stdout.splitlines() if not line.startswith("N:")]

@@ -25,6 +25,7 @@ CHEAP = {
     "newer_package",
     "package",
     "suite",
+    "suites_chosen",
     "with_nginx",
     "without_qgis",
 }

@@ -22,6 +22,15 @@ XDG cache):
 
 from .bed import Reply, Snapshot, Testbed
 from .errors import TestbedError
-from .recipes import SUITES
+from .releases import RELEASED, RELEASES, SUITES, since
 
-__all__ = ["SUITES", "Reply", "Snapshot", "Testbed", "TestbedError"]
+__all__ = [
+    "RELEASED",
+    "RELEASES",
+    "SUITES",
+    "Reply",
+    "Snapshot",
+    "Testbed",
+    "TestbedError",
+    "since",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SUITES: tuple[str, ...] = ("bookworm", "trixie")
 INSTALLED = (
     "ca-certificates",
     "curl",
@@ -137,6 +136,8 @@ MMDEBSTRAP_OPTIONS = (
     '--aptopt=Acquire::Languages "none"',
     "--dpkgopt=force-unsafe-io",
 )
+# The Release file of Debian testing is valid for a week, and a mirror may be behind.
+TESTING_OPTIONS = ('--aptopt=Acquire::Check-Valid-Until "false"',)
 FILES = Path(__file__).resolve().parents[1] / "trees"
 PROJECTS_SCRIPT = FILES / "maps" / "make_projects.py"
 PROJECTS_COMMAND = (

@@ -29,13 +29,19 @@ from .recipes import (
     PREPARE_TOOLS,
     PROJECTS_COMMAND,
     PROJECTS_SCRIPT,
-    SUITES,
+    TESTING_OPTIONS,
 )
+from .releases import RELEASES, SUITES
+
+
+def options(suite: str) -> tuple[str, ...]:
+    """What mmdebstrap is told besides."""
+    return (*MMDEBSTRAP_OPTIONS, *(TESTING_OPTIONS if not RELEASES[suite].released else ()))
 
 
 def tree_name(suite: str) -> str:
     """The name of a suite's tree: it changes with whatever determines the tree."""
-    recipe = json.dumps([INSTALLED, PREPARE, FINISH, MMDEBSTRAP_OPTIONS, platform.machine()])
+    recipe = json.dumps([INSTALLED, PREPARE, FINISH, options(suite), platform.machine()])
     return f"{suite}-{digest(suite, recipe)}"
 
 
@@ -45,7 +51,7 @@ def build_tree(suite: str, new: Path, guard: int) -> None:
     hook = f'chroot "$1" sh -exc {shlex.quote(PREPARE)}'
     command = [
         tool("mmdebstrap", "mmdebstrap"),
-        *MMDEBSTRAP_OPTIONS,
+        *options(suite),
         "--include=" + ",".join(INSTALLED),
         f"--customize-hook={hook}",
         suite,

@@ -94,6 +94,19 @@ def test_what_is_in_order() -> None:
     assert complaints({Path(file): source for file, source in sources.items()}) == []
 
 
+PLUGIN = TOP / "qgis_server_systemd/worker_plugin"
+
+
+@pytest.mark.parametrize("file", sorted(PLUGIN.rglob("*.py")), ids=lambda file: file.name)
+def test_the_plugin_works_with_qt_5_and_6(file: Path) -> None:
+    """Qt comes by qgis.PyQt, which is that of the QGIS that runs."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        assert [name for name in names if name.startswith(("PyQt", "PySide", "sip"))] == []
+
+
 @pytest.mark.parametrize("room", [room for room in FLOOR if room != "cli"])
 def test_each_room_says_what_it_is_for(room: str) -> None:
     assert ast.get_docstring(ast.parse((CONTROL / room / "__init__.py").read_text()))

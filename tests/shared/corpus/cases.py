@@ -6,13 +6,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from testbed import Reply
+from testbed import SUITES, Reply
 
 from shared import serving
 
@@ -40,7 +40,7 @@ ABOUT = {
     "lacks",
     "unlike",
     "compare",
-    "suites",
+    "since",
 }
 """What a request of the file has beside the parameters of its query."""
 
@@ -54,7 +54,7 @@ class Request:
     holds, lacks: texts that are in the reply, or are not.
     unlike: the name of a request whose reply must differ, else a part of the project is ignored.
     compare: how the replies of both sides are, see SAME.
-    suites: where QGIS can do it.
+    since: the first release whose QGIS can do it.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Request:
     lacks: tuple[str, ...] = ()
     unlike: str = ""
     compare: str = "bytes"
-    suites: tuple[str, ...] = field(default=("bookworm", "trixie"))
+    since: str = SUITES[0]
 
     def target(self, side: str) -> str:
         """Path and query, as in the first line of the HTTP request."""
@@ -153,9 +153,7 @@ def make(project: str, request: dict[str, Any], kinds: dict[str, dict[str, Any]]
     del about["kind"]
     about["name"] = f"{project}: {about['name']}"
     chosen = about.pop("project", f"{project}.qgs")
-    about |= {
-        name: tuple(about[name]) for name in ("size", "holds", "lacks", "suites") if name in about
-    }
+    about |= {name: tuple(about[name]) for name in ("size", "holds", "lacks") if name in about}
     if "WIDTH" in query and about.get("type") in IMAGES and "size" not in about:
         about["size"] = (int(query["WIDTH"]), int(query["HEIGHT"]))
     if "unlike" in about:
