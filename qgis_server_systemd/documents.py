@@ -25,7 +25,9 @@ def pages(env: jinja2.Environment, package: Package) -> dict[str, str]:
     found = {}
     for name in SHOWN:
         title, text = page((TOP / "docs" / f"{name}.md").read_text(encoding="utf-8"))
-        found[f"{name}.html"] = template.render(package=package, title=title, text=text)
+        found[f"{name}.html"] = template.render(
+            package=package, usual=Package(), title=title, text=text
+        )
     return found
 
 

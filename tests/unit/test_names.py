@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qgis_server_systemd import poolname
+from qgis_server_systemd import documents, poolname
 from qgis_server_systemd.identity import Identity
 from qgis_server_systemd.qgis_serverctl.config.names import HEAVY, POOL, Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
@@ -79,6 +79,10 @@ def test_nothing_is_left_of_the_usual_name(trees: dict[str, Path]) -> None:
     files = [*(tree / "root").rglob("*"), *tree.glob("acme-*"), tree / "rules", tree / "tests/pool"]
     # It says which name here stands for which one of the documents.
     files.remove(tree / "acme-maps-systemd.README.Debian")
+    for name in documents.SHOWN:
+        shown = tree / f"root/usr/share/acme-maps-systemd/status/{name}.html"
+        assert "is called <code>acme-maps</code> here, and" in shown.read_text()
+        files.remove(shown)
     own = re.compile(
         r"qgis_serverctl|libqgis_server|qgis-server-landingpage|qgis-server-systemd maintainers"
     )
