@@ -496,7 +496,7 @@ def many(text: str, number: int) -> str:
     return text.replace(node, each(node)).replace(layer, each(small))
 
 
-@pytest.mark.either
+@pytest.mark.long
 def test_a_map_of_many_layers_stays_usable(driver: Driver, bed: Testbed, projects: Path) -> None:
     text = (bed.root / "srv/maps/second.qgs").read_text()
     (projects / "many.qgs").write_text(many(text, 200))

@@ -255,7 +255,8 @@ class Front:
     def write_lists(self, settings: Mapping[str, Any], all_of_them: list[Address]) -> None:
         """For all, and for each host name that has something of its own."""
         self.write("projects.json", public(settings, all_of_them, self.found))
-        hosts = settings["front"]["hosts"]
+        # Until the first apply of this version there are none.
+        hosts = settings["front"].get("hosts", {})
         for host, own in hosts.items():
             text = public(settings, all_of_them, self.found, own)
             self.write(f"projects-{host}.json", text)
