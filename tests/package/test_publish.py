@@ -38,6 +38,7 @@ from testbed import Testbed
 from qgis_server_systemd import cli
 from qgis_server_systemd.repository import publish
 from qgis_server_systemd.repository.archive import KEPT_STATES
+from qgis_server_systemd.suites import SUITES
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_the_build_output_also_for_other_tools(
     deb = binary(artifacts).name
     for folder in (home / ".aptly/public", other.repo):
         assert len(list(folder.rglob(deb))) == 1, folder
-        assert len(list(folder.glob("dists/*/InRelease"))) == 2
+        assert len(list(folder.glob("dists/*/InRelease"))) == len(SUITES)
 
 
 def test_old_versions_stay_until_pruned(shop: Shop, tmp_path: Path) -> None:
@@ -451,7 +452,7 @@ def apt_refuses(bed: Testbed, reason: str, *words: str) -> None:
 def expired(shop: Shop) -> None:
     args = cli.parser().parse_args(shop.arguments())
     given = argparse.Namespace(**{**vars(args), "valid_days": -1})
-    publish.publish(shop.repo, ("bookworm", "trixie"), [shop.key], [], given)
+    publish.publish(shop.repo, tuple(SUITES), [shop.key], [], given)
 
 
 def test_a_server_takes_packages_from_it(
