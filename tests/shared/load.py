@@ -7,7 +7,7 @@ starve what is done meanwhile. With --kept N, so many more clients keep their
 connection; as HTTP lets them (RFC 9110, 9.2.2), they repeat a GET once if a
 connection that was used before is closed before the first byte of the reply. With
 --same, each reply must be what the URL gave before the load began. With --posts N, so
-many more keep their connection and send POSTs of the first URL, each once.
+many more send POSTs of the first URL, one connection each.
 
 Prints JSON: how many requests, and those that failed (any status but 200, a broken
 connection, a reply that is cut off or another one, none in --timeout SECONDS), all
@@ -84,8 +84,6 @@ class Client:
                 return self.ask(self.connection, url)
             except Closed:
                 self.hang_up()
-                if self.method == "POST":
-                    raise
                 self.repeated += 1
         host = urllib.parse.urlsplit(url).netloc
         self.connection = http.client.HTTPConnection(host, timeout=self.timeout)
@@ -156,9 +154,7 @@ def main() -> None:
     same = {url: digest(url) for url in args.urls} if args.same else {}
     single = [Client(args.urls, same, args.timeout) for _ in range(args.clients)]
     kept = [Client(args.urls, same, args.timeout, keeps=True) for _ in range(args.kept)]
-    posts = [
-        Client(args.urls[:1], same, args.timeout, keeps=True, posts=True) for _ in range(args.posts)
-    ]
+    posts = [Client(args.urls[:1], same, args.timeout, posts=True) for _ in range(args.posts)]
     threads = [
         threading.Thread(target=client.run, args=(args.stop, turn, args.pause))
         for turn, client in enumerate(single + kept + posts)
