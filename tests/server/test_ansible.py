@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The roles in contrib/ansible, by ansible-playbook over SSH on two servers at once: one of each
-release, or two of the one that is tested. And a third one in front of them."""
+release, or two of the one that is tested. And a third one in front of them. With --all,
+three servers behind two fronts that share an address, and what is lost when one is."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from shared.paths import TOP
-from shared.pool import MAP, is_served, load, main_pid, status, wait_for
+from shared.pool import MAP, ctl, is_served, load, main_pid, status, wait_for
 from shared.shop import Shop, signing_keys
-from testbed import Testbed
+from testbed import Snapshot, Testbed
 from testbed.processes import start_time
 
 CONTRIB = TOP / "contrib/ansible"
@@ -33,6 +35,11 @@ trusted_proxies = ["{NETWORK}.0.0/16"]
 leave_seconds = 4
 """
 STATISTICS = "http://127.0.0.1:8404/;csv"
+NEEDED = ("nginx*", "haproxy*", "libjemalloc*", "liblua*", "libopentracing*")
+BY_KEEPALIVED = (
+    *("keepalived*", "libnftnl*", "libnl*", "libpci*", "libsnmp*", "pci.ids*"),
+    *("libgdbm*", "libperl*", "perl*"),
+)
 # An administrator who is not root, as on most servers.
 ADMINISTRATOR = """
 useradd --create-home admin
@@ -55,42 +62,66 @@ class Rollout:
 
 @dataclass
 class Fleet:
-    """Two servers, one for their front, the repository that they take packages from, and the
-    inventory."""
+    """Servers, what is in front of them, the repository that they take packages from, and the
+    inventory. logins: what Ansible needs for each."""
 
     folder: Path
     shop: Shop
     beds: dict[str, Testbed]
-    front: Testbed
+    fronts: dict[str, Testbed]
     variables: dict[str, object] = field(default_factory=dict)
+    logins: dict[str, dict[str, object]] = field(default_factory=dict)
 
-    def write_inventory(self) -> None:
-        login = {
+    @property
+    def front(self) -> Testbed:
+        return next(iter(self.fronts.values()))
+
+    def manage(self, name: str, bed: Testbed) -> None:
+        """Boot one that Ansible manages."""
+        bed.boot()
+        bed.run("sh", "-ec", ADMINISTRATOR, input=(self.folder / "key.pub").read_text())
+        bed.serve(self.shop.repo, PORT)
+        if name in self.fronts:
+            # They are links in the repository.
+            key, entry = self.shop.repo / "acme.asc", self.shop.repo / f"acme-{bed.suite}.sources"
+            bed.put(key.resolve(), "/etc/apt/keyrings/acme.asc")
+            bed.put(entry.resolve(), "/etc/apt/sources.list.d/acme.sources")
+        self.logins[name] = {
             "ansible_host": "127.0.0.1",
+            "ansible_port": bed.forward("127.0.0.1:22"),
             "ansible_user": "admin",
             "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_ssh_private_key_file": str(self.folder / "key"),
         }
+
+    def write_inventory(self, without: Collection[str] = ()) -> None:
         hosts = {
-            name: login
-            | {"ansible_port": bed.forward("127.0.0.1:22"), "qgis_server_address": address(number)}
-            for number, (name, bed) in enumerate(self.beds.items())
+            name: self.logins.get(name, {}) | {"qgis_server_address": self.address(name)}
+            for name in self.beds
+            if name not in without
         }
-        fronts = {"front": login | {"ansible_port": self.front.forward("127.0.0.1:22")}}
+        fronts = {name: self.logins[name] | {"qgis_front_interface": name} for name in self.fronts}
         inventory = {"qgis_servers": {"hosts": hosts}, "qgis_fronts": {"hosts": fronts}}
         (self.folder / "inventory.json").write_text(json.dumps(inventory))
 
+    def address(self, name: str) -> str:
+        """Of a server, at its end of the cable."""
+        return f"{NETWORK}.{list(self.beds).index(name)}.2"
+
     def plug_in(self, name: str) -> None:
         """A server that has booted has no cable."""
-        number = list(self.beds).index(name)
-        here = f"{NETWORK}.{number}.1/24"
-        self.front.connect(self.beds[name], cable(number), here, f"{address(number)}/24")
+        there = self.address(name)
+        here = f"{there.rpartition('.')[0]}.1/24"
+        self.front.connect(self.beds[name], name, here, f"{there}/24")
+
+    def said(self, name: str, lane: str = "light", front: Testbed | None = None) -> dict[str, str]:
+        """What the front says of a server; nothing if it knows none of this name."""
+        page = (front or self.front).fetch(STATISTICS).body.decode()
+        lines = csv.DictReader(page.removeprefix("# ").splitlines())
+        return next((one for one in lines if (one["pxname"], one["svname"]) == (lane, name)), {})
 
     def state(self, name: str) -> str:
-        """What the front says of a server."""
-        lines = self.front.fetch(STATISTICS).body.decode().splitlines()
-        (line,) = (line for line in lines if line.startswith(f"light,{name},"))
-        return line.split(",")[17].split()[0]
+        return self.said(name)["status"].split()[0]
 
     def roll_out(self, *options: str, playbook: str = "site.yml", **variables: object) -> Rollout:
         given = {f"qgis_server_{name}": v for name, v in (self.variables | variables).items()}
@@ -121,49 +152,38 @@ class Fleet:
         return Rollout(done.returncode == 0, said, {name: int(n) for name, n in recap})
 
 
-def address(number: int) -> str:
-    """Of a server, at its end of the cable."""
-    return f"{NETWORK}.{number}.2"
-
-
-def cable(number: int) -> str:
-    return f"cable{number}"
-
-
-def debian_packages(bed: Testbed) -> list[Path]:
-    """NGINX and HAProxy, which servers would have from Debian; there is no network."""
+def debian_packages(bed: Testbed, *names: str) -> list[Path]:
+    """Those that servers would have from Debian; there is no network."""
     kept = bed.root / "var/cache/apt/archives"
-    names = ("nginx*", "haproxy*", "libjemalloc*", "liblua*", "libopentracing*")
     return sorted(file for name in names for file in kept.glob(f"{name}.deb"))
+
+
+def open_shop(folder: Path, stack: ExitStack) -> Shop:
+    """And make the administrator's key."""
+    home = folder / "gnupg"
+    home.mkdir()
+    (signer,) = stack.enter_context(signing_keys(home, "gis@acme.example"))
+    generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")]
+    subprocess.run(generate, check=True)
+    return Shop(folder, signer)
 
 
 @pytest.fixture
 def fleet(suites_chosen: list[str], artifacts: list[Path], tmp_path: Path) -> Iterator[Fleet]:
-    home = tmp_path / "gnupg"
-    home.mkdir()
     with ExitStack() as stack:
-        (signer,) = stack.enter_context(signing_keys(home, "gis@acme.example"))
-        shop = Shop(tmp_path, signer)
+        shop = open_shop(tmp_path, stack)
         beds = {
             name: stack.enter_context(Testbed(suite, managed=True))
             for name, suite in (("first", suites_chosen[0]), ("second", suites_chosen[-1]))
         }
         front = stack.enter_context(Testbed(suites_chosen[0], managed=True))
         for bed in {bed.suite: bed for bed in beds.values()}.values():
-            shop.publish("--suite", bed.suite, *debian_packages(bed), url=REPOSITORY)
+            shop.publish("--suite", bed.suite, *debian_packages(bed, *NEEDED), url=REPOSITORY)
         (given,) = (file for file in artifacts if file.suffix == ".changes")
         shop.publish(given, url=REPOSITORY)
-        generate = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")]
-        subprocess.run(generate, check=True)
-        for bed in (*beds.values(), front):
-            bed.boot()
-            bed.run("sh", "-ec", ADMINISTRATOR, input=(tmp_path / "key.pub").read_text())
-            bed.serve(shop.repo, PORT)
-        # They are links in the repository.
-        key, entry = shop.repo / "acme.asc", shop.repo / f"acme-{front.suite}.sources"
-        front.put(key.resolve(), "/etc/apt/keyrings/acme.asc")
-        front.put(entry.resolve(), "/etc/apt/sources.list.d/acme.sources")
-        fleet = Fleet(tmp_path, shop, beds, front)
+        fleet = Fleet(tmp_path, shop, beds, {"front": front})
+        for name, bed in (beds | fleet.fronts).items():
+            fleet.manage(name, bed)
         for name in beds:
             fleet.plug_in(name)
         fleet.write_inventory()
@@ -207,10 +227,43 @@ def passed_on(fleet: Fleet) -> None:
         lambda: any(number in log.read_text() for log in logs if log.exists()),
         "a host has written down the request",
     )
-    # Metrics of HAProxy are for those who are listed.
-    assert b"haproxy_server_status" in fleet.front.fetch("http://127.0.0.1:8404/metrics").body
+    # Metrics of HAProxy are for those who are listed. IPv6 is as good.
+    assert b"haproxy_server_status" in fleet.front.fetch("http://[::1]:8404/metrics").body
+    is_served(fleet.front, MAP.replace("127.0.0.1", "[::1]"))
     refused = fleet.beds["first"].fetch(f"http://{NETWORK}.0.1:8404/metrics")
     assert refused.status == 403
+
+
+def make_certificate(bed: Testbed) -> None:
+    """Of a certificate authority of one's own."""
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+    bed.run(
+        "sh",
+        "-ec",
+        f"""cd /root
+        openssl req -x509 {key} -subj /CN=Authority -keyout ca.key -out ca.pem -days 2
+        openssl req {key} -subj /CN=maps -addext subjectAltName=DNS:maps.acme.example \\
+            -keyout maps.key -out maps.csr
+        openssl x509 -req -in maps.csr -CA ca.pem -CAkey ca.key -CAcreateserial \\
+            -copy_extensions copy -days 2 -out maps.crt
+        cat maps.crt maps.key >/etc/haproxy/maps.pem""",
+    )
+
+
+def is_safe(front: Testbed) -> None:
+    """Served by TLS alone, and hosts know of it; and no client gets more than its share."""
+    safe = "https://maps.acme.example"
+    known = ("--resolve", "maps.acme.example:443:127.0.0.1", "--cacert", "/root/ca.pem")
+    reply = front.fetch(f"{safe}/qgis-server?SERVICE=WMS&REQUEST=GetCapabilities", *known)
+    assert f'href="{safe}/qgis-server?'.encode() in reply.body, reply.body[:2000]
+    assert reply.headers["strict-transport-security"] == "max-age=31536000"
+    here = front.fetch("http://127.0.0.1/qgis-server?A=1", "--header", "Host: maps.acme.example")
+    assert (here.status, here.headers["location"]) == (301, f"{safe}/qgis-server?A=1")
+    old = ("curl", "--silent", "--tls-max", "1.1", *known, safe)
+    assert front.run(*old, check=False).returncode == 35  # no version in common
+    many = ("--silent", "--output", "/dev/null", "--write-out", "%{http_code} ", *known)
+    said = front.out("curl", *many, f"{safe}/qgis-server/health?[1-20]").split()
+    assert {"200", "429"} == set(said), said
 
 
 def test_a_roll_out(fleet: Fleet, newer_package: Path) -> None:
@@ -227,31 +280,35 @@ def test_a_roll_out(fleet: Fleet, newer_package: Path) -> None:
     for bed in fleet.beds.values():
         assert not (bed.root / "etc/apt/sources.list.d/acme.sources").exists()
 
+    fleet.write_inventory(without=["second"])
     fresh = fleet.roll_out(version="0.1.0-1")
-    assert fresh.good, fresh.said
-    for bed in fleet.beds.values():
+    assert fresh.good and fresh.changed.keys() == {"first"}, fresh.said
+
+    # One more is a line in the inventory and a run. A front comes before them. The key fetched, and
+    # known by its digest, is the same.
+    fleet.write_inventory()
+    digest = hashlib.sha256((fleet.shop.repo / "acme.asc").read_bytes()).hexdigest()
+    again = fleet.roll_out(playbook="fleet.yml", repository_key="", repository_key_sha256=digest)
+    assert again.good and again.changed.pop("front") and again.changed.pop("second"), again.said
+    assert again.changed == {"first": 0}, again.said
+    for bed in (*fleet.beds.values(), fleet.front):
         is_served(bed)
+    for bed in fleet.beds.values():
         assert version(bed) == "0.1.0-1"
         assert settings(bed) == SETTINGS
         # As those have it who paste the lines.
         entry = (bed.root / "etc/apt/sources.list.d/acme.sources").read_text()
         assert entry == (fleet.shop.repo / f"acme-{bed.suite}.sources").read_text()
 
-    # A front comes before them. The key fetched, and known by its digest, is the same.
-    digest = hashlib.sha256((fleet.shop.repo / "acme.asc").read_bytes()).hexdigest()
-    again = fleet.roll_out(playbook="fleet.yml", repository_key="", repository_key_sha256=digest)
-    assert again.good and again.changed.pop("front"), again.said
-    assert again.changed == {"first": 0, "second": 0}, again.said
-    is_served(fleet.front)
     passed_on(fleet)
 
     # An upgrade, one after the other. Each is taken out at the front meanwhile.
     fleet.shop.publish(newer_package, url=REPOSITORY)
     before = {name: workers(bed) for name, bed in fleet.beds.items()}
-    with load(fleet.front) as result:
+    with load(fleet.front, options=("--posts", "1")) as result:
         upgraded = fleet.roll_out(playbook="fleet.yml")
     assert upgraded.good and upgraded.changed["front"] == 0, upgraded.said
-    assert result["sent"] > 0 and result["failed"] == []
+    assert result["posts"]["sent"] > 0 and result["failed"] == []
     for name, bed in fleet.beds.items():
         assert not workers(bed).keys() & before[name].keys()
         assert version(bed) == "0.1.0-2"
@@ -283,7 +340,7 @@ def test_a_roll_out(fleet: Fleet, newer_package: Path) -> None:
     is_served(fleet.front)
 
     # A shutdown loses no request: the server tells the front before it goes.
-    with load(fleet.front) as result:
+    with load(fleet.front, options=("--posts", "1")) as result:
         first.shutdown()
     assert result["failed"] == []
     first.boot()
@@ -292,6 +349,254 @@ def test_a_roll_out(fleet: Fleet, newer_package: Path) -> None:
 
     # Nor does a host whose network is gone at once.
     with load(fleet.front) as result:
-        second.run("ip", "link", "set", cable(1), "down")
+        second.run("ip", "link", "set", "second", "down")
         wait_for(lambda: fleet.state("second") == "DOWN", "the front has noticed")
     assert result["failed"] == []
+
+    # One less is a line, too.
+    fleet.write_inventory(without=["second"])
+    make_certificate(fleet.front)
+    given = "qgis_front_certificate=/etc/haproxy/maps.pem qgis_front_client_rate=1"
+    final = fleet.roll_out("--limit", "front", "--extra-vars", given, playbook="fleet.yml")
+    assert final.good and not fleet.said("second"), final.said
+    is_safe(fleet.front)
+
+
+LAN = f"{NETWORK}.0"
+SHARED = f"{LAN}.200"
+"""What the fronts share."""
+SHARED_6 = "fd99::200"
+TILE = MAP.replace("127.0.0.1", SHARED)
+WIDE = TILE.replace("WIDTH=256", "WIDTH=3000").replace("HEIGHT=128", "HEIGHT=30")
+"""Soon drawn, but the front sends it to the lane for heavy requests."""
+MIXED = ("--posts", "2")
+
+
+@dataclass
+class Lan(Fleet):
+    """Three servers, two fronts that share an address, and a client, at one switch: `switch`."""
+
+    client: Testbed = field(kw_only=True)
+
+    def address(self, name: str) -> str:
+        """Of a server or a front."""
+        return f"{LAN}.{[*self.beds, *self.fronts].index(name) + 2}"
+
+    def plug_in(self, name: str) -> None:
+        there = f"{self.address(name)}/24"
+        self.client.connect((self.beds | self.fronts)[name], name, "switch", there)
+
+    def pull(self, name: str) -> None:
+        """Its cable: neither FIN nor RST comes any more."""
+        self.client.run("ip", "link", "set", name, "down")
+
+    def put_back(self, name: str) -> None:
+        self.client.run("ip", "link", "set", name, "up")
+
+    def in_use(self, *names: str) -> bool:
+        """By both fronts."""
+        states = [self.said(n, front=f)["status"] for n in names for f in self.fronts.values()]
+        return all(state == "UP" for state in states)
+
+    def in_hand(self, name: str, front: Testbed) -> list[str]:
+        """How many requests of each lane a server has of a front."""
+        return [self.said(name, lane, front)["scur"] for lane in ("light", "heavy")]
+
+    def holders(self) -> list[str]:
+        """Which fronts have the shared address."""
+        look = ("ip", "-brief", "address", "show", "to", SHARED)
+        return [name for name, bed in self.fronts.items() if bed.out(*look)]
+
+    def signal(self, name: str, signal: str) -> None:
+        """To all workers of a server."""
+        self.beds[name].run("systemctl", "kill", f"--signal={signal}", "qgis-server@*.service")
+
+
+@pytest.fixture(scope="module")
+def lan(suite: str, installed: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]:
+    folder = tmp_path_factory.mktemp("lan")
+    with ExitStack() as stack:
+        shop = open_shop(folder, stack)
+        enter = stack.enter_context
+        beds = {f"maps{n}": enter(Testbed(suite, like=installed)) for n in (1, 2, 3)}
+        fronts = {f"front{n}": enter(Testbed(suite, managed=True)) for n in (1, 2)}
+        needed = debian_packages(fronts["front1"], *NEEDED, *BY_KEEPALIVED)
+        shop.publish("--suite", suite, *needed, url=REPOSITORY)
+        lan = Lan(folder, shop, beds, fronts, client=enter(Testbed(suite)))
+        lan.client.boot()
+        lan.client.run("ip", "link", "add", "switch", "type", "bridge")
+        lan.client.run("ip", "address", "add", f"{LAN}.1/24", "dev", "switch")
+        lan.client.run("ip", "-6", "address", "add", "fd99::1/64", "dev", "switch")
+        lan.client.run("ip", "link", "set", "switch", "up")
+        for name, bed in beds.items():
+            bed.boot()
+            lan.plug_in(name)
+            (bed.root / "etc/qgis-server/server.toml").write_text(SETTINGS + "instances = 2\n")
+            ctl(bed, "apply")
+            ctl(bed, "site", "enable")
+        for name, bed in fronts.items():
+            lan.manage(name, bed)
+            lan.plug_in(name)
+        lan.write_inventory()
+        done = roll_out_fronts(lan)
+        assert done.good, done.said
+        wait_for(lambda: lan.in_use(*beds) and len(lan.holders()) == 1, "the fronts serve")
+        is_served(lan.client, TILE)
+        yield lan
+
+
+def roll_out_fronts(lan: Lan, **more: object) -> Rollout:
+    given = {
+        "qgis_front_addresses": [f"{SHARED}/24", f"{SHARED_6}/64"],
+        "qgis_front_workers": 2,
+        "qgis_front_heavy_workers": 1,
+        **more,
+    }
+    options = ("--limit", "qgis_fronts", "--extra-vars", json.dumps(given))
+    return lan.roll_out(*options, playbook="fleet.yml")
+
+
+@pytest.mark.long
+@pytest.mark.either
+def test_work_that_is_planned_costs_no_request(lan: Lan) -> None:
+    """No POST either."""
+    with load(lan.client, TILE, WIDE, options=MIXED) as result:
+        ctl(lan.beds["maps1"], "restart")
+        # A line less in the inventory, then one more, each with a run.
+        lan.write_inventory(without=["maps2"])
+        assert roll_out_fronts(lan).good
+        assert not any(lan.said("maps2", front=front) for front in lan.fronts.values())
+        lan.write_inventory()
+        assert roll_out_fronts(lan).good
+        wait_for(lambda: lan.in_use("maps2"), "it serves again")
+        lan.beds["maps3"].shutdown()
+        for front in lan.fronts.values():
+            front.run("systemctl", "reload", "haproxy.service")
+    assert result["failed"] == []
+    assert result["posts"]["sent"] > 0
+    lan.beds["maps3"].boot()
+    lan.plug_in("maps3")
+    wait_for(lambda: lan.in_use("maps3"), "it serves again")
+
+
+@pytest.mark.long
+@pytest.mark.either
+def test_workers_that_hang_get_no_more_requests(lan: Lan) -> None:
+    """Those that they have end once they go on."""
+    with load(lan.client, TILE, WIDE, options=MIXED) as result:
+        lan.signal("maps1", "STOP")
+        wait_for(lambda: lan.state("maps1") == "DOWN", "the front has noticed")
+        lan.signal("maps1", "CONT")
+        wait_for(lambda: lan.in_use("maps1"), "it serves again")
+    assert result["failed"] == []
+
+
+@pytest.mark.long
+@pytest.mark.either
+def test_a_server_that_is_cut_off_costs_the_posts_in_its_hands(lan: Lan) -> None:
+    """Each gets one clear status. GETs start again on another server."""
+    front = lan.fronts[lan.holders()[0]]
+    # So that requests are in hand, as they are of maps that take long.
+    lan.signal("maps2", "STOP")
+    with (
+        load(lan.client, WIDE, clients=3) as gets,
+        load(front, TILE, clients=0, options=("--posts", "4")) as posts,
+    ):
+        wait_for(
+            lambda: lan.in_hand("maps2", front) == ["2", "1"],
+            "it has as much in hand as it can",
+        )
+        lan.pull("maps2")
+        wait_for(lambda: lan.state("maps2") == "DOWN", "the front has noticed")
+        wait_for(lambda: lan.in_hand("maps2", front) == ["0", "0"], "nobody waits for it any more")
+        lan.signal("maps2", "CONT")
+        lan.put_back("maps2")
+        wait_for(lambda: lan.in_use("maps2"), "it serves again")
+    assert gets["failed"] == []
+    assert len(posts["failed"]) == 2
+    assert all(re.search(r": 50[24] ", problem) for problem in posts["failed"]), posts
+
+
+@pytest.mark.long
+@pytest.mark.either
+def test_a_server_without_disk_space_serves(lan: Lan) -> None:
+    maps3 = lan.beds["maps3"]
+    folders = ("/var/lib/nginx", "/var/log/nginx", "/var/lib/qgis-server", "/var/log/journal")
+    for folder in folders:
+        small = "mkdir -p $0; cp -a $0 /root/kept; mount -t tmpfs -o size=128k tmpfs $0;"
+        keep = "cp -a /root/kept/. $0/; rm -r /root/kept; cat /dev/zero >$0/full || true"
+        maps3.run("sh", "-c", small + keep, folder)
+    maps3.run("nginx", "-s", "reopen")
+    maps3.run("systemctl", "kill", "--signal=USR1", "systemd-journald.service")
+    large = WIDE.replace("HEIGHT=30", "HEIGHT=1500")
+    try:
+        with load(lan.client, TILE, WIDE, large, options=MIXED) as result:
+            before = int(lan.said("maps3", "heavy")["stot"])
+            wait_for(
+                lambda: int(lan.said("maps3", "heavy")["stot"]) > before + 5, "it has had some"
+            )
+            ctl(maps3, "restart")
+    finally:
+        for folder in folders:
+            maps3.run("umount", "--lazy", folder)
+        maps3.run("nginx", "-s", "reopen")
+    assert result["failed"] == []
+
+
+def title(bed: Testbed, project: str) -> str:
+    asked = f"http://{SHARED}/qgis-server?MAP={project}&SERVICE=WMS&REQUEST=GetCapabilities"
+    found = re.search(r"<Title>(.*?)</Title>", bed.fetch(asked).body.decode())
+    return found[1] if found else ""
+
+
+@pytest.mark.long
+@pytest.mark.either
+def test_a_project_that_changes_on_one_server_after_the_other(lan: Lan) -> None:
+    """As rsync does it: beside the former one, then renamed, with the time that it had elsewhere.
+    While servers differ, clients get one or the other, and no other reply."""
+    project = "/srv/maps/second.qgs"
+    former = (lan.beds["maps1"].root / project[1:]).read_text()
+    replace = "cat >$0.new && touch --date=2020-01-01 $0.new && mv $0.new $0"
+    seen: set[str] = set()
+
+    def titles() -> set[str]:
+        found = {title(lan.client, project) for _ in range(12)}
+        seen.update(found)
+        return found
+
+    assert titles() == {"Second"}
+    for bed in lan.beds.values():
+        bed.run("sh", "-c", replace, project, input=former.replace(">Second<", ">Other<"))
+        titles()
+    wait_for(lambda: titles() == {"Other"}, "all workers of all servers have it")
+    assert seen == {"Second", "Other"}
+    for bed in lan.beds.values():
+        bed.run("sh", "-c", replace, project, input=former)
+
+
+@pytest.mark.long
+@pytest.mark.either
+def test_the_second_front_takes_over(lan: Lan) -> None:
+    """Only what the lost front has in hand is lost: it may be one request of each client."""
+    (first,) = lan.holders()
+    (second,) = lan.fronts.keys() - {first}
+    # A mistake is found before keepalived's file counts.
+    assert not roll_out_fronts(lan, qgis_front_router="many").good
+    options = (*MIXED, "--timeout", "10")
+    with load(lan.client, TILE, WIDE, options=options) as result:
+        lan.pull(first)
+        wait_for(lambda: second in lan.holders(), "the other one has the address")
+        is_served(lan.client, TILE)
+    assert len(result["failed"]) <= 4, result
+    is_served(lan.client, TILE.replace(SHARED, f"[{SHARED_6}]"))
+    # It does not take the address back, which would cost requests once more.
+    with load(lan.client, TILE, WIDE, options=options) as result:
+        lan.put_back(first)
+        wait_for(lambda: lan.holders() == [second], "it has noticed that it was away")
+        lan.front.run("true")
+    assert result["failed"] == []
+    # HAProxy gone is as bad as the whole front.
+    lan.fronts[second].run("systemctl", "stop", "haproxy.service")
+    wait_for(lambda: lan.holders() == [first], "the first one has it again")
+    is_served(lan.client, TILE)
+    lan.fronts[second].run("systemctl", "start", "haproxy.service")

@@ -6,12 +6,14 @@ exists, with a pause in between (--pause): this is a steady load, which does not
 starve what is done meanwhile. With --kept N, so many more clients keep their
 connection; as HTTP lets them (RFC 9110, 9.2.2), they repeat a GET once if a
 connection that was used before is closed before the first byte of the reply. With
---same, each reply must be what the URL gave before the load began.
+--same, each reply must be what the URL gave before the load began. With --posts N, so
+many more send POSTs of the first URL, one connection each.
 
 Prints JSON: how many requests, and those that failed (any status but 200, a broken
-connection, a reply that is cut off or another one), all together and for each kind
-of client. `begun` counts the failures of which the client had seen the beginning of
-a good reply, `repeated` the repetitions, `slowest` is in seconds.
+connection, a reply that is cut off or another one, none in --timeout SECONDS), all
+together and for each kind of client. `begun` counts the failures of which the client
+had seen the beginning of a good reply, `repeated` the repetitions, `slowest` is in
+seconds.
 """
 
 import argparse
@@ -32,8 +34,18 @@ class Closed(Exception):
 class Client:
     """Counts what it sends. `same`: digests of what the URLs must give."""
 
-    def __init__(self, urls: list[str], same: dict[str, str], *, keeps: bool) -> None:
-        self.urls, self.same, self.keeps = urls, same, keeps
+    def __init__(
+        self,
+        urls: list[str],
+        same: dict[str, str],
+        timeout: float,
+        *,
+        keeps: bool = False,
+        posts: bool = False,
+    ) -> None:
+        self.urls, self.same, self.timeout, self.keeps = urls, same, timeout, keeps
+        self.method = "POST" if posts else "GET"
+        self.body = b"A=1" if posts else None
         self.connection: http.client.HTTPConnection | None = None
         self.sent = self.begun = self.repeated = 0
         self.failed: list[str] = []
@@ -74,14 +86,14 @@ class Client:
                 self.hang_up()
                 self.repeated += 1
         host = urllib.parse.urlsplit(url).netloc
-        self.connection = http.client.HTTPConnection(host, timeout=120)
+        self.connection = http.client.HTTPConnection(host, timeout=self.timeout)
         return self.ask(self.connection, url)
 
     def ask(self, connection: http.client.HTTPConnection, url: str) -> tuple[str, bool]:
         """What is wrong with the reply, and whether it had begun well."""
         parts = urllib.parse.urlsplit(url)
         try:
-            connection.request("GET", f"{parts.path}?{parts.query}")
+            connection.request(self.method, f"{parts.path}?{parts.query}", self.body)
             if not connection.sock.recv(1, socket.MSG_PEEK):
                 raise Closed("closed without a reply")
         except TimeoutError as error:
@@ -131,25 +143,29 @@ def digest(url: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kept", type=int, default=0)
+    parser.add_argument("--posts", type=int, default=0)
     parser.add_argument("--same", action="store_true")
+    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS")
     parser.add_argument("--pause", type=float, default=0.15, metavar="SECONDS")
     parser.add_argument("clients", type=int)
     parser.add_argument("stop", type=Path)
     parser.add_argument("urls", nargs="+")
     args = parser.parse_args()
     same = {url: digest(url) for url in args.urls} if args.same else {}
-    single = [Client(args.urls, same, keeps=False) for _ in range(args.clients)]
-    kept = [Client(args.urls, same, keeps=True) for _ in range(args.kept)]
+    single = [Client(args.urls, same, args.timeout) for _ in range(args.clients)]
+    kept = [Client(args.urls, same, args.timeout, keeps=True) for _ in range(args.kept)]
+    posts = [Client(args.urls[:1], same, args.timeout, posts=True) for _ in range(args.posts)]
     threads = [
         threading.Thread(target=client.run, args=(args.stop, turn, args.pause))
-        for turn, client in enumerate(single + kept)
+        for turn, client in enumerate(single + kept + posts)
     ]
     for thread in threads:
         thread.start()
     Path(f"{args.stop}.started").touch()
     for thread in threads:
         thread.join()
-    print(json.dumps(total(single + kept) | {"single": total(single), "kept": total(kept)}))
+    kinds = {"single": total(single), "kept": total(kept), "posts": total(posts)}
+    print(json.dumps(total(single + kept + posts) | kinds))
 
 
 if __name__ == "__main__":

@@ -467,12 +467,16 @@ class Testbed:
 
     def connect(self, other: Testbed, cable: str, here: str, there: str) -> None:
         """Put a cable between two booted containers, with an address such as 10.0.0.1/24 at each
-        end. `cable`: what both call their interface. It is gone with the end of either."""
+        end, or in a bridge of the container's, by its name. `cable`: what both call their
+        interface. It is gone with the end of either."""
         command = [tool("ip", "iproute2"), "link", "add", "name", cable, "netns", str(self.pid)]
         command += ["type", "veth", "peer", "name", cable, "netns", str(other.pid)]
         execute(command, shown=("connect",), check=True, input=None, env=None, timeout=30)
-        for bed, address in ((self, here), (other, there)):
-            bed.run("ip", "address", "add", address, "dev", cable)
+        for bed, end in ((self, here), (other, there)):
+            if "/" in end:
+                bed.run("ip", "address", "add", end, "dev", cable)
+            else:
+                bed.run("ip", "link", "set", cable, "master", end)
             bed.run("ip", "link", "set", cable, "up")
 
     def serve(self, folder: Path, port: int) -> None:

@@ -55,8 +55,8 @@ TOOLS = (
 )
 # In a layer of its own, for the roll-out by Ansible: what servers have that it manages.
 MANAGED = ("openssh-server", "python3-apt", "sudo")
-# Kept in that layer's APT cache as well, for the front of several servers.
-BALANCER = ("haproxy",)
+# Kept in that layer's APT cache as well, for the fronts of several servers.
+BALANCER = ("haproxy", "keepalived")
 # In a layer of its own, for the front page.
 BROWSER = ("chromium", "chromium-driver", "libjs-leaflet")
 # In a layer of its own, for the benchmark.
