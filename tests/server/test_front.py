@@ -335,7 +335,6 @@ def fits(window: Browser) -> None:
     assert serious(window) == []
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_narrow_screen_the_keyboard_and_who_sees_little(
     driver: Driver, projects: Path, dark: bool
