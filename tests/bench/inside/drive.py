@@ -224,7 +224,8 @@ class Load:
         for turn, at in enumerate(poisson(group.rate, self.spec.seconds, group.seed)):
             due = self.start + at
             left = due - time.monotonic()
-            if left > 0 and self.stop.wait(left):
+            # On a busy machine it may be told to stop late, when the request is due.
+            if left > 0 and self.stop.wait(left) and time.monotonic() < due:
                 break
             request = group.requests[turn % len(group.requests)]
             thread = threading.Thread(target=self.send, args=(number, request, due))
