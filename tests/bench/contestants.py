@@ -94,9 +94,14 @@ def put_recipe(bed: Testbed, workers: int) -> None:
     put(bed, "/etc/nginx/sites-enabled/recipe", text)
 
 
+def has_py_qgis_server(suite: str) -> bool:
+    """Does it run with this release's QGIS?"""
+    return RELEASES[suite].qgis >= (3, 28)
+
+
 def put_py_qgis_server(bed: Testbed, workers: int) -> None:
     """From PyPI; what it depends on is from Debian."""
-    if RELEASES[bed.suite].qgis < (3, 28):
+    if not has_py_qgis_server(bed.suite):
         raise Unavailable(f"{PY_QGIS_SERVER} needs QGIS 3.28, {bed.suite} has an older one")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]

@@ -5,8 +5,9 @@ recipe and of this package side by side, some of them without one thing or anoth
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.pool import ctl, settled, wait_for
@@ -94,18 +95,22 @@ def worker(bed: Testbed, variant: Variant, unit: str, sent: Mapping[str, str]) -
     )
 
 
+def error(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean."""
+    return 1.96 * statistics.stdev(values) / math.sqrt(len(values))
+
+
 def rows(found: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
     """Of each worker in ms: the median, and how much more it took than the recipe's for the
     same request: the mean of that, and half of its 95 % interval."""
     result = {}
     for name, values in found.items():
         more = [one - base for one, base in zip(values, found[BASE], strict=True)]
-        error = 1.96 * statistics.stdev(more) / len(more) ** 0.5
         result[name] = {
             "median": round(statistics.median(values), 2),
             "mean": round(statistics.mean(values), 2),
             "more": round(statistics.mean(more), 2),
-            "error": round(error, 2),
+            "error": round(error(more), 2),
         }
     return result
 

@@ -8,9 +8,9 @@ import platform
 import re
 from pathlib import Path
 
-from testbed import RELEASES, Testbed
+from testbed import Testbed
 
-from bench.contestants import PY_QGIS_SERVER
+from bench.contestants import PY_QGIS_SERVER, has_py_qgis_server
 
 PACKAGES = (
     "qgis-server",
@@ -62,7 +62,7 @@ def versions(bed: Testbed) -> dict[str, str]:
         name, version, status = line.split(" ")
         if status == "installed":
             found[name] = version.partition(":")[2] or version
-    if bed.rivals and RELEASES[bed.suite].qgis >= (3, 28):
+    if bed.rivals and has_py_qgis_server(bed.suite):
         name, _, version = PY_QGIS_SERVER.partition("==")
         found[name] = version
     return {name: found[name] for name in (*PACKAGES, "py-qgis-server") if name in found}

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Mapping
 
-from shared.pool import ctl, wait_for
+from shared.pool import ctl
 from testbed import Testbed
 
 INSTANCES = 16
@@ -46,15 +46,6 @@ def used(bed: Testbed, unit: str) -> float:
     group = bed.out("systemctl", "show", "--property=ControlGroup", "--value", unit).strip()
     lines = bed.out("cat", f"/sys/fs/cgroup{group}/cpu.stat").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("usage_usec"))) / 1000
-
-
-def reload(bed: Testbed) -> None:
-    """NGINX, and wait until only processes of its new configuration are left."""
-    old = set(bed.out("pgrep", "--full", "nginx: worker").split())
-    bed.run("nginx", "-s", "reload")
-    wait_for(
-        lambda: not old & set(bed.out("pgrep", "--full", "nginx: worker").split()), "it is reloaded"
-    )
 
 
 def scrape(bed: Testbed, number: int = SCRAPES) -> float:

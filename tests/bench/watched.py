@@ -9,10 +9,10 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from shared.pool import ctl, settled, wait_for
+from shared.pool import ctl, reload_nginx, settled, wait_for
 from testbed import Testbed
 
-from bench import own, workloads
+from bench import cost, own, workloads
 from bench.compare import drive, prepare
 from bench.contestants import PROJECT
 from bench.inside.drive import Group, Result, Spec
@@ -29,13 +29,13 @@ def unwatched(bed: Testbed) -> Iterator[None]:
     """Nobody listens, and NGINX tells nothing."""
     bed.run("systemctl", "stop", "scraper.service", f"{METRICS}.socket", f"{METRICS}.service")
     bed.run("sed", "-i.watched", f"/{FACTS}/d", HTTP)
-    own.reload(bed)
+    reload_nginx(bed)
     try:
         yield
     finally:
         bed.run("mv", f"{HTTP}.watched", HTTP)
         bed.run("systemctl", "start", f"{METRICS}.socket", f"{METRICS}.service")
-        own.reload(bed)
+        reload_nginx(bed)
         scrape(bed)
 
 
@@ -64,7 +64,7 @@ def compared(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -
     for name in pairs[0][0]:
         more = [100 * (on[name] / off[name] - 1) for on, off in pairs]
         result[f"{name}_more_percent"] = round(statistics.mean(more), 2)
-        result[f"{name}_more_error"] = round(1.96 * statistics.stdev(more) / len(more) ** 0.5, 2)
+        result[f"{name}_more_error"] = round(cost.error(more), 2)
     return result
 
 

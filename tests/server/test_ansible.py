@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from shared.paths import TOP
-from shared.pool import MAP, ctl, is_served, load, main_pid, status, wait_for
+from shared.pool import MAP, ctl, fill, is_served, load, main_pid, status, wait_for
 from shared.shop import Shop, signing_keys
 from testbed import Snapshot, Testbed
 from testbed.processes import start_time
@@ -522,10 +522,9 @@ def test_a_server_that_is_cut_off_costs_the_posts_in_its_hands(lan: Lan) -> None
 def test_a_server_without_disk_space_serves(lan: Lan) -> None:
     maps3 = lan.beds["maps3"]
     folders = ("/var/lib/nginx", "/var/log/nginx", "/var/lib/qgis-server", "/var/log/journal")
+    maps3.run("mkdir", "--parents", *folders)
     for folder in folders:
-        small = "mkdir -p $0; cp -a $0 /root/kept; mount -t tmpfs -o size=128k tmpfs $0;"
-        keep = "cp -a /root/kept/. $0/; rm -r /root/kept; cat /dev/zero >$0/full || true"
-        maps3.run("sh", "-c", small + keep, folder)
+        fill(maps3, folder)
     maps3.run("nginx", "-s", "reopen")
     maps3.run("systemctl", "kill", "--signal=USR1", "systemd-journald.service")
     large = WIDE.replace("HEIGHT=30", "HEIGHT=1500")
@@ -593,7 +592,6 @@ def test_the_second_front_takes_over(lan: Lan) -> None:
     with load(lan.client, TILE, WIDE, options=options) as result:
         lan.put_back(first)
         wait_for(lambda: lan.holders() == [second], "it has noticed that it was away")
-        lan.front.run("true")
     assert result["failed"] == []
     # HAProxy gone is as bad as the whole front.
     lan.fronts[second].run("systemctl", "stop", "haproxy.service")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shared import pool
 from shared.harm import (
     FEATURES,
     connections,
@@ -175,14 +176,8 @@ def scale(bed: Testbed) -> None:
 
 
 def reload_nginx(bed: Testbed) -> None:
-    def processes() -> set[str]:
-        master = bed.out("systemctl", "show", "--property=MainPID", "--value", "nginx")
-        return set(bed.out("pgrep", "--parent", master).split())
-
     for _ in range(3):
-        old = processes()
-        bed.run("nginx", "-s", "reload")
-        wait_for(lambda old=old: not old & processes(), "NGINX's old processes are gone")  # type: ignore[misc]
+        pool.reload_nginx(bed)
 
 
 def reexec(bed: Testbed) -> None:

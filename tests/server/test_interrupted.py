@@ -17,6 +17,7 @@ from shared.pool import (
     DEB,
     cpus_of_init,
     enabled,
+    fill,
     nginx_is_content,
     path,
     put_package,
@@ -343,16 +344,6 @@ def apply(bed: Testbed, *options: str) -> tuple[int, list[str]]:
     said = [line for line in done.stderr.splitlines() if "qgis-serverctl: " in line]
     said += [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     return done.returncode, said
-
-
-def fill(bed: Testbed, folder: str) -> None:
-    """Put a file system in the place of a folder, with the files that it has, that is
-    full: the filler must not fit."""
-    script = (
-        "set -e; cp -a $0 /root/kept; mount -t tmpfs -o size=64k tmpfs $0; cp -a /root/kept/. $0/;"
-        "rm -r /root/kept; ! head -c 1M /dev/zero >$0/filler"
-    )
-    bed.run("sh", "-c", script, folder)
 
 
 def test_a_full_disk(quick: Testbed) -> None:

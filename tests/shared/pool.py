@@ -269,3 +269,26 @@ def workers(bed: Testbed) -> list[int]:
 
 def listens(bed: Testbed, port: int) -> bool:
     return bool(bed.out("ss", "-ltnH", f"sport = :{port}"))
+
+
+def fill(bed: Testbed, folder: str) -> None:
+    """Put a file system in the place of a folder, with the files that it has, that is
+    full: the filler must not fit."""
+    script = (
+        "set -e; cp -a $0 /root/kept; size=$(du -sk /root/kept | cut -f 1);"
+        "mount -t tmpfs -o size=$((size + 64))k tmpfs $0; cp -a /root/kept/. $0/;"
+        "rm -r /root/kept; ! head -c 1M /dev/zero >$0/filler"
+    )
+    bed.run("sh", "-c", script, folder)
+
+
+def reload_nginx(bed: Testbed) -> None:
+    """And wait until only processes of its new configuration are left."""
+
+    def processes() -> set[str]:
+        master = bed.out("systemctl", "show", "--property=MainPID", "--value", "nginx")
+        return set(bed.out("pgrep", "--parent", master).split())
+
+    old = processes()
+    bed.run("nginx", "-s", "reload")
+    wait_for(lambda: not old & processes(), "NGINX's old processes are gone")
