@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Looks at pools that are made up."""
+"""Looks at pools that are made up, and what the checks may find."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from qgis_server_systemd.qgis_serverctl.config.names import Package
@@ -14,6 +15,7 @@ from qgis_server_systemd.qgis_serverctl.pool.instances import Instances
 from qgis_server_systemd.qgis_serverctl.pool.state import State
 from qgis_server_systemd.qgis_serverctl.reconcile import plan
 from qgis_server_systemd.qgis_serverctl.view.look import Look
+from shared.paths import TOP
 
 HOST = Host(Package(), Path("/nowhere"))
 SERVING = Nginx(installed=True, running=True, user="www-data", uses=True)
@@ -44,3 +46,10 @@ def seen(
 
 
 UP = {"MainPID": "100", "SubState": "running"}
+
+
+def finding_ids(*makers: str) -> set[str]:
+    """Of what the checks find, as their source has it: of all that these functions make."""
+    checks = TOP / "qgis_server_systemd/qgis_serverctl/checks"
+    made = rf"(?:{'|'.join(makers)})\(\s*\"([a-z]+(?:-[a-z]+)*)\""
+    return {id for file in checks.glob("*.py") for id in re.findall(made, file.read_text())}

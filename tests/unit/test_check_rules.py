@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from shared.paths import TESTS, TOP
+from shared.looks import finding_ids
+from shared.paths import TESTS
 
 from qgis_server_systemd.qgis_serverctl.checks import files, run, units
 from qgis_server_systemd.qgis_serverctl.checks.files import Disk
@@ -223,9 +224,7 @@ UNTRIED = {
 
 def test_the_remedy_of_each_finding_is_carried_out_on_a_server() -> None:
     """Those of projects are words for their authors: tests/server/test_projects.py has them."""
-    checks = TOP / "qgis_server_systemd/qgis_serverctl/checks"
-    made = r"(?:error|warning)\(\s*\"([a-z]+(?:-[a-z]+)*)\""
-    ids = {id for file in checks.glob("*.py") for id in re.findall(made, file.read_text())}
+    ids = finding_ids("error", "warning")
     assert len(ids) > 45
     cases = (TESTS / "server/test_check.py").read_text()
     tried = set(re.findall(r"Case\(\s*\"([a-z-]+)\"", cases))

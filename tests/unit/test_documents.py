@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from shared.book import BOOK, recipe
 from shared.documents import README, SHOWN, commands, sections
+from shared.looks import finding_ids
 from shared.paths import TESTS, TOP
 
 from qgis_server_systemd import cli, documents
@@ -56,9 +57,7 @@ def test_links_lead_somewhere(file: Path) -> None:
 
 
 def test_the_status_page_leads_to_more_of_each_finding() -> None:
-    checks = (TOP / "qgis_server_systemd/qgis_serverctl/checks").glob("*.py")
-    made = r"(?:error|warning|Finding|Words)\(\s*\"([a-z]+(?:-[a-z]+)*)\""
-    ids = {id for file in checks for id in re.findall(made, file.read_text())}
+    ids = finding_ids("error", "warning", "Finding", "Words")
     assert len(ids) > 50
     assert [id for id in ids if not places.place(id)] == []
     index = TOP / "debian/root/usr/share/qgis-server-systemd/status/index.html"
