@@ -3,39 +3,41 @@
 
 import argparse
 import os
+import re
 import sys
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
-from .adopt import adopt
-from .commands import (
-    apply,
-    check,
-    complete,
-    debconf,
-    drain,
-    leave,
-    logs,
-    maintenance,
-    notify,
-    projects,
-    reload,
-    restart,
-    site,
-    status,
-    top,
-)
 from .config.names import Package
 from .config.names import number as instance
 from .config.settings import QUEUES, SETTINGS
-from .front import site as front_site
-from .metrics import serve
-from .monitor import watch
 from .pool.host import Host
-from .system import processes
+from .system import processes, qgis_log
 from .system.output import ERROR, Failure, note, tell
 
-INTERNAL = ("complete", "leave", "metrics", "monitor", "notify", "proposal", "roll")
-"""Verbs for units, maintainer scripts and shells. People need none of them."""
+INTERNAL = {
+    "complete": "commands.complete",
+    "leave": "commands.leave",
+    "metrics": "metrics.serve",
+    "monitor": "monitor.watch",
+    "notify": "commands.notify",
+    "proposal": "commands.debconf",
+    "roll": "commands.restart",
+}
+"""Verbs for units, maintainer scripts and shells, and where they are. People need none of them."""
+
+
+def call(module: str, function: str, host: Host, args: argparse.Namespace) -> int:
+    """Run a verb's function. Its module is imported now and no earlier: imports take most of the
+    time of a short command, and what the monitor imports stays in memory."""
+    status: int = getattr(import_module(f"{__package__}.{module}"), function)(host, args)
+    return status
+
+
+def later(module: str, function: str = "command") -> partial[int]:
+    """What a verb does, by the place of its function."""
+    return partial(call, module, function)
 
 
 class Version(argparse.Action):
@@ -52,6 +54,22 @@ class Version(argparse.Action):
         qgis = processes.qgis_version(self.host.path(package.mapserv)) or "of an unknown release"
         tell(f"{package.name} {asked.stdout or 'of an unknown version'}, QGIS Server {qgis}")
         parser.exit()
+
+
+def seconds(text: str) -> float:
+    """For argparse: the time between two looks."""
+    value = float(text)
+    if not 0.1 <= value <= 86400:
+        raise ValueError
+    return value
+
+
+def lines(text: str) -> int:
+    """For argparse: a number of them."""
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
 
 
 def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParser:
@@ -89,11 +107,11 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
     verb.add_argument("--maintainer-script", action="store_true", help=argparse.SUPPRESS)
     verb.add_argument("--answer", action="append", default=[], help=argparse.SUPPRESS)
     verb.add_argument("--asked", action="append", default=[], help=argparse.SUPPRESS)
-    verb.set_defaults(run=debconf.command)
+    verb.set_defaults(run=later("commands.debconf"))
 
     verb = add("adopt", "move a pool that was made by hand to the package's units")
     verb.add_argument("--dry-run", action="store_true", help="print what would be done")
-    verb.set_defaults(run=adopt.command)
+    verb.set_defaults(run=later("adopt.adopt"))
 
     verb = add(
         "restart",
@@ -101,17 +119,17 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         "Each new worker loads its projects before the next one is restarted.",
     )
     verb.add_argument("--instance", type=instance, metavar="N", help="only this instance")
-    verb.set_defaults(run=restart.restart)
+    verb.set_defaults(run=later("commands.restart", "restart"))
 
     verb = add("scale", "set the number of instances, now and for later runs")
     verb.add_argument("count", metavar="N|auto", help="a number, or one for each core")
-    verb.set_defaults(run=apply.scale)
+    verb.set_defaults(run=later("commands.apply", "scale"))
 
     verb = add("queue", "set where requests wait, now and for later runs, without losing one")
     verb.add_argument(
         "layout", choices=QUEUES, help="a queue for each worker, or one that all workers share"
     )
-    verb.set_defaults(run=apply.queue)
+    verb.set_defaults(run=later("commands.apply", "queue"))
 
     for name, help, more in (
         (
@@ -125,7 +143,7 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         verb.add_argument(
             "instance", type=instance, metavar="N", nargs="?", help="its number; else all of them"
         )
-        verb.set_defaults(run=drain.command)
+        verb.set_defaults(run=later("commands.drain"))
 
     verb = add(
         "maintenance",
@@ -134,7 +152,7 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
     )
     verb.add_argument("state", choices=("on", "off"), help="whether they get it")
     verb.add_argument("--project", metavar="NAME", help="only this project, by its name in the URL")
-    verb.set_defaults(run=maintenance.command)
+    verb.set_defaults(run=later("commands.maintenance"))
 
     verb = add(
         "reload",
@@ -144,7 +162,7 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
     verb.add_argument(
         "project", metavar="PROJECT", help="its name in the URL, its path, or its URI as in MAP"
     )
-    verb.set_defaults(run=reload.command)
+    verb.set_defaults(run=later("commands.reload"))
 
     verb = add(
         "projects",
@@ -156,9 +174,9 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         "project", metavar="NAME", nargs="?", help="only this one, and load it in any case"
     )
     verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.set_defaults(run=projects.command)
+    verb.set_defaults(run=later("commands.projects"))
 
-    add("purge", "empty the reply cache").set_defaults(run=reload.purge)
+    add("purge", "empty the reply cache").set_defaults(run=later("commands.reload", "purge"))
 
     verb = add(
         "status",
@@ -171,18 +189,18 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         "--watch",
         nargs="?",
         const=2.0,
-        type=status.seconds,
+        type=seconds,
         metavar="SECONDS",
         help="show instances and problems again every SECONDS (2), until Ctrl-C",
     )
-    verb.set_defaults(run=status.command)
+    verb.set_defaults(run=later("commands.status"))
 
     verb = add(
         "top",
         "show what the pool does and for which projects, until Ctrl-C",
         "Rates are of the last seconds; projects that keep workers busy come first.",
     )
-    verb.set_defaults(run=top.command)
+    verb.set_defaults(run=later("commands.top"))
 
     verb = add(
         "check",
@@ -190,11 +208,19 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         "Nothing is changed. The exit status is 1 if there is an error.",
     )
     verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.set_defaults(run=check.command)
+    verb.set_defaults(run=later("commands.check"))
 
     verb = add("logs", "show the log of the pool from the journal")
-    logs.arguments(verb)
-    verb.set_defaults(run=logs.command)
+    verb.add_argument("--instance", type=instance, metavar="N", help="only of this instance")
+    verb.add_argument(
+        "--level",
+        choices=qgis_log.LEVELS,
+        help="only messages of this level or a more serious one, as QGIS says it",
+    )
+    verb.add_argument("--since", metavar="WHEN", help="a time as journalctl takes it, such as -1h")
+    verb.add_argument("--follow", action="store_true", help="wait for more, until Ctrl-C")
+    verb.add_argument("--lines", type=lines, metavar="N", help="only the last N lines")
+    verb.set_defaults(run=later("commands.logs"))
 
     verb = add("site", "enable or disable the ready NGINX site")
     verb.add_argument("action", choices=("enable", "disable"), help="what to do with it")
@@ -203,7 +229,7 @@ def parser(package: Package, host: Host | None = None) -> argparse.ArgumentParse
         metavar="FILE",
         help="the project for requests that name none (setting project)",
     )
-    verb.set_defaults(run=site.command)
+    verb.set_defaults(run=later("commands.site"))
     return root
 
 
@@ -211,31 +237,35 @@ def internal(package: Package) -> argparse.ArgumentParser:
     """What units, maintainer scripts and shells use."""
     root = argparse.ArgumentParser(prog=package.command)
     verbs = root.add_subparsers(dest="verb", required=True)
-    verb = verbs.add_parser("complete", description="Words that a shell may complete to.")
-    verb.add_argument("kind", choices=complete.KINDS)
-    verb.set_defaults(run=complete.command)
-    verb = verbs.add_parser("proposal", description="For debconf's config script.")
-    verb.add_argument("question", choices=tuple(debconf.DEFAULTS))
-    verb.add_argument("answer")
-    verb.set_defaults(run=debconf.proposal)
-    verb = verbs.add_parser("leave", description="For its unit alone.")
-    verb.set_defaults(run=leave.command)
-    verb = verbs.add_parser("roll", description="For its unit alone.")
-    verb.set_defaults(run=restart.command)
-    verb = verbs.add_parser("metrics", description="For its unit alone.")
-    verb.set_defaults(run=serve.command)
-    verb = verbs.add_parser("monitor", description="For its unit alone.")
-    verb.set_defaults(run=watch.command)
-    verb = verbs.add_parser("notify", description="For its unit alone.")
-    verb.set_defaults(run=notify.command)
+    for name, module in INTERNAL.items():
+        function = "proposal" if name == "proposal" else "command"
+        verb = verbs.add_parser(name, description="For units, maintainer scripts and shells.")
+        verb.set_defaults(run=later(module, function))
+        if name == "complete":
+            verb.add_argument("kind", choices=("instances", "projects"))
+        elif name == "proposal":
+            verb.add_argument("question", choices=("instances", "site"))
+            verb.add_argument("answer")
     return root
+
+
+def joined(words: list[str]) -> list[str]:
+    """The command line with "--since -1h" as one word: argparse would take -1h for an
+    option."""
+    found: list[str] = []
+    for word in words:
+        if found[-1:] == ["--since"] and re.match(r"-\d", word):
+            found[-1] = f"--since={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def main(package_file: Path, argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 1 for a failure, 2 for wrong usage."""
     package = Package.load(package_file)
     root = Path(os.environ.get("DPKG_ROOT") or "/")
-    words = logs.joined(sys.argv[1:] if argv is None else argv)
+    words = joined(sys.argv[1:] if argv is None else argv)
     choose = internal(package) if words[:1] and words[0] in INTERNAL else None
     args = (choose or parser(package, Host(package, root))).parse_args(words)
     maintainer = getattr(args, "maintainer_script", False)
@@ -244,7 +274,9 @@ def main(package_file: Path, argv: list[str] | None = None) -> int:
         result: int = args.run(host, args)
         sys.stdout.flush()
         if maintainer:
-            front_site.hint(host)
+            from .front.site import hint
+
+            hint(host)
     except Failure as error:
         note(f"{package.command}: {error}", ERROR)
         return 1

@@ -12,8 +12,6 @@ from ..pool.host import Host
 from ..pool.settings import load_settings
 from ..system.output import tell
 
-KINDS = ("instances", "projects")
-
 PLAIN = r"[^\s'()]+"
 """A regular expression for a word that is one to a shell, too."""
 

@@ -5,17 +5,14 @@ leaves characters that change the order of others."""
 
 import argparse
 import json
-import re
 import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator
 
-from ..config.names import number as instance
 from ..pool import instances
 from ..pool.host import Host
 from ..pool.state import State
-from ..system import qgis_log
 from ..system.output import Failure, note, printable, tell
 from ..system.qgis_log import Entry, Reader
 
@@ -133,35 +130,3 @@ def command(host: Host, args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         pass
     return 0
-
-
-def joined(words: list[str]) -> list[str]:
-    """The command line with "--since -1h" as one word: argparse would take -1h for an
-    option."""
-    found: list[str] = []
-    for word in words:
-        if found[-1:] == ["--since"] and re.match(r"-\d", word):
-            found[-1] = f"--since={word}"
-        else:
-            found.append(word)
-    return found
-
-
-def number(text: str) -> int:
-    """For argparse: of lines."""
-    value = int(text)
-    if value < 0:
-        raise ValueError
-    return value
-
-
-def arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--instance", type=instance, metavar="N", help="only of this instance")
-    verb.add_argument(
-        "--level",
-        choices=qgis_log.LEVELS,
-        help="only messages of this level or a more serious one, as QGIS says it",
-    )
-    verb.add_argument("--since", metavar="WHEN", help="a time as journalctl takes it, such as -1h")
-    verb.add_argument("--follow", action="store_true", help="wait for more, until Ctrl-C")
-    verb.add_argument("--lines", type=number, metavar="N", help="only the last N lines")

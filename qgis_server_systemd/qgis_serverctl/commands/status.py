@@ -162,14 +162,6 @@ def watch_pool(host: Host, every: float, *, as_json: bool) -> int:
         return 0
 
 
-def seconds(text: str) -> float:
-    """For argparse: the time between two looks."""
-    value = float(text)
-    if not 0.1 <= value <= 86400:
-        raise ValueError
-    return value
-
-
 def command(host: Host, args: argparse.Namespace) -> int:
     """The subcommand; returns the exit status."""
     if args.watch is not None:
