@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from qgis_server_systemd.qgis_serverctl.monitor.watch import (
     recycle_limit,
     to_recycle,
 )
+from qgis_server_systemd.qgis_serverctl.pool import instances
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 from qgis_server_systemd.qgis_serverctl.system import unix_sockets
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
@@ -76,6 +78,48 @@ def test_a_monitor_that_sees_no_sockets_forgets_what_it_knew_and_goes_on_with_th
     assert kept
     assert kept.written > 1.0
     assert kept.instances == {}
+
+
+def test_systemd_is_asked_when_something_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question takes it as long as ten looks of the monitor."""
+    unit = {"MainPID": str(os.getpid()), "ActiveEnterTimestampMonotonic": "5"}
+    groups = {"qgis-server@1.service": 10}
+    now, asked = 0.0, []
+
+    def units(_: Host) -> dict[str, dict[str, str]]:
+        asked.append(now)
+        return {"qgis-server@1.service": dict(unit)}
+
+    monkeypatch.setattr(instances, "units", units)
+    monkeypatch.setattr(instances, "groups", lambda _: dict(groups))
+    monitor = Monitor(Host(Package(), tmp_path))
+
+    def looks(*times: float) -> list[float]:
+        nonlocal now
+        asked.clear()
+        for now in times:
+            monitor._ask_systemd(now)
+        return asked
+
+    assert looks(0, 1, 30, 59) == [0]
+    assert looks(60, 61) == [60]
+    groups["qgis-server@2.service"] = 11
+    assert looks(62, 63) == [62]
+    # The same instance, another process.
+    groups["qgis-server@1.service"] = 12
+    assert looks(64, 65) == [64]
+    # It is about to be up.
+    unit["ActiveEnterTimestampMonotonic"] = "0"
+    assert looks(124, 125, 129, 133, 134) == [124, 129, 134]
+    unit["ActiveEnterTimestampMonotonic"] = "5"
+    # What runs can't be seen.
+    groups.clear()
+    assert looks(135, 136, 140, 141) == [135, 140]
+    # It is gone.
+    unit["MainPID"] = "0"
+    assert looks(145, 146, 147) == [145, 146, 147]
 
 
 # ---- Restarts between requests

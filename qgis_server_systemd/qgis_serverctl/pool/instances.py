@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The instances as they are on this machine."""
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from ..config import names
 from ..config.names import Package, is_heavy, label
 from . import outdated
+from .cores import CGROUPS, slice_chain
 from .host import Host
 
 WANTS = "sockets.target.wants"
@@ -169,6 +171,17 @@ def units(host: Host) -> dict[str, dict[str, str]]:
     pattern = f"{package.pool}@*"
     patterns = f"{pattern}.socket", f"{pattern}.service"
     return host.show_each((*patterns, *common_units(package)), *PROPERTIES)
+
+
+def groups(host: Host) -> dict[str, int]:
+    """The control groups of the workers that run, with their inodes: systemd makes a new one each
+    time it starts one. Empty where they can't be seen."""
+    found: dict[str, int] = {}
+    for unit in (host.package.slice, host.package.heavy_slice):
+        folder = Path(CGROUPS, slice_chain(unit)[-1])
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            found |= {one.name: one.inode() for one in entries if one.name.endswith(".service")}
+    return found
 
 
 def common_units(package: Package) -> tuple[str, ...]:
