@@ -55,7 +55,7 @@ def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
     assert [line["enabled"] for line in found["instances"]] == ["yes"] * cores
     assert found["nginx"]["site"] is None
     assert found["pending"] == []
-    needs_no_windows(ready)
+    needs_no_windows_or_arrays(ready)
     assert {entry["from"] for entry in found["settings"].values()} == {"default"}
     assert "qgis-server" not in ready.out("ls", "/etc/nginx/sites-enabled")
     nginx_is_content(ready)
@@ -75,25 +75,34 @@ def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
     assert status(ready)["pending"] == []
 
 
-GUI = """
+LATER = """
 import sys
 sys.path.insert(0, "/usr/share/qgis/python/plugins/qgis_server_systemd")
-import gui_later
-gui_later.install()
+import later
+later.install()
 import qgis.utils, qgis.server
-assert "qgis._gui" not in sys.modules
+assert not {"qgis._gui", "numpy.ma"} & set(sys.modules)
 exec("from qgis.gui import *", plugin := {"__name__": "plugin"})
 import qgis._gui
 assert plugin["QgsMapCanvas"] is qgis.gui.QgsMapCanvas is qgis._gui.QgsMapCanvas
+from qgis.core import Qgis, QgsRasterBlock
+if Qgis.QGIS_VERSION_INT >= 34000:
+    block = QgsRasterBlock(Qgis.DataType.Byte, 2, 1)
+    block.fill(b"\\7")
+    assert block.as_numpy().tolist() == [[7, 7]]
+import numpy.ma
+assert type(numpy.ma.masked_equal([1, 2], 2)) is numpy.ma.MaskedArray
 """
-"""A plugin of QGIS that asks for windows has them, also by a star."""
+"""A plugin of QGIS that asks for windows has them, also by a star; and so for arrays, also those
+that QGIS itself makes."""
 
 
-def needs_no_windows(bed: Testbed) -> None:
+def needs_no_windows_or_arrays(bed: Testbed) -> None:
     loaded = bed.out("cat", f"/proc/{main_pid(bed, 1)}/maps")
     assert "/qgis/_core." in loaded
     assert "/qgis/_gui." not in loaded
-    bed.run("python3", "-c", GUI)
+    assert "/numpy/" not in loaded
+    bed.run("python3", "-c", LATER)
 
 
 def test_affinity_of_the_service_manager_counts(suite: str, package: Path) -> None:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .. import archives, fresh, gui_later
+from .. import archives, fresh, later
 from ..folders import Folders
 from . import children
 from .addresses import Address, Entry, Without, addresses, entries
@@ -326,7 +326,7 @@ class Catalogue:
 
 
 def main(settings: str, orders: str, result: str) -> None:
-    gui_later.install()
+    later.install()
     file = Path(result)
     try:
         ordered = json.loads(Path(orders).read_text(encoding="utf-8"))
