@@ -143,6 +143,7 @@ def test_qgis_server_s_own_page_does_not_answer_beside_it(bed: Testbed, projects
     assert said == ""
 
 
+@pytest.mark.either
 def test_the_workers_user_can_t_choose_another_file(bed: Testbed, projects: Path) -> None:
     listing = "/run/qgis-server-front/projects.json"
     bed.run("systemctl", "stop", "qgis-server-front.service")
@@ -270,6 +271,7 @@ def driver(bed: Testbed) -> Driver:
 TITLES = "return [...document.querySelectorAll('#cards h2')].map((one) => one.textContent)"
 
 
+@pytest.mark.either
 def test_cards_search_and_sorting(driver: Driver, projects: Path) -> None:
     with browser(driver) as window:
         window.open(PAGE)
@@ -335,6 +337,7 @@ def fits(window: Browser) -> None:
     assert serious(window) == []
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_narrow_screen_the_keyboard_and_who_sees_little(
     driver: Driver, projects: Path, dark: bool
@@ -358,6 +361,7 @@ def reached(window: Browser) -> set[str]:
     return found
 
 
+@pytest.mark.either
 def test_an_address_is_copied_by_keyboard(driver: Driver, projects: Path) -> None:
     with browser(driver) as window:
         window.open(PAGE)
@@ -450,6 +454,7 @@ def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
         assert window.complaints() == []
 
 
+@pytest.mark.either
 def test_the_map_of_a_project_in_metres(driver: Driver, bed: Testbed, projects: Path) -> None:
     name = "<shortname>land</shortname>"
     thanks = f"{name}<attribution>{escape(HOSTILE)}</attribution>"

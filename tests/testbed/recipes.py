@@ -74,6 +74,26 @@ RIVALS = (
     "spawn-fcgi",
     "uwsgi-core",
 )
+# apt reads its whole lists after each change, which takes longer than most installations: those of
+# what is installed and what can be are left. `apt-get update` would take them for whole, so they go
+# before it.
+KEEP = """
+dpkg-query --show --showformat '${Package}\\n' >/tmp/names
+for file in /var/cache/apt/archives/*.deb; do
+    dpkg-deb --field "$file" Package
+done >>/tmp/names
+for list in /var/lib/apt/lists/*_Packages; do
+    awk 'BEGIN { while ((getline name <"/tmp/names") > 0) kept["Package: " name]
+        RS = ""; FS = "\\n"; ORS = "\\n\\n" } $1 in kept' "$list" >/tmp/kept
+    cat /tmp/kept >"$list"
+done
+rm /tmp/names /tmp/kept
+apt-cache gencaches
+"""
+UPDATE = """
+rm -rf /var/lib/apt/lists/*
+apt-get update
+"""
 # Runs inside the new tree while its package lists are still there. The machine ID is fixed
 # because systemd takes an empty one for a first boot and would enable every installed unit.
 PREPARE = f"""
@@ -87,35 +107,33 @@ dpkg-deb --fsys-tarfile qgis-common_*.deb |
     tar -xO ./usr/share/qgis/resources/data/world_map.gpkg >/srv/maps/world_map.gpkg
 cd /
 rm -r /tmp/qgis-common
-apt-cache gencaches
-"""
+{KEEP}"""
 # With newer package lists than the tree's, what was downloaded may be out of date, too.
 PREPARE_TOOLS, PREPARE_MANAGED, PREPARE_BROWSER = (
-    f"""
-apt-get update
+    f"""{UPDATE}
 apt-get install --yes {" ".join(packages)}
 apt-get clean
 apt-get install --yes --download-only {" ".join((*DOWNLOADED, *more))}
-apt-cache gencaches
+{KEEP}
 rm -f /etc/resolv.conf
 """
     for packages, more in ((TOOLS, ()), (MANAGED, BALANCER), (BROWSER, ()))
 )
 # One package that is missing must not keep the others away; its unit is missing then, too, so
 # systemctl may complain. None starts by itself.
-PREPARE_RIVALS = f"""
-apt-get update
+PREPARE_RIVALS = f"""{UPDATE}
 for package in {" ".join(RIVALS)}; do
     apt-get install --yes "$package" || echo "$package can't be installed" >&2
 done
 systemctl disable apache2.service fcgiwrap.service fcgiwrap.socket || true
 apt-get clean
 apt-get install --yes --download-only {" ".join(DOWNLOADED)}
-apt-cache gencaches
+{KEEP}
 rm -f /etc/resolv.conf
 """
 # systemd runs its generators at each reload, which takes most of its time: what they make is for
-# other machines. The one that is left reads a virtual machine's kernel command line.
+# other machines. The one that is left reads a virtual machine's kernel command line. What a new
+# /usr has to be followed by, dpkg has done.
 FINISH = """
 rm -f /etc/resolv.conf /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 mkdir -p /etc/systemd/system-generators
@@ -126,6 +144,7 @@ rm /etc/systemd/system-generators/systemd-debug-generator
 echo testbed >/etc/hostname
 printf '127.0.0.1 localhost testbed\\n::1 localhost ip6-localhost\\n' >/etc/hosts
 echo 7e57bed07e57bed07e57bed07e57bed0 >/etc/machine-id
+touch /etc/.updated /var/.updated
 """
 MMDEBSTRAP_OPTIONS = (
     "--mode=root",

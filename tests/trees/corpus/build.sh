@@ -6,6 +6,7 @@ set -ex
 cd /srv/corpus
 
 if [ "$1" != offline ]; then
+    rm -rf /var/lib/apt/lists/*
     apt-get update
     apt-get install --yes postgresql-postgis
     apt-get clean
