@@ -54,7 +54,7 @@ from testbed import Snapshot, Testbed
 
 from qgis_server_systemd.qgis_serverctl.pool import connections as workers
 
-COUNT = 2
+COUNT = 3
 INSTANCES = tuple(range(1, COUNT + 1))
 TOML = "/etc/qgis-server/server.toml"
 ENV = "/etc/qgis-server/env"
