@@ -34,7 +34,11 @@ class Nothing(metaclass=Any):
 def asking() -> FrameType:
     """Who asks for an attribute of the one that calls this."""
     frame = sys._getframe(2)
-    while frame.f_back and frame.f_globals.get("__name__") == "importlib._bootstrap":
+    while frame.f_back:
+        name, function = frame.f_globals.get("__name__"), frame.f_code.co_name
+        # QGIS puts a function of its own in the place of __import__.
+        if name != "importlib._bootstrap" and (name, function) != ("qgis.utils", "_import"):
+            break
         frame = frame.f_back
     return frame
 
@@ -43,6 +47,9 @@ class Later(ModuleType):
     """A module until it is loaded."""
 
     def __getattr__(self, name: str) -> object:
+        if sys.modules.get(self.__name__) is not self:
+            # It is being made, and importlib looks what it has.
+            raise AttributeError(name)
         frame = asking()
         passing = frame.f_globals.get("__name__") in PASSING[self.__name__]
         if passing and frame.f_code.co_name == "<module>":

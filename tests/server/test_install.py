@@ -88,7 +88,7 @@ assert plugin["QgsMapCanvas"] is qgis.gui.QgsMapCanvas is qgis._gui.QgsMapCanvas
 from qgis.core import Qgis, QgsRasterBlock
 if Qgis.QGIS_VERSION_INT >= 34000:
     block = QgsRasterBlock(Qgis.DataType.Byte, 2, 1)
-    block.fill(b"\\7")
+    block.setData(b"\\7\\7")
     assert block.as_numpy().tolist() == [[7, 7]]
 import numpy.ma
 assert type(numpy.ma.masked_equal([1, 2], 2)) is numpy.ma.MaskedArray

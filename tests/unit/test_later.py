@@ -23,6 +23,9 @@ FILES = {
     "numpy/__init__.py": "print('numpy is loaded')\nfrom . import ma\nclass ndarray: pass\n",
     "numpy/ma.py": "import numpy\nprint('ma is loaded')\nclass Array: pass\n",
     "broken/numpy/__init__.py": "import no_such_module\n",
+    # As in Debian 12.
+    "old/qgis/core.py": "",
+    "old/qgis/__init__.py": "",
 }
 BEFORE = "import later; later.install(); import qgis.core, plugin\n"
 
@@ -65,6 +68,18 @@ def test_it_is_loaded_when_something_of_it_is_used(
     tmp_path: Path, code: str, said: list[str]
 ) -> None:
     assert output(tmp_path, code) == said
+
+
+@pytest.mark.parametrize(
+    "code", ["import numpy; numpy.ndarray", "import numpy.ma", "from numpy.ma import Array"]
+)
+def test_it_is_loaded_where_nobody_has_asked_for_it_before(tmp_path: Path, code: str) -> None:
+    hook = (
+        "import builtins; own = builtins.__import__\n"
+        "def _import(*arguments): return own(*arguments)\n"
+        "builtins.__import__ = _import\n"
+    )
+    assert output(tmp_path, hook + code, "old") == NUMPY
 
 
 def test_one_that_is_broken_is_as_broken_as_elsewhere(tmp_path: Path) -> None:
