@@ -20,7 +20,7 @@ from bench.compare import drive, prepare
 from bench.contestants import PROJECT
 from bench.inside.drive import Group, Result, Spec
 
-PAIRS, SECONDS, CLIENTS = 12, 4.0, 4
+PAIRS, SECONDS, CLIENTS = 10, 8.0, 4
 METRICS = "qgis-server-metrics"
 HTTP = "/etc/nginx/conf.d/qgis-server.conf"
 SCRAPER = f"""
@@ -30,9 +30,9 @@ while True:
     asked.request("GET", {urlsplit(own.METRICS).path!r})
     reply = asked.getresponse()
     assert reply.status == 200 and reply.read().endswith(b"# EOF\\n")
-    time.sleep(1)
+    time.sleep(5)
 """
-"""As Prometheus does, by one connection, but each second."""
+"""As Prometheus does, by one connection, and as often as there is something new."""
 AROUND = ("nginx.service", f"{METRICS}.service")
 """What has more to do when somebody watches."""
 SERVES = (*AROUND, "qgis-server-monitor.service", "qgis-server.slice")
