@@ -76,8 +76,9 @@ that whatever else the machine does falls on all alike. *95 %*: the interval of 
 worker took more than the recipe's for the same tile."""
 WATCHED = """\
 Four clients ask for tiles, in turns: while NGINX tells of each request, to the metrics and to
-`request_log`, and somebody asks for the metrics each second; and without all of it. *95 %*: the
-interval of the mean of all pairs of turns."""
+`request_log`, and somebody asks for the metrics each 5 s; and without all of it. Processor time is
+that of the workers, NGINX, the monitor and the unit that counts. *95 %*: the interval of the mean
+of all pairs of turns."""
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:

@@ -42,8 +42,10 @@ def ticks(bed: Testbed, unit: str) -> int:
 
 
 def used(bed: Testbed, unit: str) -> float:
-    """Processor time of a service so far, in ms."""
+    """Processor time of a service so far, in ms; 0 if it does not run."""
     group = bed.out("systemctl", "show", "--property=ControlGroup", "--value", unit).strip()
+    if not group:
+        return 0.0
     lines = bed.out("cat", f"/sys/fs/cgroup{group}/cpu.stat").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("usage_usec"))) / 1000
 

@@ -474,7 +474,12 @@ def priced(found: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
 
 def watched_rows(found: Mapping[str, float]) -> list[Row]:
     """The part `watched`; the first row is the head."""
-    titles = {"rate": "tiles a second", "p99": "99 % of tiles take", "cpu": "processor for a tile"}
+    titles = {
+        "rate": "tiles a second",
+        "p99": "99 % of tiles take",
+        "cpu": "processor for a tile",
+        "around": "of that, NGINX and what counts",
+    }
     rows: list[Row] = [("with all on", "more", "95 %")]
     for name, title in titles.items():
         more, error = found[f"{name}_more_percent"], found[f"{name}_more_error"]

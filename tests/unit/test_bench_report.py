@@ -517,8 +517,14 @@ COSTS = {
 
 
 PAIRS = [
-    ({"rate": 101.0, "p99": 50.0, "cpu": 10.1}, {"rate": 100.0, "p99": 50.0, "cpu": 10.0}),
-    ({"rate": 99.0, "p99": 51.0, "cpu": 20.2}, {"rate": 100.0, "p99": 50.0, "cpu": 20.0}),
+    (
+        {"rate": 101.0, "p99": 50.0, "cpu": 10.1, "around": 0.55},
+        {"rate": 100.0, "p99": 50.0, "cpu": 10.0, "around": 0.5},
+    ),
+    (
+        {"rate": 99.0, "p99": 51.0, "cpu": 20.2, "around": 0.6},
+        {"rate": 100.0, "p99": 50.0, "cpu": 20.0, "around": 0.5},
+    ),
 ]
 
 
@@ -531,6 +537,7 @@ def test_what_it_costs_to_be_watched_is_compared_pair_by_pair() -> None:
         ("tiles a second", "+0.00 %", "-1.96 to +1.96 %"),
         ("99 % of tiles take", "+1.00 %", "-0.96 to +2.96 %"),
         ("processor for a tile", "+1.00 %", "+1.00 to +1.00 %"),
+        ("of that, NGINX and what counts", "+0.50 %", "+0.50 to +0.50 %"),
     ]
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
 import socket
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -45,6 +45,10 @@ UNTOUCHED: dict[str, object] = {"worker": "", "waited": "", "drawn": "", "upstre
 
 def datagram(**other: object) -> bytes:
     return b"<190>Nov 27 02:44:31 facts: " + json.dumps(TOLD | other).encode()
+
+
+def count(metrics: Metrics, sent: bytes) -> None:
+    metrics.requests.count(sent, time.monotonic())
 
 
 def key(sample: Sample) -> tuple[str, ...]:
@@ -184,12 +188,12 @@ def test_nginx_says_all_that_is_read() -> None:
 def test_counts_are_exact() -> None:
     metrics = Metrics("qgis_server")
     for _ in range(3):
-        metrics.requests.count(datagram())
-    metrics.requests.count(datagram(status=500, drawn="3.000"))
-    metrics.requests.count(datagram(worker="heavy-1", request="GetPrint", drawn="20.5"))
-    metrics.requests.count(datagram(status=503, worker="", waited="", drawn="", project=""))
-    metrics.requests.count(datagram(cache="HIT", upstream=""))
-    metrics.requests.count(b"hello")
+        count(metrics, datagram())
+    count(metrics, datagram(status=500, drawn="3.000"))
+    count(metrics, datagram(worker="heavy-1", request="GetPrint", drawn="20.5"))
+    count(metrics, datagram(status=503, worker="", waited="", drawn="", project=""))
+    count(metrics, datagram(cache="HIT", upstream=""))
+    count(metrics, b"hello")
     found = samples(metrics)
     total = "qgis_server_requests_total"
     assert found[total, "200", "light", "city", "GetMap", "WMS"] == 3
@@ -209,17 +213,17 @@ def test_counts_are_exact() -> None:
 
 def test_names_of_projects_are_bounded_and_none_that_clients_make_up() -> None:
     metrics = Metrics("qgis_server")
-    metrics.requests.count(datagram(project="made-up", status=404))
+    count(metrics, datagram(project="made-up", status=404))
     for number in range(PROJECTS + 5):
-        metrics.requests.count(datagram(project=f"p{number}"))
-    metrics.requests.count(datagram(project="p0", status=500))
-    count: Counter[str] = Counter()
+        count(metrics, datagram(project=f"p{number}"))
+    count(metrics, datagram(project="p0", status=500))
+    found: Counter[str] = Counter()
     for (name, *labels), value in samples(metrics).items():
         if name == "qgis_server_requests_total":
-            count[labels[2]] += int(value)
-    assert len(count) == PROJECTS + 1
-    assert count["other"] == 6
-    assert count["p0"] == 2
+            found[labels[2]] += int(value)
+    assert len(found) == PROJECTS + 1
+    assert found["other"] == 6
+    assert found["p0"] == 2
 
 
 # ---- The pool
@@ -312,7 +316,7 @@ def test_a_text_takes_little_time_with_as_many_labels_as_there_can_be() -> None:
     metrics = Metrics("qgis_server")
     for number in range(PROJECTS):
         for request in ("GetMap", "GetFeatureInfo", "GetCapabilities"):
-            metrics.requests.count(datagram(project=f"p{number}", request=request))
+            count(metrics, datagram(project=f"p{number}", request=request))
     began = time.process_time()
     metrics.openmetrics()
     metrics.text()
@@ -320,20 +324,56 @@ def test_a_text_takes_little_time_with_as_many_labels_as_there_can_be() -> None:
 
 
 def test_datagrams_come_as_they_were_sent(tmp_path: Path) -> None:
+    """Each with when it did, whenever it is counted."""
     path = str(tmp_path / "facts.sock")
-    unread: queue.Queue[bytes] = queue.Queue()
+    unread: serve.Unread = deque()
     sent = [datagram(status=200 + number) for number in range(3)]
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nginx,
     ):
         listener.bind(path)
-        assert list(serve.taken(unread, 0.01)) == []
+        began = time.monotonic()
         for one in (*sent, b""):
             nginx.sendto(one, path)
         # An empty one, which NGINX never sends, ends it.
         serve.receive(listener, unread)
-    assert list(serve.taken(unread, 1.0)) == sent
+        ended = time.monotonic()
+    found = []
+    serve.count(unread, lambda datagram, when: found.append((when, datagram)))
+    assert [datagram for _, datagram in found] == sent
+    assert began <= found[0][0] <= found[-1][0] <= ended
+    assert not unread
+
+
+def test_what_waits_to_be_counted_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none of it is lost."""
+    monkeypatch.setattr(serve, "UNREAD", 2)
+    monkeypatch.setattr(serve, "LOOK_EVERY", 0.001)
+    path = str(tmp_path / "facts.sock")
+    unread: serve.Unread = deque()
+    found: list[bytes] = []
+    sent = [datagram(status=200 + number) for number in range(9)]
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nginx,
+    ):
+        listener.bind(path)
+        receiver = Thread(target=serve.receive, args=(listener, unread), daemon=True)
+        receiver.start()
+        for one in sent:
+            # Waits where the kernel keeps fewer.
+            nginx.sendto(one, path)
+            if len(unread) == 2:
+                serve.count(unread, lambda datagram, _: found.append(datagram))
+        while len(found) < len(sent):
+            assert len(unread) <= 2
+            serve.count(unread, lambda datagram, _: found.append(datagram))
+        nginx.sendto(b"", path)
+        receiver.join()
+    assert found == sent
 
 
 @pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])
@@ -343,8 +383,8 @@ def test_alarms_and_plots_are_of_metrics_that_there_are(file: str) -> None:
         written=1.0, instances={1: Watched(pid=1, memory=9)}, queues={"1": 0}, ended={"hang": 1}
     )
     metrics.pool.look(watch, 1.0, able=True, maintenance=False)
-    metrics.requests.count(datagram(status=503, worker=""))
-    metrics.requests.count(datagram(cache="MISS"))
+    count(metrics, datagram(status=503, worker=""))
+    count(metrics, datagram(cache="MISS"))
     known = {name for name, *_ in samples(metrics)}
     rules = (TOP / "docs/monitoring" / file).read_text()
     # Else debhelper compresses it where the package is built.
@@ -364,12 +404,12 @@ def moment(metrics: Metrics, now: float) -> Moment:
 def test_what_happened_between_two_moments() -> None:
     metrics = Metrics("qgis_server")
     for _ in range(5):
-        metrics.requests.count(datagram())
+        count(metrics, datagram())
     before = moment(metrics, 100.0)
     for _ in range(19):
-        metrics.requests.count(datagram())
-    metrics.requests.count(datagram(project="plan", waited="2.000", status=500, drawn="10.0"))
-    metrics.requests.count(datagram(status=503, worker="", waited="", drawn=""))
+        count(metrics, datagram())
+    count(metrics, datagram(project="plan", waited="2.000", status=500, drawn="10.0"))
+    count(metrics, datagram(status=503, worker="", waited="", drawn=""))
     found = between(before, moment(metrics, 110.0), "qgis_server")
     assert found.seconds == 10
     assert found.total.requests == pytest.approx(2.1)
@@ -389,8 +429,8 @@ def test_what_happened_between_two_moments() -> None:
 def test_counts_that_begin_anew_are_no_rates_below_zero() -> None:
     before, after = Metrics("qgis_server"), Metrics("qgis_server")
     for _ in range(5):
-        before.requests.count(datagram())
-    after.requests.count(datagram())
+        count(before, datagram())
+    count(after, datagram())
     found = between(moment(before, 100.0), moment(after, 101.0), "qgis_server")
     assert found.total.requests == 1
 
@@ -528,8 +568,8 @@ def test_a_status_is_small_whatever_clients_send(tmp_path: Path) -> None:
     for number in range(5000):
         name = f"{number}{'ü' * 120}" if number < 2 * PROJECTS else f"made-up-{number}"
         code = 200 if number < 2 * PROJECTS else 503
-        metrics.requests.count(datagram(project=name, status=code, id=f"{number:032x}"))
-        metrics.requests.count(datagram(worker=f"{'heavy-' * (number % 2)}{number % 999}"))
+        count(metrics, datagram(project=name, status=code, id=f"{number:032x}"))
+        count(metrics, datagram(worker=f"{'heavy-' * (number % 2)}{number % 999}"))
     workers = {
         number: Watched(pid=1, accepting=True, started=1.0, memory=999)
         for number in (*range(1, 65), *range(HEAVY + 1, HEAVY + 65))

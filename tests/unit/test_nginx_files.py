@@ -174,10 +174,12 @@ def test_facts_go_to_the_metrics_and_to_a_file_if_asked_for() -> None:
     would take their place."""
     text = nginx_config.http_text(PACKAGE, Settings(request_log=True), SOCKETS)
     socket, file = re.findall(r"^access_log .*", text, re.M)
-    told = "qgis-server-facts if=$qgis_server_told;"
-    where = "unix:/run/qgis-server-systemd/facts.sock"
-    assert socket == f"access_log syslog:server={where},nohostname,tag=facts {told}"
-    assert file == f"access_log /var/log/nginx/qgis-server-requests.log {told}"
+    where = "syslog:server=unix:/run/qgis-server-systemd/facts.sock,nohostname,tag=facts"
+    assert socket == f"access_log {where} qgis-server-facts if=$qgis_server_told;"
+    # Not a write for each request.
+    where = "/var/log/nginx/qgis-server-requests.log"
+    said = "qgis-server-facts buffer=64k flush=1s if=$qgis_server_told;"
+    assert file == f"access_log {where} {said}"
     assert file not in nginx_config.http_text(PACKAGE, Settings(), SOCKETS)
     # Nobody listens there to a pool that was made by hand.
     by_hand = nginx_config.http_text(PACKAGE, Settings(), SOCKETS, counted=False)

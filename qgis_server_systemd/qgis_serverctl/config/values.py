@@ -247,6 +247,7 @@ NAME = (
 """A regular expression for the name that a project has in its URL, for the bytes of UTF-8: NGINX
 knows no others. As text it is ASCII. Not in it is what means something else in a URL, in NGINX's
 files, in XML or to a terminal."""
+_NAME = re.compile(NAME.encode())
 
 NAME_WORDS = "letters of any script, digits, spaces and any of _ - . , + ( ) '"
 """What NAME says, but for how a name begins."""
@@ -254,7 +255,7 @@ NAME_WORDS = "letters of any script, digits, spaces and any of _ - . , + ( ) '"
 
 def is_name(text: str) -> bool:
     """May a project have this name in its URL?"""
-    return re.fullmatch(NAME.encode(), text.encode(errors="surrogateescape")) is not None
+    return _NAME.fullmatch(text.encode(errors="surrogateescape")) is not None
 
 
 def named(value: object) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ without end.
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -34,15 +35,32 @@ WINDOW = 300.0
 """Seconds of which the longest queue is told: a scrape each minute misses no peak of any."""
 
 
+Kind = TypeVar("Kind", Counter, Histogram)
+
+
+class ByLabels(dict[tuple[object, ...], Kind]):
+    """A metric by the values of its labels. To ask prometheus_client for them takes longer than to
+    count."""
+
+    def __init__(self, metric: Kind) -> None:
+        self.metric: Kind = metric
+
+    def __missing__(self, words: tuple[object, ...]) -> Kind:
+        one: Kind = self.metric.labels(*words)
+        self[words] = one
+        return one
+
+
 class Requests:
     """What NGINX has told."""
 
     def __init__(self, registry: CollectorRegistry, prefix: str) -> None:
-        def counter(name: str, help: str, *labels: str) -> Counter:
-            return Counter(f"{prefix}_{name}", help, labels, registry=registry)
+        def counter(name: str, help: str, *labels: str) -> ByLabels[Counter]:
+            return ByLabels(Counter(f"{prefix}_{name}", help, labels, registry=registry))
 
-        def histogram(name: str, help: str, *labels: str) -> Histogram:
-            return Histogram(f"{prefix}_{name}", help, labels, registry=registry, buckets=WAITS)
+        def histogram(name: str, help: str, *labels: str) -> ByLabels[Histogram]:
+            name = f"{prefix}_{name}"
+            return ByLabels(Histogram(name, help, labels, registry=registry, buckets=WAITS))
 
         self.known: set[str] = set()
         self.requests = counter(
@@ -53,14 +71,15 @@ class Requests:
         self.refused = counter("refused_requests", "Refused, since the queues were full.", "lane")
         for lane in ("light", "heavy"):
             # Else the first ones would be no increase to Prometheus.
-            self.refused.labels(lane)
+            self.refused[lane,]
         self.cache = counter("cache_requests", "What the reply cache had for a request.", "result")
         self.busy = counter("project_seconds", "Seconds of workers that a project took.", "project")
         self.waited = histogram("wait_seconds", "How long requests waited for a worker.", "lane")
         self.drawn = histogram(
             "draw_seconds", "How long workers took.", "service", "request", "lane"
         )
-        self.strange = counter("strange_datagrams", "What was received and is no fact.")
+        help = "What was received and is no fact."
+        self.strange = Counter(f"{prefix}_strange_datagrams", help, registry=registry)
         self.recent = Recent(time.monotonic())
 
     def name(self, fact: Fact) -> str:
@@ -73,25 +92,25 @@ class Requests:
             self.known.add(fact.project)
         return fact.project
 
-    def count(self, datagram: bytes) -> None:
+    def count(self, datagram: bytes, when: float) -> None:
+        """`when` it came, by time.monotonic()."""
         fact = Fact.of(datagram)
         if fact is None:
             self.strange.inc()
             return
         project = self.name(fact)
-        words = project, fact.service, fact.request, fact.lane, str(fact.status)
-        self.requests.labels(*words).inc()
-        self.sent.labels(project).inc(fact.sent)
+        self.requests[project, fact.service, fact.request, fact.lane, fact.status].inc()
+        self.sent[project,].inc(fact.sent)
         if fact.refused:
-            self.refused.labels(fact.lane).inc()
+            self.refused[fact.lane,].inc()
         if fact.cache:
-            self.cache.labels(fact.cache).inc()
+            self.cache[fact.cache,].inc()
         if fact.waited is not None:
-            self.waited.labels(fact.lane).observe(fact.waited)
+            self.waited[fact.lane,].observe(fact.waited)
         if fact.drawn is not None:
-            self.drawn.labels(fact.service, fact.request, fact.lane).observe(fact.drawn)
-            self.busy.labels(project).inc(fact.drawn)
-        self.recent.count(fact, project, time.monotonic())
+            self.drawn[fact.service, fact.request, fact.lane].observe(fact.drawn)
+            self.busy[project,].inc(fact.drawn)
+        self.recent.count(fact, project, when)
 
 
 def state(worker: Watched) -> str:

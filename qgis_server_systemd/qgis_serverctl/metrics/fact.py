@@ -7,8 +7,7 @@ has not its form is none, and words that are not listed are "other".
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ..config.values import is_name
 from ..front.facts import REQUESTS, SERVICES
@@ -21,8 +20,7 @@ CACHE = ("MISS", "BYPASS", "EXPIRED", "STALE", "UPDATING", "REVALIDATED", "HIT")
 """$upstream_cache_status of NGINX."""
 
 
-@dataclass(frozen=True)
-class Fact:
+class Fact(NamedTuple):
     """`project`: the name in the URL, which may be no project's; empty for the one of the
     setting project. `lane`: light, heavy, or nginx for a request that no worker got. `waited`
     and `drawn`: seconds, None if no worker told. `refused`: no queue had room. `cache`: empty

@@ -5,11 +5,11 @@ writes both where NGINX and node_exporter find it."""
 import argparse
 import contextlib
 import os
-import queue
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
@@ -22,7 +22,7 @@ from ..system.files import inode, read_strangers, write
 from ..system.output import die, note
 
 LOOK_EVERY, WRITE_EVERY = 1.0, 5.0
-"""Seconds between two looks at the monitor's file, and between two texts."""
+"""Seconds between two looks at what has come and at the monitor's file, and between two texts."""
 
 FIRST_SOCKET = 3
 """The file descriptor of the first socket that systemd hands over (sd_listen_fds(3))."""
@@ -31,7 +31,15 @@ MOST = 65536
 """Bytes of a datagram that are read."""
 
 UNREAD = 100_000
-"""Datagrams that wait to be counted at most."""
+"""Datagrams that wait to be counted at most. Later ones wait in the kernel, which drops them, and
+NGINX logs that."""
+
+AT_ONCE, PAUSE = 16, 0.0002
+"""So many datagrams are counted at once. Then for so many seconds what has come meanwhile is taken:
+only one thread at a time has the interpreter."""
+
+Unread = deque[tuple[float, bytes]]
+"""Datagrams, each with when it came, in seconds of time.monotonic()."""
 
 
 def files(host: Host) -> tuple[Path, Path, Path]:
@@ -41,21 +49,23 @@ def files(host: Host) -> tuple[Path, Path, Path]:
     return folder / "openmetrics", folder / f"{host.package.pool}.prom", folder / "status.json"
 
 
-def receive(listener: socket.socket, unread: queue.Queue[bytes]) -> None:
+def receive(listener: socket.socket, unread: Unread) -> None:
     """Take what comes as soon as it does, since the kernel keeps ten datagrams in a container that
-    has set no other number (net.unix.max_dgram_qlen)."""
+    has set no other number (net.unix.max_dgram_qlen). It wakes nobody: a thread that is woken for a
+    request costs several times what it then does for it."""
     while datagram := listener.recv(MOST):
-        unread.put(datagram)
+        unread.append((time.monotonic(), datagram))
+        while len(unread) >= UNREAD:
+            time.sleep(LOOK_EVERY)
 
 
-def taken(unread: queue.Queue[bytes], patience: float) -> Iterator[bytes]:
-    """What has come until now; waits for the first one for `patience` seconds."""
-    try:
-        yield unread.get(timeout=patience)
-        for _ in range(unread.qsize()):
-            yield unread.get_nowait()
-    except queue.Empty:
-        return
+def count(unread: Unread, one: Callable[[bytes, float], None]) -> None:
+    """All that has come until now, each by this function."""
+    for number in range(1, len(unread) + 1):
+        when, datagram = unread.popleft()
+        one(datagram, when)
+        if number % AT_ONCE == 0:
+            time.sleep(PAUSE)
 
 
 def broken(host: Host) -> int | None:
@@ -103,27 +113,24 @@ def command(host: Host, args: argparse.Namespace) -> int:
     since = page.Since()
     openmetrics, text, status = files(host)
     programs = host.path(host.package.mapserv), host.path(nginx.PROGRAM)
-    looked = written = -1e9
+    written = -1e9
     own, seen = inode(Path(__file__)), [0, 0]
-    unread: queue.Queue[bytes] = queue.Queue(UNREAD)
+    unread: Unread = deque()
     with socket.socket(fileno=FIRST_SOCKET) as listener:
         Thread(target=receive, args=(listener, unread), daemon=True).start()
         while True:
-            for datagram in taken(unread, LOOK_EVERY):
-                metrics.requests.count(datagram)
+            count(unread, metrics.requests.count)
             now = time.monotonic()
-            if now - looked >= LOOK_EVERY:
-                looked = now
-                watch = record.load_fresh(host)
-                if watch:
-                    since.look(watch.instances, now)
-                    metrics.requests.recent.wait(sum(watch.queues.values()), now)
-                metrics.pool.look(
-                    watch,
-                    now,
-                    able=host.path(host.package.able).exists(),
-                    maintenance=service.load(host).maintenance,
-                )
+            watch = record.load_fresh(host)
+            if watch:
+                since.look(watch.instances, now)
+                metrics.requests.recent.wait(sum(watch.queues.values()), now)
+            metrics.pool.look(
+                watch,
+                now,
+                able=host.path(host.package.able).exists(),
+                maintenance=service.load(host).maintenance,
+            )
             if now - written >= WRITE_EVERY:
                 written = now
                 if own != inode(Path(__file__)):
@@ -135,3 +142,4 @@ def command(host: Host, args: argparse.Namespace) -> int:
                 write(openmetrics, metrics.openmetrics())
                 write(text, metrics.text())
                 write(status, page.text(metrics, since, host, now))
+            time.sleep(LOOK_EVERY)
