@@ -18,8 +18,10 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl
+from xml.etree import ElementTree
 
 from qgis.core import (
+    Qgis,
     QgsExpression,
     QgsLayoutItemHtml,
     QgsLayoutItemLabel,
@@ -51,6 +53,7 @@ from .mentions import NOTHING, plain, said
 from .rules import Parameters, Rules, allowed, is_plain, is_print, is_text, ordinary
 from .times import Times
 from .wanted import Wanted
+from .warm import ask
 
 FIRST, LAST = -1_000_000, 1_000_000
 """Priorities of filters; those of others are about 0."""
@@ -67,6 +70,18 @@ HAS_URLS = re.compile("xml|gml|json|html")
 
 NUMBERS = re.compile(r"\*|(?:-?[0-9]+(?:,-?[0-9]+)*)?")
 """Of ATLAS_PK."""
+
+
+HAS_BAD_INDEX = Qgis.QGIS_VERSION_INT < 34000
+"""Does QGIS Server take TILEMATRIX for one of its matrices if it is just beyond the last one?
+(translateWmtsParamToWmsQueryItem in qgswmtsutils.cpp)"""
+
+MATRICES = f"{__name__}.matrices"
+"""A property of a project that is loaded."""
+
+WHOLE = re.compile(r"\s*\+?0*([0-9]{1,10})\s*", re.ASCII)
+WMTS = "{http://www.opengis.net/wmts/1.0}"
+OWS = "{http://www.opengis.net/ows/1.1}"
 
 
 ORDINARY = frozenset({"GetMap", "GETMAP", "getmap", "GetTile", "GETTILE", "gettile"})
@@ -110,6 +125,8 @@ class Knowledge:
         self.plain_paths: dict[str, bool] = {}
         self.leftovers = Leftovers(iface)
         self.turn = Turn(os.path.dirname(file))
+        # The project whose data the request at hand changes by the OGC API.
+        self.edited = ""
         self.look()
 
     def look(self) -> None:
@@ -221,6 +238,7 @@ class Before(Guard):
         known.is_ordinary = False
         known.look()
         known.turn.give()
+        known.edited = ""
         self.path = path = handler.path()
         self.query = self.iface.getEnv("QUERY_STRING")
         # GET alone has no body.
@@ -301,6 +319,7 @@ class Before(Guard):
         self.tell_times(whole=False)
 
     def responseComplete(self) -> None:  # noqa: N802
+        self.end_edit()
         self.knowledge.turn.give()
         if self.knowledge.lane:
             self.knowledge.lane.ends()
@@ -308,6 +327,18 @@ class Before(Guard):
             self.correct()
         self.tell_times(whole=True)
         self.log()
+
+    def end_edit(self) -> None:
+        """Where an edit by the OGC API fails, QGIS leaves a transaction open: all others would wait
+        for the lock of the file. With the project it is closed."""
+        known = self.knowledge
+        if not known.edited:
+            return
+        try:
+            if self.iface.requestHandler().statusCode() >= 500:
+                self.iface.removeConfigCacheEntry(known.edited)
+        except Exception as error:
+            say(f"{known.edited}: {error!r}: a failed edit may have left a lock")
 
     def log(self) -> None:
         """A line for what failed or was slow, so that the request is found in NGINX's log, and the
@@ -375,6 +406,7 @@ class After(Guard):
             return
         request, path = handler.parameter("REQUEST"), handler.path()
         if project and is_edit(request, path, lambda: str(self.iface.getEnv("REQUEST_METHOD"))):
+            self.knowledge.edited = "" if request else project
             self.await_turn(project)
 
     def await_turn(self, project: str) -> None:
@@ -412,6 +444,8 @@ class After(Guard):
             say(f"{project}: {reason}")
             return f"the project {reason}"
         request = handler.parameter("REQUEST")
+        if project and HAS_BAD_INDEX and (reason := self.of_matrix(project, handler)):
+            return reason
         # Other filters may have changed what it asks for.
         self.is_ordinary = known.is_ordinary and request in ORDINARY
         if self.is_ordinary:
@@ -433,6 +467,25 @@ class After(Guard):
                 return reason
         if project and known.leftovers.expected and opened(project):
             known.leftovers.look(project)
+        return ""
+
+    def of_matrix(self, project: str, handler: QgsRequestHandler) -> str:
+        """One matrix too many ends the worker, and as NGINX tries it again, another one. How many
+        there are WMTS says itself, once for each project that is loaded."""
+        asked = handler.parameter("TILEMATRIX")
+        if not asked or not (found := opened(project)):
+            return ""
+        counts = found.property(MATRICES)
+        if counts is None:
+            about = {"SERVICE": "WMTS", "VERSION": "1.0.0", "REQUEST": "GetCapabilities"}
+            counts = matrices(ask(self.iface, found, **about))
+            found.setProperty(MATRICES, counts)
+        for name in readings(handler.parameter("TILEMATRIXSET")):
+            count = counts.get(name)
+            for text in readings(asked) if count is not None else ():
+                # Of higher numbers QGIS Server says so itself.
+                if (number := WHOLE.fullmatch(text)) and int(number[1]) == count:
+                    return f"TILEMATRIX is none of the {count} of this TILEMATRIXSET, from 0"
         return ""
 
     def of_hidden_fields(self, project: str) -> str:
@@ -525,6 +578,16 @@ class After(Guard):
                 if any("<" in one for one in readings(text)):
                     return "a label in a print has HTML (setting remote_references)"
         return ""
+
+
+def matrices(capabilities: bytes) -> dict[str, int]:
+    """How many each set of WMTS has, by its name."""
+    found: dict[str, int] = {}
+    for one in ElementTree.fromstring(capabilities).iter(f"{WMTS}TileMatrixSet"):
+        # That of a layer is but a name.
+        if name := one.findtext(f"{OWS}Identifier"):
+            found[name] = len(one.findall(f"{WMTS}TileMatrix"))
+    return found
 
 
 def loaded(project: str) -> QgsProject | None:

@@ -31,6 +31,10 @@ PRINTS = frozenset({"getprint", "getprintatlas"})
 
 SIDES = frozenset({"WIDTH", "HEIGHT", "SRCWIDTH", "SRCHEIGHT"})
 RESOLUTIONS = frozenset({"DPI", "MAP_RESOLUTION"})
+PRECISION = "WMS_PRECISION"
+DIGITS = 20
+"""After the point, in WMS_PRECISION: no number has more, and for a thousand million of them QGIS
+Server takes minutes and all memory."""
 OPTION = re.compile(r"dpi\s*:\s*([0-9]+)", re.IGNORECASE)
 """In FORMAT_OPTIONS."""
 NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?")
@@ -179,7 +183,7 @@ class Rules:
             for name, form in EVERYWHERE.items()
             if form in PATTERNS
         }
-        for names, limit in ((SIDES, side), (RESOLUTIONS, dpi)):
+        for names, limit in ((SIDES, side), (RESOLUTIONS, dpi), ((PRECISION,), DIGITS)):
             self.glances |= dict.fromkeys(names, surely_up_to(limit).fullmatch)
         for name in ("FILE_NAME", "FORMAT_OPTIONS", "SELECTION"):
             del self.glances[name]
@@ -282,16 +286,18 @@ class Rules:
         """WMS_MAX_WIDTH and its like are for maps and legends alone."""
         texts = [value, *readings(value)][1:]
         if name in SIDES:
-            limit, setting, pattern = self.side, "image_size_max", NUMBER
+            limit, setting, pattern = self.side, " (setting image_size_max)", NUMBER
         elif name in RESOLUTIONS:
-            limit, setting, pattern = self.dpi, "dpi_max", NUMBER
+            limit, setting, pattern = self.dpi, " (setting dpi_max)", NUMBER
         elif name == "FORMAT_OPTIONS":
-            limit, setting, pattern = self.dpi, "dpi_max", OPTION
+            limit, setting, pattern = self.dpi, " (setting dpi_max)", OPTION
+        elif name == PRECISION:
+            limit, setting, pattern = DIGITS, "", NUMBER
         else:
             return ""
         found = (number for text in texts for number in pattern.findall(text))
         is_more = any(float(number) > limit for number in found)
-        return f"is more than {limit} (setting {setting})" if is_more else ""
+        return f"is more than {limit}{setting}" if is_more else ""
 
     def is_body(self, value: str, body: bytes) -> bool:
         """Is it what QGIS Server has made of the body, which is looked at as it is? It does so of

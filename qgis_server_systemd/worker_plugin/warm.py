@@ -36,13 +36,14 @@ WMS = "{http://www.opengis.net/wms}"
 
 
 def ask(iface: QgsServerInterface, project: QgsProject, **parameters: str) -> bytes:
-    """The body of a WMS reply. Raises RuntimeError for an answer that is an error."""
-    query = urlencode({"SERVICE": "WMS", "VERSION": "1.3.0", **parameters})
-    request = QgsBufferServerRequest(f"http://localhost/?{query}")
+    """The body of a reply, of WMS unless `parameters` name another service. Raises RuntimeError
+    for an answer that is an error."""
+    given = {"SERVICE": "WMS", "VERSION": "1.3.0", **parameters}
+    request = QgsBufferServerRequest(f"http://localhost/?{urlencode(given)}")
     response = QgsBufferServerResponse()
-    service = iface.serviceRegistry().getService("WMS", "1.3.0")
+    service = iface.serviceRegistry().getService(given["SERVICE"], given["VERSION"])
     if service is None:
-        raise RuntimeError("this QGIS Server has no WMS")
+        raise RuntimeError(f"this QGIS Server has no {given['SERVICE']}")
     service.executeRequest(request, response, project)
     response.finish()
     body = bytes(response.body())

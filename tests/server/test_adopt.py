@@ -254,16 +254,21 @@ def test_more_of_the_environment_is_kept_and_the_rest_is_told(web: Testbed) -> N
         "EnvironmentFile=-/etc/qgis/more\nNice=5\n"
     )
     by_hand(web, 2, service=SERVICE.replace("[Service]\n", f"[Service]\n{more}"))
+    # Letters that are not UTF-8.
+    web.run("sh", "-c", rf"printf '# M\374ller\n' >>{UNITS}/qgis-server@.service")
     # Where the sandbox shows nothing unless it is told to.
     web.run("mkdir", "--mode=755", "/home/gis")
     web.run("cp", "-r", "/srv/maps", "/home/gis/maps")
     project = "/home/gis/maps/world.qgz"
     more = f"QGIS_SERVER_WMS_MAX_WIDTH=1234\nQGIS_PROJECT_FILE={project}\n"
     put(web, "/etc/qgis/more", more)
+    web.run("sh", "-c", r"printf '# M\374ller\n' >>/etc/qgis/more")
+    web.run("chown", "www-data", "/etc/qgis/more")
     install(web)
     web.run("systemctl", "disable", "qgis-server@1.socket")
     said = ctl(web, "adopt")
     assert "qgis-server@.service: Nice=5 (to keep it: systemctl edit" in said
+    assert "EnvironmentFile=/etc/qgis/more stays, but others than root can change /etc/qg" in said
     for n in numbers(2):
         variables = web.out("cat", f"/proc/{main_pid(web, n)}/environ").split("\0")
         assert {"QGIS_SERVER_WMS_MAX_WIDTH=1234", "LC_ALL=C.UTF-8"} < {*variables}
@@ -293,9 +298,31 @@ def other_socket(bed: Testbed) -> None:
     bed.run("systemctl", "start", f"qgis-server@{COUNT}.socket")
 
 
+def with_line(line: str) -> Callable[[Testbed], None]:
+    def spoil(bed: Testbed) -> None:
+        service = SERVICE.replace("[Service]\n", f"[Service]\n{line}\n")
+        put(bed, f"{UNITS}/qgis-server@.service", service)
+        bed.run("mkdir", "--mode=700", "-p", ODD)
+        bed.run("mkfifo", f"{ODD}/pipe")
+
+    return spoil
+
+
+ODD = "/srv/a;id"
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (with_line(f"EnvironmentFile={ODD}/pipe"), f"{ODD}/pipe: is no file"),
+        (
+            with_line(f"Environment=QGIS_SERVER_CACHE_DIRECTORY={ODD}"),
+            f"a remedy: chgrp -R qgis-server '{ODD}' && chmod -R g+rwX '{ODD}'",
+        ),
+        (
+            with_line("Environment=QGIS_SERVER_CACHE_DIRECTORY=/"),
+            "QGIS_SERVER_CACHE_DIRECTORY=/: the setting writable_folders can't have /",
+        ),
         (unreadable, "QGIS_PROJECT_FILE=/srv/maps/world.qgz: user qgis-server, whom the"),
         (other_socket, "listens on /run/qgis/"),
     ],

@@ -607,6 +607,24 @@ def test_fields_that_a_project_shows_may_be_named(bed: Testbed) -> None:
             assert reply.status == 200, f"{attack.name}: {shown(reply)}"
 
 
+def test_one_tile_matrix_too_many_ends_no_worker(bed: Testbed) -> None:
+    before = workers(bed)
+    tile = wms("GetTile").replace("WMS", "WMTS").replace("1.3.0", "1.0.0")
+    tile += "&LAYER=countries&STYLE=&FORMAT=image/png&TILEROW=0&TILECOL=0&TILEMATRIXSET="
+    said = named(bed, "world", wms("GetCapabilities").replace("WMS", "WMTS")).body
+    sets = re.findall(
+        rb"<TileMatrixSet>\s*<ows:Identifier>([^<]*)(.*?)</TileMatrixSet>", said, re.S
+    )
+    assert sets
+    for name, matrices in sets:
+        count = matrices.count(b"<TileMatrix>")
+        query = f"{tile}{name.decode()}&TILEMATRIX="
+        assert named(bed, "world", f"{query}{count - 1}").status == 200
+        for number in (f"{count}", f"0{count}", f"%2520{count}", f"%2B{count}", f"{count + 1}"):
+            assert named(bed, "world", query + number).status in (400, 403), number
+    assert workers(bed) == before
+
+
 @pytest.mark.parametrize("case", SERVED, ids=lambda case: case.name)
 def test_a_named_project_is_at_its_url_whatever_headers_say(bed: Testbed, case: Case) -> None:
     reply = ask(bed, case, "http://127.0.0.1", *headers(EVIL))

@@ -23,6 +23,7 @@ from qgis_server_systemd.qgis_serverctl.checks import sandbox
 SETTINGS = "/etc/qgis-server/server.toml"
 AUTO = "/etc/qgis-server/server.auto.toml"
 ENV = "/etc/qgis-server/env"
+PARAMS = "/etc/qgis-server/fastcgi_params"
 SERVER = "http://127.0.0.1/qgis-server"
 BROKEN = '/bin/sh -c "echo broken; exit 3"'
 DROPIN = "/etc/systemd/system/qgis-server@1.{kind}.d/own.conf"
@@ -358,6 +359,27 @@ def test_what_is_broken_is_found_and_mended(server: Testbed, case: Case) -> None
             server.run("sh", "-c", finding["remedy"])
     wait_for(lambda: findings(server, case.id) == [], f"{case.id} is gone", 20)
     server.run("sh", "-c", case.after)
+
+
+@pytest.mark.either
+def test_a_letter_that_is_not_utf_8_ends_no_command(server: Testbed) -> None:
+    """Such as in a comment in a file of the administrator's, to whom it is a letter."""
+    files = ENV, DROPIN.format(kind="service"), PARAMS, "/etc/nginx/nginx.conf"
+    server.run("mkdir", "-p", os.path.dirname(files[1]))
+    for file in files:
+        server.run("sh", "-c", f"printf '# M\\374ller\n' >>{file}")
+    try:
+        server.run("systemctl", "daemon-reload")
+        server.run("systemctl", "restart", "qgis-server-monitor")
+        ctl(server, "apply")
+        assert report(server)["findings"] == []
+        ctl(server, "status")
+        assert server.out("systemctl", "is-active", "qgis-server-monitor").strip() == "active"
+    finally:
+        server.run("rm", "-r", os.path.dirname(files[1]))
+        server.run("sed", "-i", "$d", ENV, PARAMS, "/etc/nginx/nginx.conf")
+        server.run("systemctl", "daemon-reload")
+        ctl(server, "apply")
 
 
 @pytest.mark.either

@@ -53,3 +53,17 @@ cat /root/edited
 
 def test_edits_of_files_come_one_after_the_other(pool: Testbed) -> None:
     assert pool.out("sh", "-ec", WAITS) == "[]"
+
+
+def test_an_edit_by_the_ogc_api_leaves_no_lock(pool: Testbed) -> None:
+    """QGIS Server still reads the file when it changes a feature, which therefore fails."""
+    before = workers(pool)
+    items = "http://127.0.0.1/qgis/rich/wfs3/collections/places/items"
+    feature = '{"type": "Feature", "properties": {"name": "x"}, "geometry": null}'
+    put = ("--request", "PUT", "--data", feature, "--header", "Content-Type: application/geo+json")
+    for edit in (put, ("--request", "DELETE")):
+        pool.fetch(f"{items}/3", *edit)
+        assert pool.run("ls", f"{EDITED}/rich.gpkg-journal", check=False).returncode != 0
+        for _ in range(2 * WORKERS):
+            assert pool.fetch(f"{items}/2.json").status == 200
+    assert workers(pool) == before

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -89,3 +90,26 @@ def test_what_a_cut_off_copy_left_is_no_hindrance(tmp_path: Path) -> None:
     (tmp_path / ".file.new").symlink_to("/nowhere")
     files.write(tmp_path / "file", "text")
     assert {path.name for path in tmp_path.iterdir()} == {"link", "file"}
+
+
+def test_bytes_that_are_not_utf_8_stay_what_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"# M\xfcller\n")
+    text = files.read_or_none(file)
+    assert text is not None
+    assert json.loads(json.dumps(text)) == text
+    files.write(tmp_path / "other", text)
+    assert (tmp_path / "other").read_bytes() == b"# M\xfcller\n"
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match=r"is no file|Is a directory"):
+            files.read_or_none(path)
+    assert files.read_or_none(Path("/dev/null")) == ""
+    assert files.read_or_none(tmp_path / "none") is None
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(files.MOST + 1)
+    with pytest.raises(OSError, match="has more than 64 MB"):
+        files.read_or_none(tmp_path / "huge")

@@ -95,10 +95,12 @@ def test_nothing_of_the_recipe_is_lost() -> None:
 
 def test_what_goes_beyond_the_recipe() -> None:
     text = SERVICE.replace(PACKAGE.mapserv, "/opt/qgis/mapserv").replace(
-        "[Service]", "Requires=xvfb.service\n[Service]\n# A=b\nEnvironment=A=1 \\\n  B=2"
+        "[Service]",
+        "Requires=xvfb.service\n[Service]\n# A=b\nEnvironment=A=0\nEnvironment=\n"
+        "Environment=A=1 \\\n  B=2\nEnvironmentFile=-/srv/env",
     )
     assert hand_made.read_unit(PACKAGE, text) == hand_made.Unit(
-        ("Environment=A=1    B=2",),
+        ("Environment=A=1  B=2", "EnvironmentFile=-/srv/env"),
         ("Requires=xvfb.service", "ExecStart=/opt/qgis/mapserv"),
         "www-data",
     )

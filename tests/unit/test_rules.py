@@ -599,6 +599,13 @@ def test_sizes_of_ordinary_maps_are_looked_at_as_well() -> None:
     assert rules.refusal({"FORMAT_OPTIONS": "dpi:301;a:b"}, b"", "/")
 
 
+def test_digits_after_the_point_are_as_many_as_a_number_has() -> None:
+    for value in ("21", "999999999", "1e3", "%39%39", "+99"):
+        assert refusal(WMS_PRECISION=value) == "WMS_PRECISION is more than 20"
+    for value in ("0", "4", "20", "-1"):
+        assert refusal(WMS_PRECISION=value) == ""
+
+
 @pytest.mark.parametrize("limit", [1, 9, 100, 512, 600, 999, 8192])
 def test_a_number_is_surely_up_to_a_limit(limit: int) -> None:
     pattern = surely_up_to(limit)

@@ -48,3 +48,28 @@ def test_without_the_file_of_variables_no_worker_starts(tmp_path: Path) -> None:
     assert (begun.returncode, said) == (
         1, f"{tmp_path}/env is missing: touch {tmp_path}/env\n",
     )  # fmt: skip
+
+
+BACKOFF = PROGRAM.parent / "backoff"
+
+
+def test_a_worker_leaves_nothing_for_its_successor_to_wait_for(tmp_path: Path) -> None:
+    """However deep its folders are, and whether they are closed or not."""
+    top = tmp_path / "1"
+    (top / ".0").mkdir(parents=True)
+    below = os.open(top, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("deep", dir_fd=below)
+        above, below = below, os.open("deep", os.O_RDONLY, dir_fd=below)
+        os.close(above)
+    os.close(below)
+    (top / "closed/in").mkdir(parents=True)
+    (top / "closed").chmod(0)
+    (top / "link").symlink_to(tmp_path)
+    os.mkfifo(top / "projects.json")
+    (top / "ready").touch()
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(top)}
+    command = [sys.executable, "-IS", str(BACKOFF), "1", str(PROGRAM)]
+    subprocess.run(command, env=environment, check=True, timeout=60)
+    assert [*top.iterdir()] == []
+    assert tmp_path.is_dir()

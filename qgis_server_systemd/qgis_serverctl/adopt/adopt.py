@@ -10,11 +10,13 @@ socket. A trial worker that NGINX does not know goes first.
 import argparse
 import os
 import pwd
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from ..config import values as values_of_settings
 from ..config.declaration import as_toml
 from ..pool import instances, outdated, overrides
 from ..pool.host import Host
@@ -48,12 +50,18 @@ def prepare(host: Host, found: overrides.Shadows) -> Journal:
     running = tuple(sorted(instances.gather(host).listening))
     dropins = {}
     for file in found.files:
-        unit = hand_made.read_unit(package, host.path(file).read_text(encoding="utf-8"))
+        unit = hand_made.read_unit(package, read_or_none(host.path(file)) or "")
         name = os.path.basename(file)
         if unit.environment:
             text = f"# Kept from {file} by {package.command} adopt.\n[Service]\n"
             dropin = f"{overrides.FOLDERS[0]}/{name}.d/{hand_made.DROPIN}"
             dropins[dropin] = text + "\n".join(unit.environment) + "\n"
+        for value in unit.files:
+            if step := access.changed_by_others(value):
+                warn(
+                    f"{file}: EnvironmentFile={value} stays, but others than root can change"
+                    f" {step}, and with it what workers run"
+                )
         if unit.user not in ("", package.user):
             warn(
                 f"{file}: workers will run as user {package.user}, no longer as {unit.user}: it "
@@ -99,7 +107,13 @@ def folders(host: Host, values: Mapping[str, str]) -> dict[str, list[str]]:
         key, folder = sandbox.remedy(name, path)
         value = found.setdefault(key, list(getattr(settings, key)))
         if os.path.isdir(folder) and not sandbox.is_in(folder, tuple(value)):
-            value.append(folder)
+            try:
+                value.append(values_of_settings.folder(folder))
+            except ValueError:
+                die(
+                    f"{name}={path}: the setting {key} can't have {folder}",
+                    hint="nothing was changed; a remedy: move it to another folder",
+                )
     return {
         key: value
         for key, value in found.items()
@@ -161,7 +175,11 @@ def check_path(host: Host, name: str, path: str, mode: str) -> None:
         return
     verb, remedy = "read", f"chmod o+rX on it and the folders above, or adduser {user} GROUP"
     if mode != "r":
-        verb, remedy = "write", f"chgrp -R {user} {path} && chmod -R g+rwX {path}"
+        place = shlex.quote(path)
+        verb, remedy = "write", f"chgrp -R {user} {place} && chmod -R g+rwX {place}"
+        if os.path.realpath(path) != path:
+            # Who can write to a folder on the way may have made the link.
+            remedy = f"namei -l {place}"
     die(
         f"{name}={path}: user {user}, whom the package's workers run as, can't {verb} it",
         hint=f"nothing was changed; a remedy: {remedy}",

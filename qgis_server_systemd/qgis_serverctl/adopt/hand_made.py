@@ -36,12 +36,23 @@ class Unit:
     other: tuple[str, ...]
     user: str = ""
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those of `environment`, by their paths."""
+        pairs = (line.partition("=") for line in self.environment)
+        found = (value.lstrip("-") for key, _, value in pairs if key == "EnvironmentFile")
+        return tuple(path for path in found if path.startswith("/"))
+
 
 def read_unit(package: Package, text: str) -> Unit:
-    environment, other, user = [], [], ""
+    environment: list[str] = []
+    other, user = [], ""
     for section, key, value in lines(text):
         if section == "Service" and key in ENVIRONMENT:
-            if value.lstrip("-") not in ("", f"{package.etc}/env"):
+            if value == "":
+                # It takes back what was said before.
+                environment = [line for line in environment if not line.startswith(f"{key}=")]
+            elif value.lstrip("-") != f"{package.etc}/env":
                 environment.append(f"{key}={value}")
         elif key not in SAME or (key == "ExecStart" and value != package.mapserv):
             other.append(f"{key}={value}")

@@ -148,7 +148,7 @@ def check_disks(found: Iterable[Disk]) -> Iterator[Finding]:
                 "disk-full",
                 f"only {disk.free} MB are free" if full else "hardly any inode is free",
                 disk.folder,
-                f"make room: du -x -d1 -h {disk.folder} | sort -h",
+                f"make room: du -x -d1 -h {shlex.quote(disk.folder)} | sort -h",
             )
 
 

@@ -2,6 +2,7 @@
 """Checks of secrets: where they should not be, and who may read them."""
 
 import re
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,12 +49,13 @@ def check_credentials(host: Host) -> Iterator[Finding]:
     for file in (folder, *sorted(folder.iterdir())):
         found = file.lstat()
         if found.st_mode & stat.S_IRWXO or found.st_uid != 0:
+            place = shlex.quote(str(file))
             own = "750" if stat.S_ISDIR(found.st_mode) else "640"
             yield error(
                 "secret-exposed",
                 "others than root and the workers may read or change it",
                 str(file),
-                f"chown root:{package.group} {file} && chmod {own} {file}",
+                f"chown root:{package.group} {place} && chmod {own} {place}",
             )
     database = f"{package.auth}/qgis-auth.db"
     wanted = [package.service_file, package.master_password, database]

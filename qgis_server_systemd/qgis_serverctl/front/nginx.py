@@ -213,7 +213,7 @@ def _files(host: Host) -> tuple[Path, ...]:
 
 def _digest(host: Host) -> str:
     texts = (read_or_none(file) or "" for file in _files(host))
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    return hashlib.sha256("\0".join(texts).encode(errors="surrogateescape")).hexdigest()
 
 
 def _loaded_mark(host: Host) -> Path:

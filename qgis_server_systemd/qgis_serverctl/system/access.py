@@ -8,6 +8,7 @@ import pwd
 import select
 import shlex
 import signal
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,24 @@ def opening(path: str, obstacle: Obstacle) -> str:
     if obstacle.path not in steps or os.path.realpath(obstacle.path) != obstacle.path:
         return f"namei -l {shlex.quote(path)}"
     return f"chmod o+{'r' if obstacle.path == path else 'x'} {shlex.quote(obstacle.path)}"
+
+
+def changed_by_others(path: str) -> str:
+    """The part of a path, as it is named and as links lead, that others than root can change or
+    replace; empty if there is none."""
+    for name in dict.fromkeys((path, os.path.realpath(path))):
+        for step in (name, *map(str, Path(name).parents)):
+            try:
+                found = os.stat(step)
+            except OSError:
+                continue
+            shared = stat.S_IWOTH | (stat.S_IWGRP if found.st_gid else 0)
+            if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
+                # Only the owner of what is in it can replace that.
+                shared = 0
+            if found.st_uid or found.st_mode & shared:
+                return step
+    return ""
 
 
 def blocked(question: Question) -> Obstacle | None:

@@ -11,12 +11,39 @@ from pathlib import Path
 
 from .output import Failure
 
+MOST = 64 << 20
+"""Bytes of a text, as many as systemd reads of one."""
+
 
 def read_or_none(file: Path) -> str | None:
+    """The text of a file that others may have written; None if there is none. Bytes that are not
+    UTF-8 become surrogates, and `write` makes the same bytes of these. Waits for no pipe. Raises
+    OSError, also for more than MOST bytes, and for what is no file: /dev/null alone is empty."""
     try:
-        return file.read_text(encoding="utf-8")
+        content = _content(file)
     except FileNotFoundError:
         return None
+    text = content.decode("utf-8", "surrogateescape")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _content(file: Path) -> bytes:
+    content = bytearray()
+    with open(file, "rb", opener=_open_at_once) as stream:
+        found = os.fstat(stream.fileno())
+        if os.path.samestat(found, os.stat(os.devnull)):
+            return b""
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is no file", str(file))
+        while part := stream.read(1 << 20):
+            content += part
+            if len(content) > MOST:
+                raise OSError(errno.EFBIG, f"has more than {MOST >> 20} MB", str(file))
+    return bytes(content)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_strangers(file: Path, most: int) -> bytes:
@@ -74,9 +101,9 @@ def link(file: Path, target: str) -> None:
 
 
 def _write(file: Path, text: str, mode: int) -> None:
-    with _put(file) as beside, beside.open("w", encoding="utf-8") as stream:
+    with _put(file) as beside, beside.open("wb") as stream:
         os.fchmod(stream.fileno(), mode)
-        stream.write(text)
+        stream.write(text.encode("utf-8", "surrogateescape"))
         stream.flush()
         os.fsync(stream.fileno())
 

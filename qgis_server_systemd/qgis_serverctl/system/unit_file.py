@@ -4,17 +4,36 @@
 import re
 from collections.abc import Iterator
 
+SPACE = " \t\n\r"
+"""Nothing else is one to systemd, nor the end of a line."""
+
 
 def lines(text: str) -> Iterator[tuple[str, str, str]]:
     """Section, key and value of each setting of a unit file (systemd.syntax(7))."""
     section = ""
-    for line in re.sub(r"\\\n", " ", text).splitlines():
-        line = line.strip()
+    for line in _joined(text):
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
-        elif line and line[0] not in "#;" and "=" in line:
+        elif "=" in line:
             key, _, value = line.partition("=")
-            yield section, key.strip(), value.strip()
+            yield section, key.strip(SPACE), value.strip(SPACE)
+
+
+def _joined(text: str) -> Iterator[str]:
+    """Lines that go on in the next one as one line. A comment never does, and may stand between
+    them."""
+    begun: list[str] = []
+    for part in re.split(r"[\n\0]", text):
+        line = part.lstrip(SPACE)
+        if line.startswith(("#", ";")):
+            continue
+        # Two backslashes are one, and end nothing.
+        goes_on = (len(line) - len(line.rstrip("\\"))) % 2 == 1
+        begun.append(line[:-1] if goes_on else line)
+        if not goes_on:
+            yield " ".join(begun).strip(SPACE)
+            begun = []
+    yield " ".join(begun).strip(SPACE)
 
 
 def mount_units(path: str) -> tuple[str, ...]:
