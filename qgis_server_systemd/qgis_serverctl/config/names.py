@@ -424,7 +424,12 @@ class Package:
     @property
     def plugins(self) -> str:
         """Where every QGIS Server looks for plugins, whatever QGIS_PLUGINPATH says."""
-        return "/usr/share/qgis/python/plugins"
+        return f"{self.qgis_python}/plugins"
+
+    @property
+    def qgis_python(self) -> str:
+        """Modules of QGIS: all of them, or those that no other program needs."""
+        return "/usr/share/qgis/python"
 
     @property
     def roll_unit(self) -> str:
