@@ -220,6 +220,12 @@ class Package:
         return f"/etc/nginx/sites-available/{self.pool}"
 
     @property
+    def nginx_links(self) -> tuple[str, str]:
+        """Where a link to that is a site that NGINX serves: with Debian's package, and with that
+        of nginx.org."""
+        return f"/etc/nginx/sites-enabled/{self.pool}", f"/etc/nginx/conf.d/{self.pool}-site.conf"
+
+    @property
     def socket_dropin(self) -> str:
         return f"/etc/systemd/system/{self.pool}@.socket.d/10-nginx-user.conf"
 
