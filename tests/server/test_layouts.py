@@ -9,6 +9,7 @@ import json
 import pytest
 from shared.pool import (
     MAP,
+    OFFLINE,
     allow_map,
     apt,
     ctl,
@@ -17,6 +18,7 @@ from shared.pool import (
     main_pid,
     nginx_is_content,
     path,
+    quick_workers,
     settled,
     sockets,
     status,
@@ -114,6 +116,12 @@ def pack_nginx(bed: Testbed) -> None:
     bed.run("dpkg-deb", "-Znone", "--build", "/root/nginx-org", OWN)
 
 
+def debians(bed: Testbed) -> list[str]:
+    """What apt calls the packages of Debian's NGINX that are installed."""
+    version = bed.out("dpkg-query", "--show", "--showformat=${Version}", "nginx")
+    return [f"{name}={version}" for name in ("nginx", "nginx-common")]
+
+
 def serves_as(bed: Testbed, user: str, site: str) -> None:
     """The pool serves, over sockets of that user, by the site that is linked there."""
     wait_for(lambda: settled(bed), "what has changed is in force")
@@ -129,7 +137,7 @@ def serves_as(bed: Testbed, user: str, site: str) -> None:
 def test_from_debians_nginx_to_nginx_orgs_and_back(server: Testbed) -> None:
     """With a reply cache, whose files are those of NGINX's user."""
     nginx = server.root / "etc/nginx"
-    debians = server.out("dpkg-query", "--show", "--showformat=${Version}", "nginx")
+    both = debians(server)
     (server.root / "etc/qgis-server/server.toml").write_text('reply_cache = "50M"\n')
     ctl(server, "site", "enable")
     serves_as(server, "www-data", "sites-enabled/qgis-server")
@@ -140,7 +148,6 @@ def test_from_debians_nginx_to_nginx_orgs_and_back(server: Testbed) -> None:
     assert not (nginx / "sites-enabled/qgis-server").is_symlink(), "it would be one too many"
     # Debian's is in the way of neither, whichever main file counts.
     pid = main_pid(server, 1)
-    both = [f"{name}={debians}" for name in ("nginx", "nginx-common")]
     apt(server, "install", "--no-install-recommends", "--allow-downgrades", *both)
     assert "include /etc/nginx/sites-enabled/*;" in (nginx / "nginx.conf").read_text()
     serves_as(server, "www-data", "conf.d/qgis-server-site.conf")
@@ -150,14 +157,22 @@ def test_from_debians_nginx_to_nginx_orgs_and_back(server: Testbed) -> None:
     nginx_is_content(server)
 
 
+def put_nginx(bed: Testbed) -> list[str]:
+    """Boot the bed with nginx.org's NGINX alone, which never had Debian's configuration. Returns
+    what apt calls Debian's."""
+    bed.boot()
+    # For its program alone.
+    apt(bed, "install", "--no-install-recommends", "nginx")
+    both = debians(bed)
+    pack_nginx(bed)
+    apt(bed, "purge", "nginx", "nginx-common")
+    apt(bed, "install", OWN)
+    return both
+
+
 def test_nginx_orgs_alone(ready: Testbed) -> None:
     """Installed on a server that never had Debian's, and purged."""
-    ready.boot()
-    # For its program alone.
-    apt(ready, "install", "--no-install-recommends", "nginx")
-    pack_nginx(ready)
-    apt(ready, "purge", "nginx", "nginx-common")
-    apt(ready, "install", OWN)
+    put_nginx(ready)
     nginx = ready.root / "etc/nginx"
     before = {str(file) for file in nginx.rglob("*")}
     assert not (nginx / "sites-enabled").exists()
@@ -173,6 +188,22 @@ def test_nginx_orgs_alone(ready: Testbed) -> None:
     nginx_is_content(ready)
     assert ready.fetch("http://localhost/").body == b"NGINX's own"
     assert ready.fetch(MAP).status in (200, 404), "nobody serves maps any more"
+
+
+def test_debians_nginx_where_only_nginx_orgs_was(ready: Testbed) -> None:
+    """As docs/releases.md says: its new welcome page and the site are one too many."""
+    quick_workers(ready)
+    both = put_nginx(ready)
+    install(ready)
+    ctl(ready, "site", "enable")
+    with pytest.raises(AssertionError, match="a duplicate default server"):
+        apt(ready, "install", "--no-install-recommends", "--allow-downgrades", *both)
+    ctl(ready, "site", "disable")
+    ready.run("dpkg", "--configure", "--pending", env=OFFLINE)
+    ctl(ready, "site", "enable")
+    assert status(ready)["nginx"]["site"] == "/etc/nginx/sites-enabled/qgis-server"
+    assert ready.fetch("http://localhost/").status == 302
+    nginx_is_content(ready)
 
 
 # ---- What NGINX sees of a worker's end
