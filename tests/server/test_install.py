@@ -179,7 +179,7 @@ def test_settings_can_be_tried_before_they_are_written(quick: Testbed) -> None:
         assert (done.returncode, said in done.stderr) == (1, True), done.stderr
 
 
-# ---- NGINX before, after, never, or nginx.org's
+# ---- NGINX before, after or never
 
 
 def test_nginx_may_come_later(ready: Testbed) -> None:
@@ -196,41 +196,6 @@ def test_nginx_may_come_later(ready: Testbed) -> None:
     assert status(ready)["pending"] == []
     install(ready, "nginx", package=False)
     is_served(ready)
-
-
-def test_nginx_org_layout(web: Testbed) -> None:
-    """User nginx, conf.d alone, no sites-available read: as nginx.org's package has it."""
-    web.boot()
-    web.run("useradd", "--system", "nginx")
-    nginx = web.root / "etc/nginx"
-    (nginx / "nginx.conf").write_text(
-        "user  nginx;\nworker_processes  auto;\npid /run/nginx.pid;\n"
-        "events { worker_connections 1024; }\n"
-        "http {\n    include /etc/nginx/mime.types;\n    include /etc/nginx/conf.d/*.conf;\n}\n"
-    )
-    (nginx / "sites-enabled/default").unlink()
-    (nginx / "conf.d/default.conf").write_text(
-        "server { listen 8080; server_name localhost; location / { return 204; } }\n"
-    )
-    web.run("systemctl", "restart", "nginx")
-    install(web)
-    owner = web.out("stat", "--format=%U %a", path(1))
-    assert owner == "nginx 600"
-    ctl(web, "site", "enable")
-    assert (nginx / "conf.d/qgis-server-site.conf").is_symlink()
-    is_served(web)
-    # Back to Debian's user: the sockets follow without a restart of the workers.
-    pid = main_pid(web, 1)
-    main = nginx / "nginx.conf"
-    main.write_text(main.read_text().replace("user  nginx;", "user www-data;"))
-    web.run("systemctl", "restart", "nginx")
-    ctl(web, "apply")
-    assert web.out("stat", "--format=%U %a", path(1)) == "www-data 600"
-    assert main_pid(web, 1) == pid
-    is_served(web)
-    ctl(web, "site", "disable")
-    assert not (nginx / "conf.d/qgis-server-site.conf").exists()
-    nginx_is_content(web)
 
 
 def test_site_disable_puts_the_welcome_page_back(quick: Testbed) -> None:

@@ -167,7 +167,7 @@ def check(site: Site, folder: Path, suite: Suite = ANY) -> None:
     assert told["0.Maintainer"] == site.identity.maintainer
     synopsis, _, _ = told["1.Description"].partition("\n")
     assert synopsis.replace("${}", "$") == site.identity.synopsis
-    directives(nginx_config.location_text(package, site.defaults, checks_end=True))
+    directives(nginx_config.location_text(package, site.defaults))
     directives(nginx_config.server_text(package, site.defaults))
     (project,) = (
         block["block"]

@@ -248,7 +248,7 @@ def test_health_knows_the_projects_that_requests_find() -> None:
     """By the same names, in the same order."""
     settings = Settings(project_folders=("/srv/a", "/srv/b"), project="/srv/x.qgz")
     tests = re.compile(r"if \(-f .*\.qg[sz]")
-    location = nginx_config.location_text(PACKAGE, settings, checks_end=True)
+    location = nginx_config.location_text(PACKAGE, settings)
     text = nginx_config.health_text(PACKAGE, settings)
     assert tests.findall(text) == tests.findall(location) != []
     # Without a name it is the pool's alone.

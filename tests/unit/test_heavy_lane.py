@@ -152,7 +152,7 @@ def test_nginx_sends_them_to_their_socket() -> None:
         "default light;",
         "1 heavy;",
     ]
-    location = nginx_config.location_text(PACKAGE, Settings(), checks_end=True)
+    location = nginx_config.location_text(PACKAGE, Settings())
     assert "if ($qgis_server_heavy) {" in location
 
 
@@ -169,10 +169,10 @@ def test_with_another_timeout_workers_judge_alone() -> None:
     settings = Settings(heavy_timeout=900)
     text = nginx_config.http_text(PACKAGE, settings, SOCKETS)
     assert block(text, 'map "" $qgis_server_lane {')[1] == "default light;"
-    location = nginx_config.location_text(PACKAGE, settings, checks_end=True)
+    location = nginx_config.location_text(PACKAGE, settings)
     assert "$qgis_server_heavy" not in text + location
     assert "fastcgi_read_timeout 300s;" in location
-    own = nginx_config.location_text(PACKAGE, settings, checks_end=True, lane=True)
+    own = nginx_config.location_text(PACKAGE, settings, lane=True)
     assert "fastcgi_read_timeout 900s;" in own
 
 

@@ -113,7 +113,7 @@ def test_no_pattern_of_one_pool_finds_the_other() -> None:
 def variables(tree: Path, package: Package) -> set[str]:
     snippet = (tree / f"root{package.nginx_snippet}").read_text()
     http = nginx_config.http_text(package, SETTINGS, [package.socket(1), package.socket(2)])
-    location = nginx_config.location_text(package, SETTINGS, checks_end=True)
+    location = nginx_config.location_text(package, SETTINGS)
     found = set(re.findall(r"(?:\$|\?<)(\w+)", snippet + http + location))
     return {name for name in found if package.pool.replace("-", "_") in name}
 

@@ -63,8 +63,8 @@ def test_no_placeholder_is_left() -> None:
     for text in (
         nginx_config.health_text(PACKAGE, settings),
         nginx_config.http_text(PACKAGE, settings, SOCKETS),
-        nginx_config.location_text(PACKAGE, settings, checks_end=True),
-        nginx_config.location_text(PACKAGE, Settings(), checks_end=False),
+        nginx_config.location_text(PACKAGE, settings),
+        nginx_config.location_text(PACKAGE, Settings()),
     ):
         assert not re.search(r"@[a-z{]", text)
 
@@ -77,24 +77,7 @@ def test_only_a_project_that_is_a_file_is_for_the_cache(project: str) -> None:
 
 def test_cors_touches_no_header_unless_asked_for() -> None:
     """add_header in a location would undo those of the administrator's server."""
-    assert "add_header" not in nginx_config.location_text(PACKAGE, Settings(), checks_end=True)
-
-
-@pytest.mark.parametrize(
-    ("version", "checks"),
-    [
-        ("nginx version: nginx/1.22.1\n", True),
-        ("nginx version: nginx/1.29.6 (Debian)\n", True),
-        ("nginx version: nginx/1.29.7\n", False),
-        ("nginx version: nginx/2.0.0\n", False),
-        ("", False),
-    ],
-)
-def test_no_connection_to_a_worker_is_kept(version: str, checks: bool) -> None:
-    assert nginx.checks_end(version) == checks
-    text = nginx_config.location_text(PACKAGE, Settings(), checks_end=checks)
-    assert f"fastcgi_keep_conn {'on' if checks else 'off'};" in text
-    assert "keepalive" not in nginx_config.http_text(PACKAGE, Settings(), SOCKETS)
+    assert "add_header" not in nginx_config.location_text(PACKAGE, Settings())
 
 
 def test_quoting() -> None:
@@ -140,7 +123,7 @@ def test_all_projects_take_one_variable() -> None:
 )
 def test_a_request_counts_until_it_is_done(cancels: bool, connections: int, ignore: str) -> None:
     settings = Settings(client_connections=connections)
-    text = nginx_config.location_text(PACKAGE, settings, checks_end=True, cancels=cancels)
+    text = nginx_config.location_text(PACKAGE, settings, cancels=cancels)
     assert f"\nfastcgi_ignore_client_abort {ignore};\n" in text
 
 
@@ -184,7 +167,7 @@ def test_facts_go_to_the_metrics_and_to_a_file_if_asked_for() -> None:
     # Nobody listens there to a pool that was made by hand.
     by_hand = nginx_config.http_text(PACKAGE, Settings(), SOCKETS, counted=False)
     assert "access_log" not in by_hand
-    assert "access_log" not in nginx_config.location_text(PACKAGE, Settings(), checks_end=True)
+    assert "access_log" not in nginx_config.location_text(PACKAGE, Settings())
 
 
 def test_no_word_of_a_client_is_among_the_facts() -> None:

@@ -38,6 +38,12 @@ def test_the_watch_over_the_cache_runs_where_there_is_one(wanted: bool, runs: bo
     assert steps.actions == (plan.RunCache(wanted),)
 
 
+def test_replies_of_another_user_are_thrown_away() -> None:
+    """NGINX could not read them, and would answer with errors."""
+    changed = replace(machine(numbers(1, 2)), nginx=replace(NGINX, bars_replies=True))
+    assert plan.make(WANTED, changed).actions == (plan.EmptyReplies(),)
+
+
 def test_what_counts_runs_before_nginx_tells_it_anything() -> None:
     facts = replace(machine(numbers(1, 2)), counting=False)
     wanted = replace(WANTED, nginx_files=lambda *_: {"/etc/nginx/new.conf": "new"})

@@ -220,6 +220,12 @@ class Package:
         return f"/etc/nginx/sites-available/{self.pool}"
 
     @property
+    def nginx_links(self) -> tuple[str, str]:
+        """Where a link to that is a site that NGINX serves: with Debian's package, and with that
+        of nginx.org."""
+        return f"/etc/nginx/sites-enabled/{self.pool}", f"/etc/nginx/conf.d/{self.pool}-site.conf"
+
+    @property
     def socket_dropin(self) -> str:
         return f"/etc/systemd/system/{self.pool}@.socket.d/10-nginx-user.conf"
 
@@ -424,7 +430,12 @@ class Package:
     @property
     def plugins(self) -> str:
         """Where every QGIS Server looks for plugins, whatever QGIS_PLUGINPATH says."""
-        return "/usr/share/qgis/python/plugins"
+        return f"{self.qgis_python}/plugins"
+
+    @property
+    def qgis_python(self) -> str:
+        """Modules of QGIS: all of them, or those that no other program needs."""
+        return "/usr/share/qgis/python"
 
     @property
     def roll_unit(self) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import fnmatch
 import hashlib
 import os
+import pwd
 import re
 import time
 from collections.abc import Iterable, Mapping, Set
@@ -32,27 +33,31 @@ NEW_WORKERS_TIMEOUT = 10
 """Seconds that NGINX may take to read its configuration."""
 
 
+STOCK = ("/etc/nginx/sites-enabled/default", "/etc/nginx/conf.d/default.conf")
+"""The welcome pages that come with NGINX's packages (Debian, nginx.org)."""
+
+
+USER = "www-data"
+"""Whom Debian's NGINX runs as; the package's units say the same."""
+
+
 @dataclass(frozen=True)
 class Nginx:
     """`user`: whom its workers run as. `uses`: some location may lead to the
-    package's upstream. `checks_end`: see `checks_end`."""
+    package's upstream. `bars_replies`: the reply cache has files of another user, of which it
+    makes errors."""
 
     installed: bool
     running: bool
     user: str
     uses: bool = True
-    checks_end: bool = False
+    bars_replies: bool = False
 
 
 def _config(host: Host) -> str:
     """NGINX's main file, read as text, since `nginx -T` fails wherever any included
     file has a mistake."""
     return re.sub(r"#.*", "", read_or_none(host.path(MAIN)) or "")
-
-
-def has_sites(host: Host) -> bool:
-    """Does it read sites-enabled, as with Debian's package? nginx.org's doesn't."""
-    return bool(re.search(r"\binclude\s+\S*sites-enabled/", _config(host)))
 
 
 def reads(host: Host, file: str) -> bool:
@@ -157,24 +162,40 @@ def is_running(host: Host) -> bool:
 def gather(host: Host) -> Nginx:
     """All that the plan needs to know; runs `nginx -T` where NGINX runs."""
     installed, running = is_installed(host), is_running(host)
-    user = re.search(r"^\s*user\s+([^\s;]+)", _config(host), re.MULTILINE)
+    user = _user(host) if installed else USER
     return Nginx(
         installed=installed,
         running=running,
-        user=user[1] if user and installed else "www-data",
+        user=user,
         uses=not running or _uses(host),
-        checks_end=installed and checks_end(host.outside(PROGRAM, "-v").stderr),
+        bars_replies=installed and host.live and _bars_replies(host, user),
     )
 
 
-def checks_end(version: str) -> bool:
-    """Can this NGINX be told to notice that a worker died in the middle of a reply?
+def _bars_replies(host: Host, user: str) -> bool:
+    """NGINX itself gives the folder to its user, but nothing in it."""
+    try:
+        own = pwd.getpwnam(user).pw_uid
+        with os.scandir(host.path(host.package.replies)) as found:
+            return any(each.stat(follow_symlinks=False).st_uid != own for each in found)
+    except (KeyError, OSError):
+        return False
 
-    It looks for the end of a FastCGI reply only with fastcgi_keep_conn. Since 1.29.7
-    that alone makes it keep connections, too, and one that is kept blocks its worker.
-    """
-    found = re.search(r"/(\d+)\.(\d+)\.(\d+)", version)
-    return found is not None and tuple(map(int, found.groups())) < (1, 29, 7)
+
+def empty_replies(host: Host) -> None:
+    """NGINX stores them again. No link is followed: whose folder it is has no rights of root."""
+    top = str(host.path(host.package.replies))
+    host.outside("find", top, "-mindepth", "1", "-maxdepth", "1", "-exec", "rm", "-r", "{}", "+")
+
+
+def _user(host: Host) -> str:
+    """As its main file says, else as it was built."""
+    if said := re.search(r"^\s*user\s+([^\s;]+)", _config(host), re.MULTILINE):
+        return said[1]
+    built = host.outside(PROGRAM, "-V").stderr
+    if said := re.search(r"\s--user=(\S+)", built):
+        return said[1]
+    return "nobody" if "configure arguments" in built else USER
 
 
 def is_set_up(host: Host) -> bool:

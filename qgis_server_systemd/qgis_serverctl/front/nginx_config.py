@@ -192,7 +192,6 @@ def location_text(
     package: Package,
     settings: Settings,
     *,
-    checks_end: bool,
     databases: bool = False,
     cancels: bool = False,
     lane: bool = False,
@@ -215,7 +214,6 @@ def location_text(
         "rate": str(settings.client_rate),
         "burst": str(5 * settings.client_rate),
         "connections": str(settings.client_connections),
-        "keep": "on" if checks_end else "off",
         "ignore": "off" if cancels and not settings.client_connections else "on",
     }
     values["files"] = _files_text(package, settings)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,25 +20,30 @@ from ..system.files import read_or_none, write
 from ..system.output import Failure, die, note, tell, warn
 from . import nginx
 
-STOCK = ("/etc/nginx/sites-enabled/default", "/etc/nginx/conf.d/default.conf")
-"""The welcome pages that come with NGINX's packages (Debian, nginx.org)."""
-
-
 SHOWN = 3
 """Projects whose URL is told."""
 
 
-def link_path(host: Host) -> Path:
-    pool = host.package.pool
-    if nginx.has_sites(host):
-        return host.path(f"/etc/nginx/sites-enabled/{pool}")
-    return host.path(f"/etc/nginx/conf.d/{pool}-site.conf")
+def _read_links(host: Host) -> list[Path]:
+    """Those places for the site's link that NGINX reads."""
+    return [host.path(link) for link in host.package.nginx_links if nginx.reads(host, link)]
 
 
 def enabled_link(host: Host) -> Path | None:
     """Where the site is enabled, if it is."""
-    link = link_path(host)
-    return link if link.is_symlink() or link.exists() else None
+    return next((link for link in _read_links(host) if os.path.lexists(link)), None)
+
+
+def lost_links(host: Host) -> list[Path]:
+    """The site's links that have no effect, because NGINX, or its main file, was exchanged for
+    one that reads another folder, or of which one is enough."""
+    links = [host.path(link) for link in host.package.nginx_links]
+    enabled = enabled_link(host)
+    return [link for link in links if link != enabled and _is_own(host, link)]
+
+
+def _is_own(host: Host, link: Path) -> bool:
+    return link.is_symlink() and os.readlink(link) == host.package.nginx_site
 
 
 def wanted_file(host: Host) -> Path:
@@ -76,24 +82,25 @@ def is_pristine(host: Host, file: Path) -> bool:
 
 
 def swapped_file(host: Host) -> Path:
-    """Two lines: the welcome page, and the target of that link or, where it was a
-    file, its name now. Read by postrm as well."""
+    """Two lines for each package of NGINX: its welcome page, and the target of that link or,
+    where it was a file, its name now. Read by postrm as well."""
     return host.path(f"{host.package.state}/swapped-site")
 
 
 def swap_out(host: Host) -> None:
     """Take the stock welcome page out of the way, for it claims port 80 too."""
-    for stock in map(host.path, STOCK):
+    for stock in map(host.path, nginx.STOCK):
         if not stock.exists() or not is_pristine(host, stock):
             continue
+        target = os.readlink(stock) if stock.is_symlink() else f"{stock}.replaced"
+        before = read_or_none(swapped_file(host)) or ""
+        if (entry := f"{stock}\n{target}\n") not in before:
+            write(swapped_file(host), before + entry)
         if stock.is_symlink():
-            write(swapped_file(host), f"{stock}\n{os.readlink(stock)}\n")
             stock.unlink()
         else:
-            write(swapped_file(host), f"{stock}\n{stock}.replaced\n")
-            stock.rename(f"{stock}.replaced")
+            stock.rename(target)
         note(f"disabled NGINX's welcome page {stock}")
-        return
 
 
 def swap_in(host: Host) -> None:
@@ -101,9 +108,15 @@ def swap_in(host: Host) -> None:
     text = read_or_none(swapped_file(host))
     if text is None:
         return
-    stock, target = text.splitlines()
-    if not os.path.lexists(stock):
+    lines = text.splitlines()
+    for stock, target in zip(lines[::2], lines[1::2], strict=True):
+        file = os.path.join(os.path.dirname(stock), target)
+        if os.path.lexists(stock) or not os.path.exists(file):
+            continue
         if target == f"{stock}.replaced":
+            if host.command("dpkg-query", "-S", stock).returncode:
+                Path(target).unlink()  # its package has been purged
+                continue
             Path(target).rename(stock)
         else:
             Path(stock).symlink_to(target)
@@ -117,15 +130,19 @@ def check_nginx(host: Host) -> None:
         die("NGINX is not installed", hint="apt install nginx")
     if not host.path(host.package.nginx_site).exists():
         die(f"{host.package.nginx_site} is missing", hint="reinstall with --force-confmiss")
-    if not nginx.has_conf_d(host):
+    if not nginx.has_conf_d(host) or not _read_links(host):
         file = host.package.nginx_http
         die(f"{nginx.MAIN}: does not include {file}", hint=nginx.INCLUDE)
 
 
 def make_link(host: Host) -> None:
-    """Enable the site; nginx -t decides whether it stays."""
-    link = link_path(host)
-    made = not os.path.lexists(link)
+    """Enable the site; nginx -t decides whether it stays. Raises Failure."""
+    link, lost = enabled_link(host), lost_links(host)
+    made = link is None
+    if link is None:
+        link = _read_links(host)[0]
+    else:
+        _remove(lost)
     if made:
         if problem := nginx.test(host):
             die(f"nginx -t: {problem}", hint="fix this first; the site was not enabled")
@@ -139,6 +156,7 @@ def make_link(host: Host) -> None:
             f"nginx -t: {problem}",
             hint=f"the site was not enabled; adapt listen in {host.package.nginx_site}",
         )
+    _remove(lost)
     wanted_file(host).unlink(missing_ok=True)
     if nginx.is_running(host):
         nginx.reload(host, wait=False)
@@ -148,17 +166,25 @@ def make_link(host: Host) -> None:
         warn(f"NGINX does not run: systemctl start {nginx.SERVICE}")
 
 
+def _remove(links: Iterable[Path]) -> None:
+    for link in links:
+        link.unlink()
+
+
 def want(host: Host) -> None:
     """Have the site enabled as soon as NGINX can serve it."""
     write(wanted_file(host), "")
 
 
 def enable_wanted(host: Host, *, again: bool) -> None:
-    """Enable the site if it is wanted and NGINX is there; else it stays wanted.
+    """Enable the site if it is wanted and NGINX is there; else it stays wanted. Its link moves
+    where NGINX looks for it now.
 
     `again`: dpkg shall call once more when it has set up what it unpacked.
     """
-    if not is_wanted(host) or host.root != Path("/") or not nginx.is_installed(host):
+    if host.root != Path("/") or not nginx.is_installed(host):
+        return
+    if not is_wanted(host) and not lost_links(host):
         return
     if not nginx.is_set_up(host):
         # Its own post-installation script still has to make the welcome page's link.
@@ -233,21 +259,15 @@ def announce(host: Host) -> None:
         note(f"put a project into {settings.project_folders[0]} as NAME.qgz to serve it")
 
 
-def _remove_link(host: Host, link: Path) -> None:
-    target = os.readlink(link) if link.is_symlink() else ""
-    if target != host.package.nginx_site:
+def disable(host: Host) -> None:
+    wanted_file(host).unlink(missing_ok=True)
+    link = enabled_link(host)
+    if link is not None and not _is_own(host, link):
         die(
             f"{link} is not the link that site enable makes",
             hint="remove it by hand if it is to go",
         )
-    link.unlink()
-
-
-def disable(host: Host) -> None:
-    wanted_file(host).unlink(missing_ok=True)
-    link = enabled_link(host)
-    if link is not None:
-        _remove_link(host, link)
+    _remove([*lost_links(host), *([link] if link else [])])
     # Also without a link: an earlier run may have been cut off after its removal.
     swap_in(host)
     if problem := nginx.test(host):

@@ -103,7 +103,6 @@ def want(host: Host, settings: Settings, facts: plan.Facts, *, explicit: bool) -
                 nginx_config.location_text(
                     host.package,
                     settings,
-                    checks_end=facts.nginx.checks_end,
                     databases=has_databases(host),
                     cancels=facts.cancels,
                     lane=lane,

@@ -290,6 +290,12 @@ class WriteUpstream:
 
 
 @dataclass(frozen=True)
+class EmptyReplies:
+    def __str__(self) -> str:
+        return "empty the reply cache, whose files are another user's than NGINX's"
+
+
+@dataclass(frozen=True)
 class ReloadNginx:
     """`wait`: until no process of NGINX knows the old configuration."""
 
@@ -378,6 +384,7 @@ Action = (
     | HandOver
     | StopSpare
     | WriteUpstream
+    | EmptyReplies
     | ReloadNginx
     | RunUnits
     | StartCounting
@@ -527,6 +534,8 @@ def make(wanted: Wanted, facts: Facts) -> Plan:
             actions.append(RunNotify(wanted.notifies))
         if not wanted.maintainer and now.listening and serve - now.listening:
             actions.append(AwaitWarm(serve - now.listening))
+    if facts.nginx.bars_replies:
+        actions.append(EmptyReplies())
     if nginx_changes:
         actions.append(WriteUpstream(upstream, names_lane(wanted, facts)))
     spares = facts.rolling.spare | facts.rolling.leaving

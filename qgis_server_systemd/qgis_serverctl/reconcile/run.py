@@ -133,6 +133,8 @@ class Run:
             case plan.WriteUpstream(serving, lane):
                 usable = serving - self.unusable - self.declined
                 nginx.put(host, self.wanted.nginx_files(usable, lane and not self.no_lane))
+            case plan.EmptyReplies():
+                nginx.empty_replies(host)
             case plan.ReloadNginx(wait):
                 if wait or not nginx.is_loaded(host):
                     nginx.reload(host, wait=wait)

@@ -116,8 +116,12 @@ def chosen_extent(project: QgsProject) -> list[float]:
 
 def metres(project: QgsProject) -> float:
     """Of a unit of its reference system, of a degree on the equator; 0 if that can't be told."""
-    unit, known = project.crs().mapUnits(), QgsUnitTypes.DistanceMeters
-    if unit == QgsUnitTypes.DistanceUnknownUnit:
+    unit = project.crs().mapUnits()
+    if hasattr(Qgis, "DistanceUnit"):
+        known, unknown = Qgis.DistanceUnit.Meters, Qgis.DistanceUnit.Unknown
+    else:
+        known, unknown = QgsUnitTypes.DistanceMeters, QgsUnitTypes.DistanceUnknownUnit
+    if unit == unknown:
         return 0.0
     return float(QgsUnitTypes.fromUnitToUnitFactor(unit, known))
 
