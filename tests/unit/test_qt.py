@@ -40,6 +40,7 @@ else:
         ProjectReadFlags = ProjectReadFlag
     core.Qgis = Qgis
     unit, unknown = Qgis.DistanceUnit.Feet, Qgis.DistanceUnit.Unknown
+core.Qgis.QGIS_VERSION_INT = 34000
 
 from qgis_server_systemd import worker_plugin
 for found in pkgutil.walk_packages(worker_plugin.__path__, "qgis_server_systemd.worker_plugin."):
