@@ -346,7 +346,9 @@ HANG = {"request_timeout": 4, "kill_timeout": 8}
 
 @pytest.mark.either
 def test_workers_that_hang_are_killed(victim: Testbed) -> None:
-    use(victim, **HANG)
+    # On a busy machine it takes a while until all of them do.
+    limit = 25
+    use(victim, request_timeout=4, kill_timeout=limit)
     wait_for(lambda: is_idle(victim), "nothing is left to do")
     before, since = pids(victim), now(victim)
     hangs = (sleeping(300, "hang-C"), faulty("spin", "hang-Python"), faulty("SIGSTOP", "hang-stop"))
@@ -369,7 +371,7 @@ def test_workers_that_hang_are_killed(victim: Testbed) -> None:
     told = "\n".join(journal(victim, since, "qgis-server-monitor.service"))
     for instance, pid in before.items():
         found = re.search(rf"instance {instance}: its worker {pid} has had .*? for (\d+) s", told)
-        assert found and int(found[1]) >= 8, told
+        assert found and int(found[1]) >= limit, told
     assert re.search(r"\b1 requests? waits? behind it, the first for \d+ s", told), told
 
 

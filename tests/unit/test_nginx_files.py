@@ -2,6 +2,7 @@
 import os
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,26 @@ def test_headers_of_a_worker_are_kept_from_clients(tmp_path: Path) -> None:
     text = (tmp_path / f"root{PACKAGE.nginx_request}").read_text()
     for header in (WORKER, WAITED, DRAWN):
         assert f"fastcgi_hide_header {header};" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "built", "user"),
+    [
+        ("user nginx;\n", "--user=web", "nginx"),
+        ("# user nginx;\nevents {}\n", "--user=web", "web"),
+        ("events {}\n", "--prefix=/etc/nginx", "nobody"),
+        # Its packages are being installed: that of the program comes before that of the file.
+        (None, "--prefix=/etc/nginx", "www-data"),
+    ],
+)
+def test_whom_nginx_runs_as(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str | None, built: str, user: str
+) -> None:
+    said = subprocess.CompletedProcess((), 0, "", f"configure arguments: {built}")
+    monkeypatch.setattr(Host, "outside", lambda *_: said)
+    for name, text in ((nginx.PROGRAM, ""), (nginx.MAIN, config)):
+        if text is not None:
+            file = tmp_path / name.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+    assert nginx.gather(Host(Package(), tmp_path)).user == user

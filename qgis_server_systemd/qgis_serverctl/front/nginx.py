@@ -189,8 +189,12 @@ def empty_replies(host: Host) -> None:
 
 
 def _user(host: Host) -> str:
-    """As its main file says, else as it was built."""
-    if said := re.search(r"^\s*user\s+([^\s;]+)", _config(host), re.MULTILINE):
+    """As its main file says, else as it was built. While its packages are being installed, the
+    program may be there before that file: then whom Debian's runs as."""
+    config = _config(host)
+    if not config:
+        return USER
+    if said := re.search(r"^\s*user\s+([^\s;]+)", config, re.MULTILINE):
         return said[1]
     built = host.outside(PROGRAM, "-V").stderr
     if said := re.search(r"\s--user=(\S+)", built):
