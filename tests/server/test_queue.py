@@ -223,7 +223,7 @@ def test_a_request_that_crashes_its_worker_ends_two_at_most(shared: Testbed) -> 
 
 
 def test_a_worker_that_hangs_is_killed_alone(shared: Testbed) -> None:
-    (shared.root / TOML).write_text("request_timeout = 4\nkill_timeout = 8\n")
+    (shared.root / TOML).write_text("request_timeout = 4\nkill_timeout = 25\n")
     try:
         ctl(shared, "apply")
         before = pids(shared)
