@@ -16,17 +16,6 @@ from .pool.host import Host
 from .system import processes, qgis_log
 from .system.output import ERROR, Failure, note, tell
 
-INTERNAL = {
-    "complete": "commands.complete",
-    "leave": "commands.leave",
-    "metrics": "metrics.serve",
-    "monitor": "monitor.watch",
-    "notify": "commands.notify",
-    "proposal": "commands.debconf",
-    "roll": "commands.restart",
-}
-"""Verbs for units, maintainer scripts and shells, and where they are. People need none of them."""
-
 
 def call(module: str, function: str, host: Host, args: argparse.Namespace) -> int:
     """Run a verb's function. Its module is imported now and no earlier: imports take most of the
@@ -38,6 +27,18 @@ def call(module: str, function: str, host: Host, args: argparse.Namespace) -> in
 def later(module: str, function: str = "command") -> partial[int]:
     """What a verb does, by the place of its function."""
     return partial(call, module, function)
+
+
+INTERNAL = {
+    "complete": later("commands.complete"),
+    "leave": later("commands.leave"),
+    "metrics": later("metrics.serve"),
+    "monitor": later("monitor.watch"),
+    "notify": later("commands.notify"),
+    "proposal": later("commands.debconf", "proposal"),
+    "roll": later("commands.restart"),
+}
+"""What verbs for units, maintainer scripts and shells do. People need none of them."""
 
 
 class Version(argparse.Action):
@@ -237,15 +238,13 @@ def internal(package: Package) -> argparse.ArgumentParser:
     """What units, maintainer scripts and shells use."""
     root = argparse.ArgumentParser(prog=package.command)
     verbs = root.add_subparsers(dest="verb", required=True)
-    for name, module in INTERNAL.items():
-        function = "proposal" if name == "proposal" else "command"
-        verb = verbs.add_parser(name, description="For units, maintainer scripts and shells.")
-        verb.set_defaults(run=later(module, function))
-        if name == "complete":
-            verb.add_argument("kind", choices=("instances", "projects"))
-        elif name == "proposal":
-            verb.add_argument("question", choices=("instances", "site"))
-            verb.add_argument("answer")
+    made = {}
+    for name, run in INTERNAL.items():
+        made[name] = verbs.add_parser(name, description="For units, maintainer scripts and shells.")
+        made[name].set_defaults(run=run)
+    made["complete"].add_argument("kind", choices=("instances", "projects"))
+    made["proposal"].add_argument("question", choices=("instances", "site"))
+    made["proposal"].add_argument("answer")
     return root
 
 

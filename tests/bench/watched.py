@@ -19,6 +19,7 @@ from bench import cost, own, workloads
 from bench.compare import drive, prepare
 from bench.contestants import PROJECT
 from bench.inside.drive import Group, Result, Spec
+from qgis_server_systemd.qgis_serverctl.metrics.serve import LOOK_EVERY, WRITE_EVERY
 
 PAIRS, SECONDS, CLIENTS = 10, 8.0, 4
 METRICS = "qgis-server-metrics"
@@ -30,14 +31,14 @@ while True:
     asked.request("GET", {urlsplit(own.METRICS).path!r})
     reply = asked.getresponse()
     assert reply.status == 200 and reply.read().endswith(b"# EOF\\n")
-    time.sleep(5)
+    time.sleep({WRITE_EVERY})  # there is nothing new before
 """
-"""As Prometheus does, by one connection, and as often as there is something new."""
+"""As Prometheus does, by one connection."""
 AROUND = ("nginx.service", f"{METRICS}.service")
 """What has more to do when somebody watches."""
 SERVES = (*AROUND, "qgis-server-monitor.service", "qgis-server.slice")
-COUNTED = 1.5
-"""Seconds until the unit has counted all that has come."""
+COUNTED = 1.5 * LOOK_EVERY
+"""Seconds until the unit has counted all that has come. Nothing outside shows that it has."""
 WRITTEN = "/run/qgis-server-metrics/openmetrics"
 FACTS = "access_log .* qgis-server-facts"
 
@@ -73,6 +74,7 @@ def turn(bed: Testbed, seconds: float) -> dict[str, float]:
     found: Result = drive(bed, spec)
     wrong = [one.problem for one in found.sent if one.problem]
     assert not wrong, wrong[:3]
+    # Also where nobody counts: what idle units take falls on both turns of a pair.
     time.sleep(COUNTED)
     cpu = {unit: (own.used(bed, unit) - before[unit]) / len(found.sent) for unit in SERVES}
     took = sorted(one.took for one in found.sent)

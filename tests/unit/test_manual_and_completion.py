@@ -17,6 +17,7 @@ from shared.paths import SHARED, TOP
 from qgis_server_systemd import cli as tool
 from qgis_server_systemd import completion, render
 from qgis_server_systemd.qgis_serverctl import cli as server
+from qgis_server_systemd.qgis_serverctl.commands import debconf
 from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.config.settings import SETTINGS
 from qgis_server_systemd.qgis_variables import VARIABLES
@@ -99,6 +100,9 @@ def test_each_verb_does_something() -> None:
             module, function = verb.get_default("run").args
             found = import_module(f"{server.__package__}.{module}")
             assert callable(getattr(found, function)), name
+    # The command line names them without importing what asks them.
+    (asked,) = (one for one in choices["proposal"]._actions if one.dest == "question")
+    assert asked.choices == tuple(debconf.DEFAULTS)
 
 
 def completed(script: str, command: str, *words: str) -> set[str]:
