@@ -28,18 +28,16 @@ def read_or_none(file: Path) -> str | None:
 
 
 def _content(file: Path) -> bytes:
-    content = bytearray()
     with open(file, "rb", opener=_open_at_once) as stream:
         found = os.fstat(stream.fileno())
         if os.path.samestat(found, os.stat(os.devnull)):
             return b""
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "is no file", str(file))
-        while part := stream.read(1 << 20):
-            content += part
-            if len(content) > MOST:
-                raise OSError(errno.EFBIG, f"has more than {MOST >> 20} MB", str(file))
-    return bytes(content)
+        content = stream.read(MOST + 1)
+    if len(content) > MOST:
+        raise OSError(errno.EFBIG, f"has more than {MOST >> 20} MB", str(file))
+    return content
 
 
 def _open_at_once(path: str, flags: int) -> int:
