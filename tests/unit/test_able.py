@@ -180,12 +180,22 @@ def test_maintenance_of_the_pool_and_of_a_project(
 def test_a_server_leaves_until_nothing_is_in_hand_and_comes_back(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hands = iter([True, False, True, False, False, False])
+    heavy = HEAVY + 1
+    hands = iter(
+        [
+            {1: True, 2: False, heavy: False},
+            # Whoever sends requests all the same does not hold it up.
+            {1: False, 2: True, heavy: False},
+            {1: True, 2: True, heavy: True},
+            {1: True, 2: True, heavy: False},
+            # A request that goes to the lane is with nobody for a moment: that was no end.
+            {1: True, 2: True, heavy: False},
+        ]
+    )
     slept: list[float] = []
     monkeypatch.setattr(leave, "in_hand", lambda host: next(hands))
     monkeypatch.setattr(time, "sleep", slept.append)
     with pytest.raises(KeyboardInterrupt), leave.away(host, Settings(leave_seconds=5)):
-        # A request that goes to the lane is with nobody for a moment: that was no end.
         assert next(hands, None) is None
         assert service.load(host) == service.Out(leaving=True)
         raise KeyboardInterrupt
@@ -206,7 +216,7 @@ def test_a_server_does_not_wait_for_requests_that_hang(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter(range(0, 10_000, 20))
-    monkeypatch.setattr(leave, "in_hand", lambda host: True)
+    monkeypatch.setattr(leave, "in_hand", lambda host: {1: True, 2: False})
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     leave.leave(host, Settings(leave_seconds=5, request_timeout=60))
