@@ -36,7 +36,7 @@ COUNT = 3
 SITE = "/etc/nginx/sites-available/maps"
 MAP = (
     "http://127.0.0.1/qgis-server?SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=countries"
-    "&STYLES=&CRS=EPSG:4326&BBOX=-60,-120,60,120&WIDTH=256&HEIGHT=128&FORMAT=image/png"
+    "&STYLES=&CRS=EPSG:4326&BBOX=46,6,48,10&WIDTH=256&HEIGHT=128&FORMAT=image/png"
 )
 SHADOWED = (
     f"{UNITS}/qgis-server@.service, {UNITS}/qgis-server@.socket shadow the package's own units: "

@@ -24,6 +24,7 @@ import pytest
 from shared import pool
 from shared.harm import (
     FEATURES,
+    FEW,
     connections,
     faulty,
     in_background,
@@ -275,7 +276,7 @@ def test_workers_are_killed_one_after_the_other(victim: Testbed) -> None:
     since = now(victim)
     errors = victim.root / "var/log/nginx/error.log"
     before = len(errors.read_text())
-    with steady(victim, MAP, FEATURES, sleeping(0.3), clients=1) as result:
+    with steady(victim, MAP, FEW, sleeping(0.3), clients=1) as result:
         posts = in_background(lambda: victim.out("python3", "-c", POSTS, sleeping(0.2)))
         victim.run("python3", "/root/killer.py", "10", str(COUNT))
     assert len(result["failed"]) == result["begun"], result["failed"]

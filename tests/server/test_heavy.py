@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 from shared.harm import (
-    FEATURES,
+    FEW,
     IMAGE,
     SERVICE,
     connections,
@@ -485,7 +485,7 @@ def test_a_restart_of_all_loses_none(bed: Testbed) -> None:
     start_all(bed)
     before = pids(bed)
     options = ("--same", "--kept", "1")
-    with load(bed, MAP, IMAGE, FEATURES, OVER, clients=2, options=options) as result:
+    with load(bed, MAP, IMAGE, FEW, OVER, clients=2, options=options) as result:
         said = ctl(bed, "restart")
         assert not set(before) & set(pids(bed))
         before = pids(bed)
@@ -604,7 +604,7 @@ def test_an_upgrade_that_changes_all_units_loses_no_request(
     bed.put(newer_package, "/root/newer.deb")
     before = pids(bed)
     options = ("--same", "--kept", "1")
-    with load(bed, MAP, FEATURES, OVER, clients=2, options=options) as result:
+    with load(bed, MAP, FEW, OVER, clients=2, options=options) as result:
         apt(bed, "install", "/root/newer.deb")
         wait_for(lambda: settled(bed), "the roll is through", timeout=180)
     unharmed(result)

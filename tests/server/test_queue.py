@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from shared.harm import (
-    FEATURES,
+    FEW,
     IMAGE,
     faulty,
     held,
@@ -130,7 +130,7 @@ def test_moving_loses_no_request(bed: Testbed, count: int) -> None:
     options = ("--same", "--kept", "2")
     for layout, look in (("shared", is_on_shared), ("per-worker", is_on_own)):
         before = pids(bed, count)
-        with load(bed, MAP, IMAGE, FEATURES, clients=2, options=options) as result:
+        with load(bed, MAP, IMAGE, FEW, clients=2, options=options) as result:
             said = ctl(bed, "queue", layout)
         unharmed(result)
         assert not set(before) & set(pids(bed, count)), said
@@ -187,7 +187,7 @@ def test_status_shows_the_queue(shared: Testbed) -> None:
 def test_restart_and_scale_lose_no_request(shared: Testbed, count: int) -> None:
     ctl(shared, "scale", str(count))
     before = pids(shared, count)
-    with load(shared, MAP, IMAGE, FEATURES, clients=2, options=("--same", "--kept", "2")) as result:
+    with load(shared, MAP, IMAGE, FEW, clients=2, options=("--same", "--kept", "2")) as result:
         ctl(shared, "restart")
         assert not set(before) & set(pids(shared, count))
         for other in (count + 1, count):
@@ -353,7 +353,7 @@ def test_an_upgrade_that_changes_all_units_loses_no_request(
     shared.put(newer_package, "/root/newer.deb")
     before = pids(shared)
 
-    with load(shared, MAP, IMAGE, FEATURES, clients=2, options=("--same", "--kept", "2")) as result:
+    with load(shared, MAP, IMAGE, FEW, clients=2, options=("--same", "--kept", "2")) as result:
         apt(shared, "install", "/root/newer.deb")
         wait_for(lambda: settled(shared), "the roll is through", timeout=180)
     unharmed(result)

@@ -22,7 +22,7 @@ HEAVY = "/run/qgis-server-heavy.sock"
 OFFLINE = {"DEBIAN_FRONTEND": "noninteractive"}
 MAP = (
     "http://127.0.0.1/qgis-server?MAP=/srv/maps/world.qgz&SERVICE=WMS&VERSION=1.3.0"
-    "&REQUEST=GetMap&LAYERS=countries&STYLES=&CRS=EPSG:4326&BBOX=-60,-120,60,120"
+    "&REQUEST=GetMap&LAYERS=countries&STYLES=&CRS=EPSG:4326&BBOX=46,6,48,10"
     "&WIDTH=256&HEIGHT=128&FORMAT=image/png"
 )
 
