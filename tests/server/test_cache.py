@@ -40,18 +40,23 @@ CAPABILITIES = f"{WORLD}&{wms('GetCapabilities')}"
 
 @pytest.fixture(scope="module")
 def bed(installed: Snapshot) -> Iterator[Testbed]:
-    with serving_bed(installed) as testbed:
-        let_go_wrong(testbed)
-        (testbed.root / "etc/nginx/conf.d/cache-test.conf").write_text(SITE)
-        write(testbed, "Old")
-        use(testbed, 'reply_cache = "50M"')
-        ctl(testbed, "restart")
+    with serving_bed(installed, let_go_wrong, prepare) as testbed:
         yield testbed
 
 
-def use(bed: Testbed, *lines: str) -> None:
+def prepare(bed: Testbed) -> None:
+    (bed.root / "etc/nginx/conf.d/cache-test.conf").write_text(SITE)
+    write(bed, "Old")
+    settle(bed, 'reply_cache = "50M"')
+
+
+def settle(bed: Testbed, *lines: str) -> None:
     warm = f'warm = ["/srv/maps/world.qgz", "{PROJECT}"]'
     (bed.root / TOML).write_text("\n".join([f"instances = {COUNT}", warm, *lines, ""]))
+
+
+def use(bed: Testbed, *lines: str) -> None:
+    settle(bed, *lines)
     ctl(bed, "apply")
 
 
@@ -226,7 +231,7 @@ TITLE = f"MAP={PROJECT}&{wms('GetCapabilities')}"
 def write(bed: Testbed, title: str) -> None:
     template = (bed.root / "srv/maps/second.qgs").read_text()
     content = template.replace(">Second<", f">{title}<").encode()
-    bed.run_bytes("sh", "-c", "cat >$0", PROJECT, input=content)
+    (bed.root / PROJECT.lstrip("/")).write_bytes(content)
 
 
 def title(reply: Reply) -> str:

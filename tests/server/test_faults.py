@@ -64,22 +64,25 @@ ENV = "/etc/qgis-server/env"
 @pytest.fixture(scope="module")
 def victim(installed: Snapshot) -> Iterator[Testbed]:
     """A booted server whose workers have a plugin that does harm on request."""
-    with serving_bed(installed) as bed:
-        let_go_wrong(bed)
+    with serving_bed(installed, let_go_wrong, settle) as bed:
         bed.put(SHARED / "killer.py", "/root/killer.py")
-        use(bed)
-        ctl(bed, "restart")
         yield bed
 
 
-def use(bed: Testbed, **settings: object) -> None:
-    """Have the server run by these settings, and up."""
+def settle(bed: Testbed, **settings: object) -> bool:
+    """Write these settings, beside those of all tests here; are they others than before?"""
     kept = '["/srv/maps/world.qgz"]'
     wanted = {"instances": COUNT, "warm": kept, "heavy_workers": 0, **settings}
     text = "".join(f"{key} = {value}\n" for key, value in wanted.items())
     file = bed.root / TOML.lstrip("/")
-    if file.read_text() != text:
-        file.write_text(text)
+    former = file.read_text()
+    file.write_text(text)
+    return former != text
+
+
+def use(bed: Testbed, **settings: object) -> None:
+    """Have the server run by these settings, and up."""
+    if settle(bed, **settings):
         ctl(bed, "apply")
     wait_until_up(bed)
 

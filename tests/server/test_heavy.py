@@ -102,19 +102,20 @@ server {
 
 @pytest.fixture(scope="module")
 def bed(installed: Snapshot) -> Iterator[Testbed]:
-    with serving_bed(installed) as testbed:
-        let_go_wrong(testbed)
-        use(testbed)
-        ctl(testbed, "restart")
+    with serving_bed(installed, let_go_wrong, settle) as testbed:
         yield testbed
 
 
-def use(bed: Testbed, *lines: str) -> str:
-    """Apply these settings, beside those of all tests here."""
+def settle(bed: Testbed, *lines: str) -> None:
+    """Write these settings, beside those of all tests here."""
     named = f'named_projects = ["{SPACED}=/srv/maps/world.qgz"]'
     warm = 'warm = ["/srv/maps/world.qgz"]'
     text = "\n".join([f"instances = {COUNT}", warm, named, *lines, ""])
     (bed.root / TOML).write_text(text)
+
+
+def use(bed: Testbed, *lines: str) -> str:
+    settle(bed, *lines)
     return ctl(bed, "apply")
 
 

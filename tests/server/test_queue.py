@@ -52,10 +52,8 @@ COUNT = 2
 @pytest.fixture(scope="module")
 def bed(installed: Snapshot) -> Iterator[Testbed]:
     """A booted server that all of these tests use one after the other."""
-    with serving_bed(installed) as testbed:
-        let_go_wrong(testbed)
+    with serving_bed(installed, let_go_wrong) as testbed:
         ctl(testbed, "scale", str(COUNT))
-        ctl(testbed, "restart")
         yield testbed
 
 

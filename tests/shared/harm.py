@@ -34,19 +34,19 @@ QUICK = f"{SERVICE}&SERVICE=WMS&VERSION=1.3.0&REQUEST=GetCapabilities"
 
 
 def let_go_wrong(bed: Testbed) -> None:
-    """Have workers that start from now on do harm on request."""
+    """Have workers that start from now on do harm on request, and note it in a folder that they
+    may write to, whatever the settings say. Also before the server is booted."""
     bed.put(Path(__file__).with_name("faulty_plugin"), "/usr/share/qgis/python/plugins/")
-    bed.run("install", "-d", "-m", "777", "/srv/faults")
-    may_write(bed, "/srv/faults")
-    bed.run("touch", NOTES)
-    bed.run("chmod", "666", NOTES)
-
-
-def may_write(bed: Testbed, folder: str) -> None:
-    """Let workers that start from now on write there, whatever the settings say."""
-    dropin = f"/usr/local/lib/systemd/system/qgis-server@.service.d/{Path(folder).name}.conf"
-    bed.run("install", "-D", "/dev/stdin", dropin, input=f"[Service]\nBindPaths={folder}\n")
-    bed.run("systemctl", "daemon-reload")
+    notes = bed.root / NOTES.lstrip("/")
+    notes.parent.mkdir()
+    notes.parent.chmod(0o777)
+    notes.touch()
+    notes.chmod(0o666)
+    dropin = bed.root / "usr/local/lib/systemd/system/qgis-server@.service.d/faults.conf"
+    dropin.parent.mkdir(parents=True)
+    dropin.write_text(f"[Service]\nBindPaths=/{notes.parent.relative_to(bed.root)}\n")
+    if bed.booted:
+        bed.run("systemctl", "daemon-reload")
 
 
 def noted(bed: Testbed) -> list[tuple[str, str]]:

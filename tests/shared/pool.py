@@ -104,11 +104,14 @@ def installed_server(suite: str, package: Path) -> Iterator[Snapshot]:
 
 
 @contextmanager
-def serving_bed(installed: Snapshot) -> Iterator[Testbed]:
-    """A booted server with the package, NGINX and the ready site, made of one without."""
+def serving_bed(installed: Snapshot, *before: Callable[[Testbed], object]) -> Iterator[Testbed]:
+    """A booted server with the package, NGINX and the ready site, made of one without. `before`:
+    what is done before the boot, so that no worker has to be started again for it."""
     with Testbed(installed.suite, like=installed) as bed:
+        bed.chroot("qgis-serverctl", "site", "enable")
+        for step in before:
+            step(bed)
         bed.boot()
-        ctl(bed, "site", "enable")
         yield bed
 
 
