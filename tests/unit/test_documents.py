@@ -56,6 +56,17 @@ def test_links_lead_somewhere(file: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{name}#{anchor}"
 
 
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.stem)
+def test_the_tests_it_names_are_there(file: Path) -> None:
+    sources = sorted(TESTS.rglob("test_*.py"))
+    texts = "".join(source.read_text() for source in sources)
+    for name, cut in re.findall(r"`(?:[\w/]*/)?(test_[\w.]+)(…)?`", file.read_text()):
+        if not cut and (name.endswith(".py") or f"{name}.py" in (file.name for file in sources)):
+            assert name.removesuffix(".py") in {source.stem for source in sources}, name
+        else:
+            assert f"def {name}{'' if cut else '('}" in texts, name
+
+
 def test_the_status_page_leads_to_more_of_each_finding() -> None:
     ids = finding_ids("error", "warning", "Finding", "Words")
     assert len(ids) > 50
