@@ -280,9 +280,9 @@ def test_names_of_projects_are_those_that_nginx_serves(tmp_path: Path) -> None:
     (folder / "device.qgz").symlink_to("/dev/zero")
     (folder / "town.qgs").symlink_to("city.qgz")
     assert names(host, settings) == ["a b", "city", "town", "ü"]
-    for number in range(10_000):
+    for number in range(2_000):
         (folder / f"n{number}.qgz").touch()
-    assert len(names(host, settings)) == 10_004
+    assert len(names(host, settings)) == 2_004
 
 
 @given(st.text(min_size=1))
