@@ -146,7 +146,8 @@ def works(bed: Testbed) -> set[str | None]:
 def settled(bed: Testbed) -> bool:
     """Is nothing left to apply, and no roll under way? In this order: a roll that has not
     begun yet is inactive, too."""
-    return status(bed)["pending"] == [] and has_rolled(bed)
+    # To ask systemd first is quick, and enough while one is under way.
+    return has_rolled(bed) and status(bed)["pending"] == [] and has_rolled(bed)
 
 
 def has_rolled(bed: Testbed) -> bool:
