@@ -51,6 +51,7 @@ from .lane import HANDED_OVER, Kind, Lane
 from .leftovers import Leftovers
 from .mentions import NOTHING, plain, said
 from .rules import Parameters, Rules, allowed, is_plain, is_print, is_text, ordinary
+from .stores import content
 from .times import Times
 from .wanted import Wanted
 from .warm import ask
@@ -114,7 +115,7 @@ class Knowledge:
         )
         words = os.environ.get("QGIS_SERVER_ALLOWED_EXTRA_SQL_TOKENS", "")
         self.words = tuple(word.strip() for word in words.split(",") if word.strip())
-        self.archives = Archives()
+        self.archives = Archives(content)
         self.lane: Lane | None = None
         self.addresses: Addresses | None = None
         # Its runtime folder is called as the instance is.
