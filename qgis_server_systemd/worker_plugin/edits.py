@@ -55,7 +55,8 @@ def is_edit(request: str, path: str, method: Callable[[], str]) -> bool:
 
 
 class Turn:
-    """Of one worker. `folder`: that all workers see as it is, such as that of their settings."""
+    """Of one worker. `folder`: that all workers see as it is, and nobody else can open: whoever
+    can, may hold the lock."""
 
     def __init__(self, folder: str, patience: float = PATIENCE) -> None:
         self.folder = folder
@@ -66,7 +67,11 @@ class Turn:
         """Wait until no other worker edits; for at most as long as there is patience."""
         self.give()
         end = time.monotonic() + self.patience
-        held = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            held = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            say(f"{self.folder}: {error.strerror}: an edit waits for no other one")
+            return
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

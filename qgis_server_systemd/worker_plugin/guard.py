@@ -147,6 +147,7 @@ class Knowledge:
             self.lane = Lane(lane["pixels"], lane["features"]) if lane else None
             self.lane_variable: str = lane["variable"] if lane else ""
             addresses = given.get("addresses")
+            self.turn.folder = given.get("turn", self.turn.folder)
             self.prefix_variable: str = given.get("prefix", "")
             self.sent_variable: str = given.get("sent", "")
             self.addresses = (

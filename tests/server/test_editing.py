@@ -39,7 +39,7 @@ def test_no_edit_is_lost_with_several_workers(pool: Testbed) -> None:
 
 # Another one edits: an edit waits, until it is done.
 WAITS = """
-flock /var/lib/qgis-server-systemd \\
+flock /var/lib/qgis-server/home \\
     sh -c 'touch /root/held; until [ -e /root/go ]; do sleep 0.1; done' &
 until [ -e /root/held ]; do sleep 0.1; done
 python3 /root/edit.py 1 1 >/root/edited &

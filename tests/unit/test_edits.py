@@ -46,6 +46,13 @@ def test_who_keeps_the_turn_stops_nobody(
     assert worker.held is not None
 
 
+def test_without_the_folder_edits_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worker = Turn(str(tmp_path / "none"))
+    worker.take()
+    worker.give()
+    assert "none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("request_", "path", "method", "edits"),
     [
