@@ -2,7 +2,6 @@
 """Projects that are no files."""
 
 from qgis.core import QgsApplication, QgsProjectStorage, QgsReadWriteContext
-from qgis.PyQt.QtCore import QBuffer, QIODevice
 
 from .fresh import Signature
 
@@ -20,6 +19,9 @@ def sign(project: str) -> Signature | None:
 
 def content(project: str) -> bytes | None:
     """The archive in which such a project is; None if it can't be had."""
+    # Most servers have none.
+    from qgis.PyQt.QtCore import QBuffer, QIODevice
+
     storage: QgsProjectStorage = QgsApplication.projectStorageRegistry().projectStorageFromUri(
         project
     )
