@@ -46,12 +46,20 @@ def keep_journals() -> None:
     ctypes.CDLL(None).CPLSetConfigOption(b"SQLITE_BUSY_TIMEOUT", str(BUSY * 1000).encode())
 
 
-def is_edit(request: str, path: str, method: Callable[[], str]) -> bool:
-    """Does a request edit data, if it may? `request`: the parameter; `method`: asked for only where
-    it tells."""
-    if any(word.lower().rpartition(":")[2] == "transaction" for word in readings(request)):
-        return True
-    return "/items" in path and method() in ITEMS
+MAPS = ("GetMap", "GetFeatureInfo")
+"""Requests that QGIS Server takes for WMS on any path, if they are written so."""
+
+
+def is_transaction(request: str) -> bool:
+    """Does a request edit data by WFS, if it may? `request`: the parameter."""
+    return any(word.lower().rpartition(":")[2] == "transaction" for word in readings(request))
+
+
+def is_change(service: str, request: str, path: str, method: Callable[[], str]) -> bool:
+    """Does it by the OGC API, which gets what names no service? `service` and `request`: the
+    parameters; `method`: asked for only where it tells. What could be a map would have edits wait
+    for as long as it takes."""
+    return not service and request not in MAPS and "/items" in path and method() in ITEMS
 
 
 class Turn:

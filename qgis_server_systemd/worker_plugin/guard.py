@@ -42,7 +42,7 @@ from qgis.server import (
 
 from .addresses import Addresses, encoded
 from .archives import Archives
-from .edits import Turn, is_edit
+from .edits import Turn, is_change, is_transaction
 from .folders import Folders
 from .forms import readings
 from .fresh import MOST, Folder, Fresh
@@ -407,8 +407,15 @@ class After(Guard):
         if self.is_ordinary:
             return
         request, path = handler.parameter("REQUEST"), handler.path()
-        if project and is_edit(request, path, lambda: str(self.iface.getEnv("REQUEST_METHOD"))):
-            self.knowledge.edited = "" if request else project
+        if project and is_transaction(request):
+            self.await_turn(project)
+        elif project and is_change(
+            handler.parameter("SERVICE"),
+            request,
+            path,
+            lambda: str(self.iface.getEnv("REQUEST_METHOD")),
+        ):
+            self.knowledge.edited = project
             self.await_turn(project)
 
     def await_turn(self, project: str) -> None:
