@@ -95,6 +95,10 @@ def kind_of(lane: Lane, query: str, project: str, path: str) -> Kind:
     return lane.kind_of(parameters, project, path)
 
 
+STILL = "script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'"
+"""For a browser that shows a reply as a page: nothing in it runs or is sent."""
+
+
 class Knowledge:
     """What the settings say, read anew when their file has changed."""
 
@@ -318,6 +322,8 @@ class Before(Guard):
         the first one."""
         if self.wrong:
             self.correct()
+        if not self.knowledge.is_ordinary:
+            self.keep_still()
         self.tell_times(whole=False)
 
     def responseComplete(self) -> None:  # noqa: N802
@@ -327,8 +333,24 @@ class Before(Guard):
             self.knowledge.lane.ends()
         if self.wrong:
             self.correct()
+        if not self.knowledge.is_ordinary:
+            self.keep_still()
         self.tell_times(whole=True)
         self.log()
+
+    def keep_still(self) -> None:
+        """What is told of features has values that other clients may have written. Debian 12's
+        QGIS Server makes markup of them, and so do map tips of all releases."""
+        try:
+            handler = self.iface.requestHandler()
+            if (
+                not handler.headersSent()
+                and handler.responseHeader("Content-Type").lower().startswith("text/html")
+                and handler.parameter("REQUEST").lower() == "getfeatureinfo"
+            ):
+                handler.setResponseHeader("Content-Security-Policy", STILL)
+        except Exception as error:
+            say(f"{error!r}: a browser may run what a value of a feature says")
 
     def end_edit(self) -> None:
         """Where an edit by the OGC API fails, QGIS leaves a transaction open: all others would wait

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -448,8 +449,8 @@ def systems() -> Iterator[Attack]:
         yield Attack(f"CRS {text}", f"{NAMED}?{get_map()}&CRS={system}")
         yield Attack(f"RESPONSE_CRS {text}", f"{coverage}&BBOX=0,0,1,1&RESPONSE_CRS={system}")
         items = f"{NAMED}/wfs3/collections/countries/items.json?bbox=0,0,1,1"
-        for name in ("crs", "bbox-crs"):
-            yield Attack(f"{name} {text}", f"{items}&{name}={system}")
+        for name, more in itertools.product(("crs", "bbox-crs"), ("", "&REQUEST=GetPrint")):
+            yield Attack(f"{name} {text} {more}", f"{items}&{name}={system}{more}")
         escaped = text.replace('"', "&quot;")
         body = FILTER.replace(b'srsName="EPSG:4326"', f'srsName="{escaped}"'.encode())
         assert body != FILTER
@@ -643,6 +644,16 @@ def test_fields_that_a_project_shows_may_be_named(bed: Testbed) -> None:
         if attack.status == 200:
             reply = send(bed, attack)
             assert reply.status == 200, f"{attack.name}: {shown(reply)}"
+
+
+def test_a_browser_runs_nothing_in_what_is_told_of_features(bed: Testbed) -> None:
+    """Clients may have written the values, and Debian 12's QGIS makes markup of them."""
+    info = get_map().replace("GetMap", "GetFeatureInfo")
+    query = f"{info}&QUERY_LAYERS=countries&I=1&J=1&INFO_FORMAT=text/html"
+    reply = named(bed, "world", query)
+    assert (reply.status, reply.headers["content-type"][:9]) == (200, "text/html"), shown(reply)
+    assert reply.headers["content-security-policy"].startswith("script-src 'none'")
+    assert "content-security-policy" not in named(bed, "world", get_map()).headers
 
 
 def test_one_tile_matrix_too_many_ends_no_worker(bed: Testbed) -> None:
