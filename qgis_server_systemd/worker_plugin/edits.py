@@ -46,16 +46,25 @@ def keep_journals() -> None:
     ctypes.CDLL(None).CPLSetConfigOption(b"SQLITE_BUSY_TIMEOUT", str(BUSY * 1000).encode())
 
 
-def is_edit(request: str, path: str, method: Callable[[], str]) -> bool:
-    """Does a request edit data, if it may? `request`: the parameter; `method`: asked for only where
-    it tells."""
-    if any(word.lower().rpartition(":")[2] == "transaction" for word in readings(request)):
-        return True
-    return "/items" in path and method() in ITEMS
+MAPS = ("GetMap", "GetFeatureInfo")
+"""Requests that QGIS Server takes for WMS on any path, if they are written so."""
+
+
+def is_transaction(request: str) -> bool:
+    """Does a request edit data by WFS, if it may? `request`: the parameter."""
+    return any(word.lower().rpartition(":")[2] == "transaction" for word in readings(request))
+
+
+def is_change(service: str, request: str, path: str, method: Callable[[], str]) -> bool:
+    """Does it by the OGC API, which gets what names no service? `service` and `request`: the
+    parameters; `method`: asked for only where it tells. What could be a map would have edits wait
+    for as long as it takes."""
+    return not service and request not in MAPS and "/items" in path and method() in ITEMS
 
 
 class Turn:
-    """Of one worker. `folder`: that all workers see as it is, such as that of their settings."""
+    """Of one worker. `folder`: that all workers see as it is, and nobody else can open: whoever
+    can, may hold the lock."""
 
     def __init__(self, folder: str, patience: float = PATIENCE) -> None:
         self.folder = folder
@@ -66,7 +75,11 @@ class Turn:
         """Wait until no other worker edits; for at most as long as there is patience."""
         self.give()
         end = time.monotonic() + self.patience
-        held = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            held = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            say(f"{self.folder}: {error.strerror}: an edit waits for no other one")
+            return
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -42,7 +42,7 @@ from qgis.server import (
 
 from .addresses import Addresses, encoded
 from .archives import Archives
-from .edits import Turn, is_edit
+from .edits import Turn, is_change, is_transaction
 from .folders import Folders
 from .forms import readings
 from .fresh import MOST, Folder, Fresh
@@ -51,6 +51,7 @@ from .lane import HANDED_OVER, Kind, Lane
 from .leftovers import Leftovers
 from .mentions import NOTHING, plain, said
 from .rules import Parameters, Rules, allowed, is_plain, is_print, is_text, ordinary
+from .stores import content
 from .times import Times
 from .wanted import Wanted
 from .warm import ask
@@ -94,6 +95,10 @@ def kind_of(lane: Lane, query: str, project: str, path: str) -> Kind:
     return lane.kind_of(parameters, project, path)
 
 
+STILL = "script-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'"
+"""For a browser that shows a reply as a page: nothing in it runs or is sent."""
+
+
 class Knowledge:
     """What the settings say, read anew when their file has changed."""
 
@@ -114,7 +119,7 @@ class Knowledge:
         )
         words = os.environ.get("QGIS_SERVER_ALLOWED_EXTRA_SQL_TOKENS", "")
         self.words = tuple(word.strip() for word in words.split(",") if word.strip())
-        self.archives = Archives()
+        self.archives = Archives(content)
         self.lane: Lane | None = None
         self.addresses: Addresses | None = None
         # Its runtime folder is called as the instance is.
@@ -146,6 +151,7 @@ class Knowledge:
             self.lane = Lane(lane["pixels"], lane["features"]) if lane else None
             self.lane_variable: str = lane["variable"] if lane else ""
             addresses = given.get("addresses")
+            self.turn.folder = given.get("turn", self.turn.folder)
             self.prefix_variable: str = given.get("prefix", "")
             self.sent_variable: str = given.get("sent", "")
             self.addresses = (
@@ -316,6 +322,8 @@ class Before(Guard):
         the first one."""
         if self.wrong:
             self.correct()
+        if not self.knowledge.is_ordinary:
+            self.keep_still()
         self.tell_times(whole=False)
 
     def responseComplete(self) -> None:  # noqa: N802
@@ -325,8 +333,24 @@ class Before(Guard):
             self.knowledge.lane.ends()
         if self.wrong:
             self.correct()
+        if not self.knowledge.is_ordinary:
+            self.keep_still()
         self.tell_times(whole=True)
         self.log()
+
+    def keep_still(self) -> None:
+        """What is told of features has values that other clients may have written. Debian 12's
+        QGIS Server makes markup of them, and so do map tips of all releases."""
+        try:
+            handler = self.iface.requestHandler()
+            if (
+                not handler.headersSent()
+                and handler.responseHeader("Content-Type").lower().startswith("text/html")
+                and handler.parameter("REQUEST").lower() == "getfeatureinfo"
+            ):
+                handler.setResponseHeader("Content-Security-Policy", STILL)
+        except Exception as error:
+            say(f"{error!r}: a browser may run what a value of a feature says")
 
     def end_edit(self) -> None:
         """Where an edit by the OGC API fails, QGIS leaves a transaction open: all others would wait
@@ -405,8 +429,15 @@ class After(Guard):
         if self.is_ordinary:
             return
         request, path = handler.parameter("REQUEST"), handler.path()
-        if project and is_edit(request, path, lambda: str(self.iface.getEnv("REQUEST_METHOD"))):
-            self.knowledge.edited = "" if request else project
+        if project and is_transaction(request):
+            self.await_turn(project)
+        elif project and is_change(
+            handler.parameter("SERVICE"),
+            request,
+            path,
+            lambda: str(self.iface.getEnv("REQUEST_METHOD")),
+        ):
+            self.knowledge.edited = project
             self.await_turn(project)
 
     def await_turn(self, project: str) -> None:

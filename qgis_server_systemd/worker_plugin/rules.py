@@ -216,7 +216,9 @@ class Rules:
         in_collection = any("/collections/" in text for text in readings(path))
         # As QgsServer decides, which takes a request with a service for none of the API.
         api = in_collection and not parameters.get("SERVICE") and not parameters.get("REQUEST")
-        in_print = is_print(parameters.get("REQUEST", ""))
+        may_print = is_print(parameters.get("REQUEST", ""))
+        # Without a service it is no print, but may be a request of the API.
+        in_print = may_print and bool(parameters.get("SERVICE"))
         if body and (reason := self.of_body(body, api=in_collection)):
             # Parameters that QGIS Server makes of it would tell less.
             return reason
@@ -230,7 +232,10 @@ class Rules:
                 return f"{name} has a backslash"
             if not value or (name == "REQUEST_BODY" and self.is_body(value, body)):
                 continue
-            if reason := self.of_value(name.upper(), value, in_print=in_print, api=api):
+            bare = name.upper()
+            if may_print and is_text(bare) and any("[%" in text for text in readings(value)):
+                return f"{bare} has an expression"
+            if reason := self.of_value(bare, value, in_print=in_print, api=api):
                 return reason
         return ""
 
@@ -248,8 +253,6 @@ class Rules:
 
     def of_unknown(self, name: str, value: str, *, in_print: bool) -> str:
         """A parameter that is for a plugin, for nobody, or for a text of a print."""
-        if in_print and any("[%" in text for text in readings(value)):
-            return f"{name} has an expression"
         form = "text" if in_print or name.startswith("XMLNS") else "names"
         return "" if has_form(form, value) else f"{name} has a control character"
 

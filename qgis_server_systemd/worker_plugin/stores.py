@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Projects that are no files."""
 
-from qgis.core import QgsApplication, QgsProjectStorage
+from qgis.core import QgsApplication, QgsProjectStorage, QgsReadWriteContext
 
 from .fresh import Signature
 
@@ -15,3 +15,19 @@ def sign(project: str) -> Signature | None:
         return None
     good, metadata = storage.readProjectStorageMetadata(project)
     return (int(metadata.lastModified.toMSecsSinceEpoch()),) if good else None
+
+
+def content(project: str) -> bytes | None:
+    """The archive in which such a project is; None if it can't be had."""
+    # Most servers have none.
+    from qgis.PyQt.QtCore import QBuffer, QIODevice
+
+    storage: QgsProjectStorage = QgsApplication.projectStorageRegistry().projectStorageFromUri(
+        project
+    )
+    if storage is None:
+        return None
+    buffer = QBuffer()
+    buffer.open(QIODevice.OpenModeFlag.ReadWrite)
+    good = storage.readProject(project, buffer, QgsReadWriteContext())
+    return bytes(buffer.data()) if good else None

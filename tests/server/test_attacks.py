@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,6 +70,44 @@ with zipfile.ZipFile(good) as old, zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATE
     for name in names:
         new.writestr(name, "import os")
 """
+
+
+def taking(path: str, inner: str = "", id: str = "a") -> str:
+    """A project that takes a layer from another one."""
+    layer = f'<maplayer embedded="1" project="{path}" id="{id}"/>'
+    return f"<qgis>{inner}<projectlayers>{layer}</projectlayers></qgis>"
+
+
+GROUP = (
+    '<qgis><layer-tree-group><layer-tree-group name="a"><customproperties><Option type="Map">'
+    '<Option name="embedded" value="1" type="QString"/>'
+    '<Option name="embedded_project" value="./archive.qgz" type="QString"/>'
+    "</Option></customproperties></layer-tree-group></layer-tree-group></qgis>"
+)
+TAKING = {
+    "embedding": taking("./archive.qgz"),
+    "by-group": GROUP,
+    "by-attachment": taking(f"attachment:{PROJECTS}/archive.qgz"),
+    "by-resource": taking(f"inbuilt:/../../../..{PROJECTS}/archive.qgz"),
+    "by-process": taking(f"{PROJECTS[1:]}/archive.qgz"),
+    "by-qt": taking("./archive.qgz", "\x01"),
+}
+"""Ways of QGIS 3.22 to open the archive of another project."""
+
+# Puts a project into a GeoPackage.
+STORING = """
+import binascii, sqlite3, sys
+database, name, file = sys.argv[1:]
+with sqlite3.connect(database) as connection, open(file, "rb") as content:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS qgis_projects(name TEXT PRIMARY KEY, metadata BLOB,"
+        " content BLOB)"
+    )
+    told = '{"last_modified_time": "2024-01-01T00:00:00", "last_modified_user": "a"}'
+    row = name, told, binascii.hexlify(content.read()).decode()
+    connection.execute("INSERT INTO qgis_projects VALUES (?, ?, ?)", row)
+"""
+
 LEFT = tuple(f"/var/cache/qgis-server/{instance}/left.py" for instance in (1, 2))
 """Where workers may write."""
 
@@ -163,14 +202,14 @@ def leaving(bed: Testbed) -> Iterator[None]:
     for file in files:
         bed.run("python3", "-c", LEAVING, world, f"{PROJECTS}/{file}", *names)
     bed.run("cp", f"{PROJECTS}/second.qgs", f"{PROJECTS}/beside.qgs")
-    layer = '<maplayer embedded="1" project="./archive.qgz" id="a"/>'
-    text = f"<qgis><projectlayers>{layer}</projectlayers></qgis>"
-    body_of(bed, f"{PROJECTS}/embedding.qgs", text)
+    for name, text in TAKING.items():
+        body_of(bed, f"{PROJECTS}/{name}.qgs", text)
     bed.run("chmod", "-R", "a+rX", PROJECTS)
     try:
         yield
     finally:
-        bed.run("rm", *(f"{PROJECTS}/{file}" for file in (*files, "beside.qgs", "embedding.qgs")))
+        bed.run("rm", *(f"{PROJECTS}/{file}" for file in (*files, "beside.qgs")))
+        bed.run("rm", *(f"{PROJECTS}/{name}.qgs" for name in TAKING))
 
 
 def has_left(bed: Testbed) -> bool:
@@ -410,8 +449,8 @@ def systems() -> Iterator[Attack]:
         yield Attack(f"CRS {text}", f"{NAMED}?{get_map()}&CRS={system}")
         yield Attack(f"RESPONSE_CRS {text}", f"{coverage}&BBOX=0,0,1,1&RESPONSE_CRS={system}")
         items = f"{NAMED}/wfs3/collections/countries/items.json?bbox=0,0,1,1"
-        for name in ("crs", "bbox-crs"):
-            yield Attack(f"{name} {text}", f"{items}&{name}={system}")
+        for name, more in itertools.product(("crs", "bbox-crs"), ("", "&REQUEST=GetPrint")):
+            yield Attack(f"{name} {text} {more}", f"{items}&{name}={system}{more}")
         escaped = text.replace('"', "&quot;")
         body = FILTER.replace(b'srsName="EPSG:4326"', f'srsName="{escaped}"'.encode())
         assert body != FILTER
@@ -541,7 +580,7 @@ def paths() -> Iterator[Attack]:
         ("/qgis/leak", 403),
         ("/qgis/archive", 403),
         ("/qgis/beside", 403),
-        ("/qgis/embedding", 403),
+        *((f"/qgis/{name}", 403) for name in TAKING),
         ("/qgis/beside/wfs3/collections.json", 403),
         ("/qgis/leak/wfs3/collections.json", 403),
         ("/qgis/other/../world", 403),
@@ -605,6 +644,16 @@ def test_fields_that_a_project_shows_may_be_named(bed: Testbed) -> None:
         if attack.status == 200:
             reply = send(bed, attack)
             assert reply.status == 200, f"{attack.name}: {shown(reply)}"
+
+
+def test_a_browser_runs_nothing_in_what_is_told_of_features(bed: Testbed) -> None:
+    """Clients may have written the values, and Debian 12's QGIS makes markup of them."""
+    info = get_map().replace("GetMap", "GetFeatureInfo")
+    query = f"{info}&QUERY_LAYERS=countries&I=1&J=1&INFO_FORMAT=text/html"
+    reply = named(bed, "world", query)
+    assert (reply.status, reply.headers["content-type"][:9]) == (200, "text/html"), shown(reply)
+    assert reply.headers["content-security-policy"].startswith("script-src 'none'")
+    assert "content-security-policy" not in named(bed, "world", get_map()).headers
 
 
 def test_one_tile_matrix_too_many_ends_no_worker(bed: Testbed) -> None:
@@ -727,6 +776,27 @@ def test_a_folder_that_is_taken_back_is_gone_from_running_workers(bed: Testbed) 
         assert TITLE.encode() in by_map(bed, OTHER).body
         before = workers(bed)
     assert not set(before) & set(workers(bed))
+
+
+@pytest.mark.either
+def test_a_project_in_a_store_is_an_archive_as_well(bed: Testbed) -> None:
+    """The front page's look does not open a harmful one either, and a good one is served."""
+    store = f"{MAPS}/store.gpkg"
+    bed.run("cp", f"{MAPS}/world_map.gpkg", store)
+    names = ("good", "bad")
+    named_ones = ", ".join(f'"{name}=geopackage:{store}?projectName={name}"' for name in names)
+    try:
+        with leaving(bed):
+            for name, file in zip(names, ("world.qgz", "archive.qgz"), strict=True):
+                bed.run("python3", "-c", STORING, store, name, f"{PROJECTS}/{file}")
+            with settings(bed, f"named_projects = [{named_ones}]"):
+                assert b"<Title>World<" in named(bed, "good").body
+                assert named(bed, "bad").status == 403
+                told = ctl(bed, "projects", check=False)
+                assert "leads out of it" in told
+            assert not has_left(bed)
+    finally:
+        bed.run("rm", store)
 
 
 def test_with_an_archive_that_leads_out_there_is_no_landing_page(bed: Testbed) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 from shared.paths import SHARED
@@ -39,7 +40,7 @@ def test_no_edit_is_lost_with_several_workers(pool: Testbed) -> None:
 
 # Another one edits: an edit waits, until it is done.
 WAITS = """
-flock /var/lib/qgis-server-systemd \\
+flock /var/lib/qgis-server/home \\
     sh -c 'touch /root/held; until [ -e /root/go ]; do sleep 0.1; done' &
 until [ -e /root/held ]; do sleep 0.1; done
 python3 /root/edit.py 1 1 >/root/edited &
@@ -61,8 +62,9 @@ def test_an_edit_by_the_ogc_api_leaves_no_lock(pool: Testbed) -> None:
     items = "http://127.0.0.1/qgis/rich/wfs3/collections/places/items"
     feature = '{"type": "Feature", "properties": {"name": "x"}, "geometry": null}'
     put = ("--request", "PUT", "--data", feature, "--header", "Content-Type: application/geo+json")
-    for edit in (put, ("--request", "DELETE")):
-        pool.fetch(f"{items}/3", *edit)
+    edits = (put, ("--request", "DELETE"))
+    for edit, query in itertools.product(edits, ("", "?REQUEST=x", "?request=getmap")):
+        pool.fetch(f"{items}/3{query}", *edit)
         assert pool.run("ls", f"{EDITED}/rich.gpkg-journal", check=False).returncode != 0
         for _ in range(2 * WORKERS):
             assert pool.fetch(f"{items}/2.json").status == 200

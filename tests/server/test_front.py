@@ -458,10 +458,14 @@ def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
 def test_the_map_of_a_project_in_metres(driver: Driver, bed: Testbed, projects: Path) -> None:
     name = "<shortname>land</shortname>"
     thanks = f"{name}<attribution>{escape(HOSTILE)}</attribution>"
-    put(bed, "metres", "In metres", MERCATOR, (name, thanks))
-    wait_for(lambda: "metres" in listed(bed), "it is listed")
+    project = "Höhen (m)"
+    put(bed, project, "In metres", MERCATOR, (name, thanks))
+    wait_for(lambda: project in listed(bed), "it is listed")
     with browser(driver) as window:
-        window.open(f"{PAGE}page/map.html#metres")
+        window.open(PAGE)
+        links = "[...document.querySelectorAll('.open a')].map((one) => one.href)"
+        window.wait(f"return {links}.some((one) => one.includes('%20'))", "it has a card")
+        window.open(next(one for one in window.js(f"return {links}") if "%20" in one))
         window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
         assert window.texts(".leaflet-control-attribution") == [HOSTILE]
         zoomed(window, "Land", (-20_026_376, -44_927_335, 20_026_376, 18_428_919))

@@ -369,6 +369,14 @@ def test_what_roots_parts_keep_nobody_else_can_open(bed: Testbed) -> None:
             assert "Permission denied" in done.stderr, (user, name, done)
 
 
+def test_nobody_else_can_open_what_edits_of_files_wait_for(bed: Testbed) -> None:
+    """test_editing.py shows that they wait for it."""
+    folder = json.loads(bed.out("cat", "/var/lib/qgis-server-systemd/worker.json"))["turn"]
+    hold = ("flock", "--nonblock", folder, "true")
+    assert "Permission denied" in bed.run(*hold, user="nobody", check=False).stderr
+    bed.run(*hold, user=POOL_USER)
+
+
 @pytest.mark.testing
 def test_only_qgis_servers_own_wait_before_a_reply_is_gone(bed: Testbed, suite: str) -> None:
     """Debian 12's has none. A plugin's select waits as before, and so do those of database

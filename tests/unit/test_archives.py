@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -120,7 +121,8 @@ def test_an_archive_beside_a_project_is_unpacked_as_well(tmp_path: Path) -> None
         ("/srv/a.qgz", "/srv/a.qgz"),
         ("/srv/a.QGZ", "/srv/a.QGZ"),
         ("/srv/a.b.qgs", "/srv/a.b_attachments.zip"),
-        ("/srv/a.b/c", ""),
+        ("/srv/a.b/c", "/srv/a.b/c_attachments.zip"),
+        ("/srv/qgz", "/srv/qgz_attachments.zip"),
         ("postgresql:?service=a", ""),
         ("", ""),
     ],
@@ -156,3 +158,118 @@ def test_the_archives_of_embedded_projects_are_looked_at(tmp_path: Path) -> None
     assert "takes a layer" in known.refusal(str(first))
     assert refusal(EMBEDDING % "first.qgs") == ""
     assert refusal(EMBEDDING % "far/none.qgz") == ""
+
+
+def taken(path: str, head: str = "", inner: str = "") -> str:
+    layer = f'<maplayer embedded="1" project="{path}" id="a"/>'
+    return f"{head}<qgis>{inner}<projectlayers>{layer}</projectlayers></qgis>"
+
+
+GROUP = (
+    '<qgis><layer-tree-group name="g"><customproperties><Option type="Map"><Option '
+    'name="embedded_project" value="./bad.qgz" type="QString"/></Option></customproperties>'
+    "</layer-tree-group></qgis>"
+)
+OLD_GROUP = '<qgis><a><property key="embedded_project" value="./bad.qgz"/></a></qgis>'
+ENTITY = """<!DOCTYPE qgis [
+<!ENTITY % p "<!ENTITY m '&#38;#60;a project=&#34;./bad.qgz&#34;/>'>"> %p;]>
+<qgis>&m;</qgis>"""
+TYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        taken("attachment:/srv/bad.qgz"),
+        taken("inbuilt:/../../bad.qgz"),
+        taken("localized:bad.QGZ"),
+        taken("./link/../bad.qgz"),
+        taken("./link/../../../../../../../../../../../{here}/bad.qgz"),
+        taken("{cwd}/bad.qgz"),
+        taken("./bad.qgz", inner="\x01"),
+        taken("./bad.qgz", '<?xml version="1.0" encoding="Big5"?>'),
+        taken("./bad.qgz", '<?xml version="1.0" encoding="cp037"?>'),
+        taken("./bad.qgz", inner="&unknown;"),
+        GROUP,
+        OLD_GROUP,
+        ENTITY,
+    ],
+)
+def test_whatever_qgis_takes_for_another_project_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Relative to the project by the text of the path, or to where the process is; by ways of
+    QGIS's own; and in what is no XML to expat, as it is to Qt."""
+    made(tmp_path / "bad.qgz", member("../a"))
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to("/usr")
+    monkeypatch.chdir("/")
+    filled = text.replace("{cwd}", str(tmp_path)[1:]).replace("{here}", str(tmp_path))
+    project = tmp_path / "first.qgs"
+    project.write_text(filled)
+    assert "takes a layer" in (said := Archives().refusal(str(project))) or "may take" in said
+    with zipfile.ZipFile(tmp_path / "first.qgz", "w") as archive:
+        archive.writestr("a.qgs", filled)
+    assert Archives().refusal(str(tmp_path / "first.qgz"))
+
+
+@pytest.mark.parametrize("space", ["\t", "\n", "\r", "\r\n"])
+def test_kinds_of_white_space_are_one_to_expat_alone(tmp_path: Path, space: str) -> None:
+    (tmp_path / "a b").mkdir()
+    made(tmp_path / f"a b/bad{space}1.qgz", member("../a"))
+    project = tmp_path / "first.qgs"
+    project.write_bytes(taken(f"./a b/bad{space}1.qgz").encode())
+    assert "takes a layer" in Archives().refusal(str(project))
+    made(tmp_path / f"a b/bad{space}1.qgz")
+    made(tmp_path / "a b/bad.1.qgz", member("../a"))
+    assert Archives().refusal(str(project)) == ""
+
+
+@pytest.mark.parametrize("text", ["<qgis><a>", "<qgis/>" * 2, "", "<qgis><a b='1' b='2'/></qgis>"])
+def test_what_takes_no_layers_from_others_is_for_qgis_to_judge(tmp_path: Path, text: str) -> None:
+    project = tmp_path / "first.qgs"
+    project.write_text(text)
+    assert Archives().refusal(str(project)) == ""
+    project.write_text(taken("./none.qgz", TYPE))
+    assert Archives().refusal(str(project)) == ""
+
+
+def test_a_project_in_an_archive_that_programs_read_in_two_ways_is_found(tmp_path: Path) -> None:
+    content = made(tmp_path / "a.qgz").read_bytes()
+    path = tmp_path / "b.qgz"
+    path.write_bytes(content.replace(b"city.qgs", b"town.qgs", 1))
+    assert Archives().refusal(str(path))
+
+
+def test_an_archive_that_only_its_times_hide_is_found(tmp_path: Path) -> None:
+    """Its author can give it the size and the time that it had."""
+    good, bad = made(tmp_path / "a.qgz", member("xx/a")), made(tmp_path / "b.qgz", member("../a"))
+    known, was = Archives(), good.stat()
+    assert known.refusal(str(good)) == ""
+    good.write_bytes(bad.read_bytes())
+    os.utime(good, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert good.stat().st_size == was.st_size
+    known._known[str(good)].asked = -archives.LOOK_EVERY
+    assert known.refusal(str(good))
+
+
+def test_a_project_in_a_store_is_an_archive_as_well(tmp_path: Path) -> None:
+    bad = made(tmp_path / "bad.qgz", member("../a"))
+    contents = {
+        "geopackage:/srv/a.gpkg?projectName=bad": bad.read_bytes(),
+        "postgresql://?service=a&project=good": made(tmp_path / "good.qgz").read_bytes(),
+    }
+    for path in ("./bad.qgz", str(bad), f".{'/..' * 9}{bad}"):
+        with zipfile.ZipFile(tmp_path / "taking.qgz", "w") as archive:
+            archive.writestr("a.qgs", taken(path))
+        taking = (tmp_path / "taking.qgz").read_bytes()
+        contents[f"geopackage:{tmp_path}/a.gpkg?projectName=a"] = taking
+        refused = [project for project in contents if Archives(contents.get).refusal(project)]
+        assert refused == [project for project in contents if "good" not in project]
+    known = Archives(contents.get)
+    project = "postgresql://?service=a&project=good"
+    assert known.refusal(project) == known.refusal("postgresql://?project=none") == ""
+    contents[project] = bad.read_bytes()
+    assert known.refusal(project) == ""
+    known.look_again(project)
+    assert known.refusal(project), "it is about to be loaded anew"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qgis_server_systemd.worker_plugin.edits import Turn, is_edit
+from qgis_server_systemd.worker_plugin.edits import Turn, is_change, is_transaction
 
 
 def test_one_after_the_other(tmp_path: Path) -> None:
@@ -46,18 +46,42 @@ def test_who_keeps_the_turn_stops_nobody(
     assert worker.held is not None
 
 
+def test_without_the_folder_edits_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worker = Turn(str(tmp_path / "none"))
+    worker.take()
+    worker.give()
+    assert "none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    ("request_", "path", "method", "edits"),
+    ("request_", "edits"),
     [
-        ("Transaction", "/qgis/a", "POST", True),
-        ("wfs:Transaction", "/qgis/a", "POST", True),
-        ("%54ransaction", "/qgis/a", "GET", True),
-        ("GetFeature", "/qgis/a", "POST", False),
-        ("", "/qgis/a/wfs3/collections/x/items", "POST", True),
-        ("", "/qgis/a/wfs3/collections/x/items/1", "PATCH", True),
-        ("", "/qgis/a/wfs3/collections/x/items/1", "GET", False),
-        ("GetMap", "/qgis/a", "GET", False),
+        ("Transaction", True),
+        ("wfs:Transaction", True),
+        ("%54ransaction", True),
+        ("GetFeature", False),
+        ("", False),
     ],
 )
-def test_what_edits(request_: str, path: str, method: str, edits: bool) -> None:
-    assert is_edit(request_, path, lambda: method) is edits
+def test_what_edits_by_wfs(request_: str, edits: bool) -> None:
+    assert is_transaction(request_) is edits
+
+
+@pytest.mark.parametrize(
+    ("service", "request_", "path", "method", "edits"),
+    [
+        ("", "", "/qgis/a/wfs3/collections/x/items", "POST", True),
+        ("", "", "/qgis/a/wfs3/collections/x/items/1", "PATCH", True),
+        ("", "x", "/qgis/a/wfs3/collections/x/items/1", "PUT", True),
+        ("", "getmap", "/qgis/a/wfs3/collections/x/items", "POST", True),
+        ("", "", "/qgis/a/wfs3/collections/x/items/1", "GET", False),
+        ("", "GetMap", "/qgis/a/wfs3/collections/x/items", "POST", False),
+        ("", "GetFeatureInfo", "/qgis/a/wfs3/collections/x/items", "POST", False),
+        ("WMS", "GetPrint", "/qgis/a/wfs3/collections/x/items", "POST", False),
+        ("", "", "/qgis/a", "POST", False),
+    ],
+)
+def test_what_edits_by_the_ogc_api(
+    service: str, request_: str, path: str, method: str, edits: bool
+) -> None:
+    assert is_change(service, request_, path, lambda: method) is edits

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shared.expressions import FUNCTIONS
 
 from qgis_server_systemd.worker_plugin import folders
+from qgis_server_systemd.worker_plugin.allowed import API
 from qgis_server_systemd.worker_plugin.folders import Folders
 from qgis_server_systemd.worker_plugin.forms import readings
 from qgis_server_systemd.worker_plugin.lane import Lane
@@ -483,8 +484,16 @@ def test_no_parameter_but_texts_has_the_end_of_a_line(name: str, value: str) -> 
 def test_a_text_may_have_several_lines() -> None:
     text = 'Länge\r\n5" \t100 % (é, "x") \\ /a/'
     assert refusal(HIGHLIGHT_LABELSTRING=text) == ""
-    assert refusal(REQUEST="GetPrint", TITLE=text) == ""
-    assert refusal(REQUEST="GetPrint", TITLE=text + "\0")
+    assert refusal(SERVICE="WMS", REQUEST="GetPrint", TITLE=text) == ""
+    assert refusal(SERVICE="WMS", REQUEST="GetPrint", TITLE=text + "\0")
+
+
+@pytest.mark.parametrize("request_", ["", "GetPrint", "getprint", "%47etPrint", "GetPrintAtlas"])
+@pytest.mark.parametrize("name", sorted({*EVERYWHERE} & API))
+def test_what_the_api_may_answer_is_judged_as_such(name: str, request_: str) -> None:
+    """Without a service: no print, whose other parameters are texts."""
+    given = {"REQUEST": request_, name: "/vsicurl/http://e/\n"}
+    assert RULES.refusal(given, b"", "/qgis/city/wfs3/collections/a/items")
 
 
 @pytest.mark.parametrize(

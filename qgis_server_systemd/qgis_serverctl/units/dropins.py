@@ -164,6 +164,7 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
             "hosts": {host: own for host, own in settings.hosts.items() if "page" not in own},
         },
         "prefix": package.prefix_variable,
+        "turn": package.home,
         "sent": package.sent_variable,
     }
     warmed = json.dumps(worker, ensure_ascii=False) + "\n"

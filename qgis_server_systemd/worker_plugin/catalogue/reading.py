@@ -19,6 +19,8 @@ from qgis.core import (
 )
 from qgis.server import QgsServerProjectUtils
 
+from ..archives import Archives
+from ..stores import content
 from .children import Send
 from .postgres import Connection, connection
 from .sources import Reason, of_path, of_server, signature
@@ -181,6 +183,12 @@ def server_of(layer: QgsMapLayer) -> tuple[str, int] | None:
     return (parts.hostname, port) if parts.hostname else None
 
 
+def stored_refusal(path: str) -> str:
+    """Why QGIS must not open a project that is no file; of files it is known before QGIS is
+    asked."""
+    return "" if path.startswith("/") else Archives(content).refusal(path)
+
+
 class Look:
     """At one project. `silent`: servers that did not answer when others were looked at, and why;
     they are not waited for again."""
@@ -218,6 +226,9 @@ class Look:
 
     def is_loaded(self, project: QgsProject, *flags: Any) -> bool:
         """Else it is told why."""
+        if refusal := stored_refusal(self.path):
+            self.send({"problem": Reason("archive", self.path, detail=refusal).as_dict()})
+            return False
         if project.read(self.path, *flags):
             return True
         self.send({"problem": Reason("unloadable", detail=project.error()[:LONGEST]).as_dict()})
@@ -319,7 +330,7 @@ def causes(path: str, send: Send) -> None:
     found = Look(path, send, {})
     project = QgsProject()
     with found.stack:
-        if project.read(path, without_layers()):
+        if not stored_refusal(path) and project.read(path, without_layers()):
             for layer in project.mapLayers().values():
                 if reason := found.suspect(layer):
                     found.tell(layer, reason, project)

@@ -122,12 +122,21 @@ export function linked(hash) {
   const [name, x, y, zoom] = hash.replace(/^#/, "").split("/");
   const numbers = [x, y, zoom].map(Number);
   const known = x !== undefined && numbers.every(Number.isFinite);
-  return { name: name ?? "", view: known ? numbers : null };
+  return { name: decoded(name ?? ""), view: known ? numbers : null };
+}
+
+// What is no code is no name either.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return "";
+  }
 }
 
 // A coordinate, as precise as can be seen.
 export const place = (value, zoom) => value.toFixed(Math.max(0, Math.ceil(zoom) + 1));
 
 export function link(name, [x, y, zoom]) {
-  return `#${name}/${place(x, zoom)}/${place(y, zoom)}/${zoom}`;
+  return `#${encodeURIComponent(name)}/${place(x, zoom)}/${place(y, zoom)}/${zoom}`;
 }
