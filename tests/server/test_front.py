@@ -607,6 +607,11 @@ def test_a_map_in_web_mercator_and_its_link(driver: Driver, bed: Testbed, projec
         assert position.endswith("(EPSG:4326)")
         assert lat == pytest.approx(math.degrees(middle), abs=0.5)
         assert lon == pytest.approx((west + east) / 2 / 111_319.49, abs=0.5)
+        (printed,) = window.js(
+            "return [...document.querySelectorAll('#prints a')].map((a) => a.href)"
+        )
+        assert "SRS=EPSG%3A3857" in printed
+        assert bed.fetch(printed).body.startswith(b"%PDF")
         # One place, in the middle; what is asked there, and all that is said of it.
         window.open("about:blank")
         window.open(f"{PAGE}page/map.html#my%20places/0/6446275.84/-8/EPSG:3857")

@@ -60,7 +60,7 @@ def of_path(path: str) -> Reason | None:
 
 def in_wal(path: str) -> bool:
     """Is a file of SQLite's left in its mode WAL, in a folder that this process can't write to?
-    SQLite opens none such, since it would make files beside it."""
+    SQLite opens none such unless the files beside it are there, which it would make."""
     try:
         with open(path, "rb") as file:
             head = file.read(len(SQLITE) + 4)
@@ -68,7 +68,8 @@ def in_wal(path: str) -> bool:
         return False
     # The versions of its format for who writes and who reads.
     wal = head.startswith(SQLITE) and head[-2:] == b"\x02\x02"
-    return wal and not os.access(os.path.dirname(path), os.W_OK)
+    beside = all(os.path.exists(f"{path}{end}") for end in ("-wal", "-shm"))
+    return wal and not beside and not os.access(os.path.dirname(path), os.W_OK)
 
 
 def misses_edits(path: str) -> bool:
