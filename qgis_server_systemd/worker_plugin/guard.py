@@ -85,6 +85,13 @@ WMTS = "{http://www.opengis.net/wmts/1.0}"
 OWS = "{http://www.opengis.net/ows/1.1}"
 
 
+ASKS = (
+    b"For OWS services: please provide a SERVICE and a MAP parameter pointing to a valid QGIS "
+    b"project file"
+)
+SAYS = b"No project has this address, or it can't be loaded: the log of the server says why"
+"""QGIS Server's words where it has no project, and others in their place."""
+
 ORDINARY = frozenset({"GetMap", "GETMAP", "getmap", "GetTile", "GETTILE", "gettile"})
 """Requests for a map or tile, as they are mostly written."""
 
@@ -335,6 +342,7 @@ class Before(Guard):
             self.correct()
         if not self.knowledge.is_ordinary:
             self.keep_still()
+        self.reword()
         self.tell_times(whole=True)
         self.log()
 
@@ -351,6 +359,19 @@ class Before(Guard):
                 handler.setResponseHeader("Content-Security-Policy", STILL)
         except Exception as error:
             say(f"{error!r}: a browser may run what a value of a feature says")
+
+    def reword(self) -> None:
+        """Where a project can't be loaded QGIS Server asks for a parameter that is refused."""
+        handler = self.iface.requestHandler()
+        try:
+            if handler.statusCode() < 500 or self.iface.getEnv(self.knowledge.mode) != "refuse":
+                return
+            body = bytes(handler.body())
+            if ASKS in body:
+                handler.clearBody()
+                handler.appendBody(body.replace(ASKS, SAYS))
+        except Exception as error:
+            say(f"{error!r}: a reply may ask for what is refused")
 
     def end_edit(self) -> None:
         """Where an edit by the OGC API fails, QGIS leaves a transaction open: all others would wait

@@ -15,7 +15,14 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import pytest
-from shared.pool import ctl, nothing_is_found, serving_bed, wait_for
+from shared.pool import (
+    ctl,
+    nothing_is_found,
+    quick_workers,
+    serving_bed,
+    wait_for,
+    works,
+)
 from testbed import Snapshot, Testbed
 
 from qgis_server_systemd.qgis_serverctl.checks import sandbox
@@ -345,6 +352,10 @@ CASES = (
 @pytest.mark.spread
 @pytest.mark.parametrize("case", CASES, ids=[f"{n}-{c.id}" for n, c in enumerate(CASES)])
 def test_what_is_broken_is_found_and_mended(server: Testbed, case: Case) -> None:
+    is_found_and_mended(server, case)
+
+
+def is_found_and_mended(server: Testbed, case: Case) -> None:
     server.run("sh", "-c", case.breaks)
     found = findings(server, case.id)
     assert found, report(server)
@@ -359,6 +370,115 @@ def test_what_is_broken_is_found_and_mended(server: Testbed, case: Case) -> None
             server.run("sh", "-c", finding["remedy"])
     wait_for(lambda: findings(server, case.id) == [], f"{case.id} is gone", 20)
     server.run("sh", "-c", case.after)
+
+
+OTHER_SITE = "server { listen 8080 default_server; server_name _; root /usr/share/doc; }"
+HEALTHY = {
+    "new": ("true", ""),
+    "nginx reloaded by hand": ("systemctl reload nginx", ""),
+    "nginx restarted by hand": ("systemctl restart nginx", ""),
+    "nginx stopped and started by hand": ("systemctl stop nginx; systemctl start nginx", ""),
+    "nginx told to reload": ("nginx -s reload", ""),
+    "logs reopened": ("nginx -s reopen", ""),
+    "a file touched, then reloaded": (
+        "touch /etc/nginx/nginx.conf /etc/nginx/conf.d/*.conf; systemctl reload nginx", "",
+    ),
+    "beside another site": (
+        f"echo '{OTHER_SITE}' >/etc/nginx/sites-enabled/other; systemctl reload nginx",
+        "rm /etc/nginx/sites-enabled/other; systemctl reload nginx",
+    ),
+    "another site gone": ("true", ""),
+    "a worker restarted by hand": ("systemctl restart qgis-server@1.service", ""),
+    "a socket restarted by hand": (
+        "systemctl restart qgis-server@1.socket qgis-server@1.service", "",
+    ),
+    "all restarted by hand": ("systemctl restart qgis-server.target", ""),
+    "restarted": ("qgis-serverctl restart", ""),
+    "a worker that crashed once": ("systemctl kill --signal=SEGV qgis-server@1.service", ""),
+    "units read again": ("systemctl daemon-reload; systemctl daemon-reexec", ""),
+    "the monitor restarted": ("systemctl restart qgis-server-monitor", ""),
+    "another service in the same network": (
+        "systemd-run --unit=other.service python3 -m http.server 8081", "systemctl stop other",
+    ),
+    "a hand-made socket": (
+        "systemd-run --unit=hand.service python3 -c 'import socket, time;"
+        's = socket.socket(socket.AF_UNIX); s.bind("/run/hand-1.sock"); s.listen(); '
+        "time.sleep(9999)'", "systemctl stop hand; rm /run/hand-1.sock",
+    ),
+    "a harmless drop-in": (
+        "mkdir -p /etc/systemd/system/qgis-server@.service.d; printf '[Service]\\nNice=1\\n' "
+        ">/etc/systemd/system/qgis-server@.service.d/nice.conf; systemctl daemon-reload; "
+        "qgis-serverctl restart",
+        "rm /etc/systemd/system/qgis-server@.service.d/nice.conf; systemctl daemon-reload; "
+        "qgis-serverctl restart",
+    ),
+    "the shared queue": ("qgis-serverctl queue shared", "qgis-serverctl queue per-worker"),
+    "another project": (
+        "cp /srv/maps/*.gpkg /srv/maps/*.tif /srv/maps/world.qgz /var/lib/qgis-server/projects", "",
+    ),
+    "a project gone": ("rm /var/lib/qgis-server/projects/*", ""),
+    "installed again": ("qgis-serverctl apply", ""),
+}  # fmt: skip
+"""What is done on a healthy server, and what undoes it."""
+
+
+@pytest.mark.either
+def test_on_a_healthy_server_nothing_is_found(server: Testbed) -> None:
+    alarms = {}
+    for name, (does, undoes) in HEALTHY.items():
+        server.run("sh", "-ec", does)
+        wait_for(lambda: works(server) == {"idle"}, f"{name}: all workers are up")
+        if found := report(server)["findings"]:
+            alarms[name] = [(one["id"], one["where"], one["what"]) for one in found]
+        if undoes:
+            server.run("sh", "-ec", undoes)
+            wait_for(lambda: works(server) == {"idle"}, f"after {name}: all workers are up")
+    assert alarms == {}
+    nothing_is_found(server)
+
+
+REFUSES = """#!/usr/bin/python3 -I
+# In the place of systemd, which it becomes: what starts from here gets no user or IPC namespace,
+# as where user.max_user_namespaces is 0.
+import ctypes, errno, os, signal, sys
+
+class Comparison(ctypes.Structure):
+    _fields_ = (("argument", ctypes.c_uint), ("how", ctypes.c_int),
+                ("first", ctypes.c_uint64), ("second", ctypes.c_uint64))
+
+library = ctypes.CDLL("libseccomp.so.2")
+library.seccomp_init.restype = ctypes.c_void_p
+filter = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(0x7FFF0000)))
+library.seccomp_attr_set(filter, 3, 0)  # without "no new privileges"
+call = library.seccomp_syscall_resolve_name(b"unshare")
+for flag in (0x10000000, 0x08000000):  # CLONE_NEWUSER, CLONE_NEWIPC
+    given = (Comparison * 1)(Comparison(0, 7, flag, flag))
+    action = ctypes.c_uint32(0x00050000 | errno.ENOSPC)
+    assert not library.seccomp_rule_add_array(filter, action, call, 1, given)
+assert not library.seccomp_load(filter)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.execv("/usr/lib/systemd/real/systemd", sys.argv)
+"""
+REFUSED = Case(
+    "sandbox-refused", "error", "true", "qgis-server@1.service",
+    says="this machine refuses PrivateUsers, PrivateIPC",
+)  # fmt: skip
+
+
+@pytest.mark.either
+def test_a_machine_that_refuses_a_part_of_the_sandbox(installed: Snapshot) -> None:
+    with Testbed(installed.suite, like=installed) as bed:
+        quick_workers(bed)
+        systemd = bed.root / "usr/lib/systemd/systemd"
+        (systemd.parent / "real").mkdir()
+        systemd.rename(systemd.parent / "real/systemd")
+        systemd.write_text(REFUSES)
+        systemd.chmod(0o755)
+        bed.boot()
+        ctl(bed, "site", "enable")
+        is_found_and_mended(bed, REFUSED)
+        wait_for(lambda: works(bed) == {"idle"}, "all workers are up")
+        wait_for(lambda: report(bed)["findings"] == [], "the other services are up again, too")
 
 
 @pytest.mark.either

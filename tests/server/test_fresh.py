@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from shared.pool import apt, ctl, install, wait_for
+from shared.pool import apt, ctl, install, main_pid, wait_for, works
 from shared.projects import PROJECT, title, titles, workers
 from testbed import Testbed
 
@@ -153,7 +153,31 @@ assert project.write(sys.argv[1]), project.error()
 """
 
 
-def is_served_from_a_store(bed: Testbed, uri: str, user: str) -> None:
+def all_see_the_database(bed: Testbed) -> None:
+    """Without a hand: the monitor has those restarted that don't."""
+    same = "test $(stat -c %d:%i /run/postgresql) = $(stat -c %d:%i /proc/$0/root/run/postgresql)"
+
+    def sees(instance: int) -> bool:
+        pid = str(main_pid(bed, instance))
+        return bed.run("sh", "-c", same, pid, check=False).returncode == 0
+
+    wait_for(lambda: all(map(sees, workers(bed))), "all workers see the database")
+    wait_for(lambda: works(bed) == {"idle"}, "they are up")
+
+
+def comes_again(bed: Testbed) -> None:
+    """The database goes away, and comes back in a folder that is new."""
+    bed.run("systemctl", "stop", "postgresql")
+    bed.run("mv", "/run/postgresql", "/run/old")
+    mine = ("-o", "postgres", "-g", "postgres", "-m", "2775")
+    bed.run("install", "-d", *mine, "/run/postgresql")
+    bed.run("systemctl", "start", "postgresql")
+    all_see_the_database(bed)
+
+
+def is_served_from_a_store(
+    bed: Testbed, uri: str, user: str, comes_again: Callable[[Testbed], None] | None = None
+) -> None:
     def save(name: str) -> None:
         environment = {"QT_QPA_PLATFORM": "offscreen", "HOME": "/tmp"}
         bed.run("python3", "-c", STORE, uri, name, env=environment, user=user)
@@ -171,6 +195,9 @@ def is_served_from_a_store(bed: Testbed, uri: str, user: str) -> None:
         save("Ordered")
         ctl(bed, "reload", uri)
         assert titles(bed, uri) == {"Ordered"}
+        if comes_again:
+            comes_again(bed)
+            assert titles(bed, uri) == {"Ordered"}
     finally:
         settings.write_text(before)
         ctl(bed, "apply")
@@ -187,11 +214,11 @@ def test_a_project_in_postgresql(pool: Testbed) -> None:
     install(pool, "postgresql", package=False)
     pool.run("createuser", "qgis-server", user="postgres")
     pool.run("createdb", "--owner=qgis-server", "gis", user="postgres")
-    # What was not there when a worker started is not there for it.
-    ctl(pool, "restart")
+    # It was not there when the workers started.
+    all_see_the_database(pool)
     uri = "postgresql:?host=/run/postgresql&dbname=gis&schema=public&project=stored"
     try:
-        is_served_from_a_store(pool, uri, "qgis-server")
+        is_served_from_a_store(pool, uri, "qgis-server", comes_again)
     finally:
         # Its workers would hold connections to it for the rest of the tests.
         ctl(pool, "restart")

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
 import pytest
-from shared.browser import ENTER, TAB, Browser, Driver, browser, hosts
+from shared.browser import CONTROL, ENTER, TAB, Browser, Driver, browser, hosts
 from shared.pool import MAP, ctl, install, put_package, wait_for, workers
 from testbed import Reply, Testbed
 
@@ -26,6 +26,7 @@ SETTINGS = "/etc/qgis-server/server.toml"
 PAGE = "http://127.0.0.1/qgis-server/"
 LIST = f"{PAGE}page/projects.json"
 
+DRAWN = "document.querySelector('#map img.drawn')"
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"></script><b>bold</b>"
 
 
@@ -156,7 +157,7 @@ def test_the_workers_user_can_t_choose_another_file(bed: Testbed, projects: Path
     wait_for(lambda: bool(listed(bed)), "the list is there again")
 
 
-def test_the_settings(bed: Testbed, projects: Path) -> None:
+def test_the_settings(driver: Driver, bed: Testbed, projects: Path) -> None:
     before = bed.run("cat", SETTINGS).stdout
 
     def settle(*lines: str) -> None:
@@ -168,6 +169,7 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
         assert bed.fetch(logo).status == 404
         settle(
             'front_title = "Maps of <Acme>"', 'unlisted_projects = ["hostile"]',
+            'front_text = "Questions: <b>gis@acme.example</b>"',
             'front_logo = "/usr/share/qgis-server-systemd/www/icon.svg"',
         )  # fmt: skip
         wait_for(lambda: {*listed(bed)} == {"world"}, "one is unlisted")
@@ -178,8 +180,20 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
         assert headers["content-type"] == "image/svg+xml"
         assert "sandbox" in headers["content-security-policy"]
         assert bed.fetch(f"{PAGE}page/logo.html").status == 404
+        with browser(driver) as window:
+            window.open(PAGE)
+            window.wait("return document.querySelector('#logo').naturalWidth", "the logo is seen")
+            assert window.texts("h1, #words") == [
+                "Maps of <Acme>", "Questions: <b>gis@acme.example</b>",
+            ]  # fmt: skip
+            assert window.texts("#cards h2") == ["World"]
         city, closed = "city.acme.example", "closed.acme.example"
-        lines = [f"{city} title=City", f"{city} project=hostile", f"{closed} page=off"]
+        own_logo = "<svg xmlns='http://www.w3.org/2000/svg'/>"
+        bed.run("install", "-m", "644", "/dev/stdin", "/srv/city.svg", input=own_logo)
+        lines = [
+            f"{city} title=City", f"{city} project=hostile", f"{closed} page=off",
+            f"{city} text=All of it", f"{city} logo=/srv/city.svg",
+        ]  # fmt: skip
         settle(f"front_hosts = {json.dumps(lines)}")
 
         def of(host: str, path: str = "page/projects.json") -> Reply:
@@ -188,6 +202,9 @@ def test_the_settings(bed: Testbed, projects: Path) -> None:
         wait_for(lambda: of(city).status == 200, "a host name has a list of its own")
         own = json.loads(of(city).body)
         assert (own["title"], [one["name"] for one in own["projects"]]) == ("City", ["hostile"])
+        assert (own["text"], own["logo"]) == ("All of it", "page/logo.svg")
+        wait_for(lambda: of(city, own["logo"]).body == own_logo.encode(), "it has its own logo")
+        assert of("other.example", own["logo"]).status == 404
         assert of(city, "").body == of("other.example", "").body == bed.fetch(PAGE).body
         assert {*listed(bed)} == {"world", "hostile"}
         for path in ("", "page/projects.json", "page/page.js", "index.json"):
@@ -293,13 +310,55 @@ def test_cards_search_and_sorting(driver: Driver, projects: Path) -> None:
         assert window.ask("GET", "/cookie") == []
 
 
+def test_what_the_cards_lead_to(driver: Driver, bed: Testbed, projects: Path) -> None:
+    """Each link answers as it says, for each service that is offered and for no other."""
+    bed.run("touch", "--date=2020-01-01", f"{FOLDER}/hostile.qgs")
+    put(bed, "Größe (2)", "Ähren")
+    wait_for(lambda: len(listed(bed)) == 3, "it is listed")
+    wait_for(lambda: listed(bed)["hostile"]["changed"] < 1.6e9, "one is old")
+    with browser(driver) as window:
+        window.open(PAGE)
+        window.wait("return document.querySelectorAll('#cards h2').length === 3", "three cards")
+        assert window.js(TITLES) == [HOSTILE, "Ähren", "World"]
+        window.click("#order option[value=changed]")
+        assert window.js(TITLES)[-1] == HOSTILE
+        abstracts = window.texts("#cards .abstract")
+        assert "World: Natural Earth data for tests" in abstracts
+        leads = (
+            "[...document.querySelectorAll('#cards .links a')].map((a) => [a.textContent, a.href])"
+        )
+        offered = window.js(f"return {leads}")
+        services = {name.split()[0] for name, _ in offered}
+        assert services == {"WMS", "WMTS", "WFS", "WCS", "OGC"}
+        assert len(offered) == sum(len(one["services"]) for one in listed(bed).values())
+        for name, url in offered:
+            reply = bed.fetch(url)
+            assert reply.status == 200, url
+            if name.startswith("OGC"):
+                assert b"/wfs3/collections" in reply.body
+            else:
+                assert re.search(rb"<(?:\w+:)?(?:\w+_)?Capabilities", reply.body[:9000]), url
+        # By an address with letters that are coded there.
+        window.js(
+            "[...document.querySelectorAll('#cards article')].find((one) =>"
+            " one.querySelector('h2').textContent === 'Ähren').querySelector('.open a').click()"
+        )
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "its map is drawn")
+        assert window.texts("h1") == ["Ähren"]
+        assert "/page/map.html#Gr%C3%B6%C3%9Fe%20(2)/" in window.js("return location.href")
+
+
 @pytest.mark.parametrize(
-    ("language", "heading", "items"),
-    [("de-AT,de", "Karten", "Objekte"), ("fr", "Cartes", "Objets"), ("ja", "Maps", "Items")],
+    ("language", "heading", "items", "layers"),
+    [
+        ("de-AT,de", "Karten", "Objekte", "Ebenen"),
+        ("fr", "Cartes", "Objets", "Couches"),
+        ("ja", "Maps", "Items", "Layers"),
+    ],
 )
 @pytest.mark.spread
 def test_the_language_of_the_browser(
-    driver: Driver, projects: Path, language: str, heading: str, items: str
+    driver: Driver, projects: Path, language: str, heading: str, items: str, layers: str
 ) -> None:
     with browser(driver, language=language) as window:
         window.open(PAGE)
@@ -308,6 +367,9 @@ def test_the_language_of_the_browser(
         window.open("http://127.0.0.1/qgis/world/wfs3/collections.html")
         window.wait("return document.querySelector('#content h2 a')", "it is shown")
         assert window.texts("#content .about > a")[0] == items
+        window.open(f"{PAGE}page/map.html#world")
+        window.wait("return document.querySelector('#tree button')", "it is shown")
+        assert window.texts("#layers") == [layers]
         assert window.js("return document.documentElement.lang") == language[:2].replace("ja", "en")
 
 
@@ -371,6 +433,12 @@ def test_an_address_is_copied_by_keyboard(driver: Driver, projects: Path) -> Non
         window.wait(
             "return document.querySelector('#cards button').textContent === 'Copied'", "copied"
         )
+        # Pasted, it is what the card says.
+        said = window.texts("#cards code")
+        window.js("document.querySelector('#search').focus()")
+        window.press("v", held=CONTROL)
+        window.wait("return document.querySelector('#search').value", "it is pasted")
+        assert window.js("return document.querySelector('#search').value") in said
 
 
 @pytest.mark.either
@@ -396,7 +464,6 @@ def test_hundreds_of_projects_stay_quick(driver: Driver, bed: Testbed, projects:
     wait_for(lambda: {*listed(bed)} == {"world", "hostile"}, "all is as before")
 
 
-DRAWN = "document.querySelector('#map img.drawn')"
 MERCATOR = (
     "<projectCrs>",
     "<projectCrs><spatialrefsys><srsid>3857</srsid><authid>EPSG:3857</authid></spatialrefsys>",
@@ -420,12 +487,51 @@ def zoomed(window: Browser, layer: str, box: tuple[float, float, float, float]) 
     assert south + north == pytest.approx(box[1] + box[3], abs=(north - south) / 50)
 
 
+SEEN = """
+    const [shot] = arguments;
+    return (async () => {
+    const bytes = Uint8Array.from(atob(shot), (one) => one.charCodeAt(0));
+    const drawn = document.querySelector("#map img.drawn");
+    const pixels = async (blob) => {
+      const image = await createImageBitmap(blob);
+      const canvas = new OffscreenCanvas(image.width, image.height).getContext("2d");
+      // What is transparent shows what is below it.
+      canvas.fillStyle = getComputedStyle(document.querySelector("#map")).backgroundColor;
+      canvas.fillRect(0, 0, image.width, image.height);
+      canvas.drawImage(image, 0, 0);
+      return canvas.getImageData(0, 0, image.width, image.height);
+    };
+    const asked = await (await fetch(drawn.src)).blob();
+    const [one, other] = [await pixels(new Blob([bytes])), await pixels(asked)];
+    if (one.width !== other.width || one.height !== other.height) return 1;
+    let wrong = 0;
+    for (let at = 0; at < one.data.length; at += 4) {
+      // Its controls and what they cast a shadow on are above it.
+      const [x, y] = [(at / 4) % one.width, Math.floor(at / 4 / one.width)];
+      if ((x < 70 && y < 100) || y > one.height - 30) continue;
+      const far = (part) => Math.abs(one.data[at + part] - other.data[at + part]) > 24;
+      if (far(0) || far(1) || far(2)) wrong++;
+    }
+    return wrong / (one.width * one.height);
+    })();
+"""
+
+
+def differs(window: Browser) -> float:
+    """How much of the map that is seen is not the map of a GetMap of the same extent."""
+    window.wait("return document.querySelector('#state').textContent === ''", "it is drawn")
+    shot = window.ask("GET", f"/element/{window.element('#map')}/screenshot")
+    found: float = window.js(SEEN, shot)
+    return found
+
+
 def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
     with browser(driver) as window:
         window.open(f"{PAGE}page/map.html#world")
         window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
         assert window.texts("h1") == ["World"]
-        assert window.js("return location.hash").count("/") == 3
+        assert window.js("return location.hash").endswith("/EPSG:4326")
+        assert differs(window) < 0.01
         picture = bed.fetch(window.js(f"return {DRAWN}.src"))
         assert picture.headers["content-type"] == "image/png"
         assert len(picture.body) > 5000
@@ -446,6 +552,15 @@ def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
         before = window.js(f"return {DRAWN}.src")
         window.click("#tree input[type=checkbox]")
         window.wait(f"return {DRAWN} && {DRAWN}.src !== {before!r}", "it is drawn again")
+        assert differs(window) < 0.01
+        slide = "const [box] = document.querySelectorAll('#tree .opacity'); box.value = 100;"
+        before = window.js(f"return {DRAWN}.src")
+        window.js("document.querySelector('#tree input[type=checkbox]').click()")
+        window.js(f"{slide} box.dispatchEvent(new Event('change'))")
+        window.wait(f"return {DRAWN} && {DRAWN}.src !== {before!r}", "it is drawn again")
+        (opacities,) = parse_qs(urlsplit(window.js(f"return {DRAWN}.src")).query)["OPACITIES"]
+        # The uppermost of the tree is drawn last.
+        assert opacities.split(",") == [*["255"] * opacities.count("255"), "100"]
         prints = window.js("return [...document.querySelectorAll('#prints a')].map((a) => a.href)")
         assert bed.fetch(prints[0]).body.startswith(b"%PDF")
         # In boxes of its reference system y comes first.
@@ -469,6 +584,69 @@ def test_the_map_of_a_project_in_metres(driver: Driver, bed: Testbed, projects: 
         window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
         assert window.texts(".leaflet-control-attribution") == [HOSTILE]
         zoomed(window, "Land", (-20_026_376, -44_927_335, 20_026_376, 18_428_919))
+        assert window.complaints() == []
+
+
+@pytest.mark.either
+def test_a_map_in_web_mercator_and_its_link(driver: Driver, bed: Testbed, projects: Path) -> None:
+    """Where all of the project has a place in it; and a link leads to what was seen."""
+    put_places(bed, projects)
+    wait_for(lambda: "my places" in listed(bed), "it is listed")
+    with browser(driver) as window:
+        window.open(f"{PAGE}page/map.html#my%20places")
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
+        asked = parse_qs(urlsplit(window.js(f"return {DRAWN}.src")).query)
+        assert asked["SRS"] == ["EPSG:3857"]
+        west, south, east, north = map(float, asked["BBOX"][0].split(","))
+        assert east - west == pytest.approx(
+            (north - south) * int(asked["WIDTH"][0]) / int(asked["HEIGHT"][0]), rel=0.01
+        )
+        # A metre on the ground is more than one of this system.
+        middle = math.atan(math.sinh((south + north) / 2 / 6_378_137))
+        meant = (east - west) * math.cos(middle) / int(asked["WIDTH"][0]) / 0.00028
+        (said,) = window.texts("#scale")
+        assert int(re.sub(r"^Scale 1 : |,", "", said)) == pytest.approx(meant, rel=0.01)
+        (position,) = window.texts("#position")
+        lon, lat = map(float, re.findall(r"-?[0-9.]+", position)[:2])
+        assert position.endswith("(EPSG:4326)")
+        assert lat == pytest.approx(math.degrees(middle), abs=0.5)
+        assert lon == pytest.approx((west + east) / 2 / 111_319.49, abs=0.5)
+        (printed,) = window.js(
+            "return [...document.querySelectorAll('#prints a')].map((a) => a.href)"
+        )
+        assert "SRS=EPSG%3A3857" in printed
+        assert bed.fetch(printed).body.startswith(b"%PDF")
+        # One place, in the middle; what is asked there, and all that is said of it.
+        window.open("about:blank")
+        window.open(f"{PAGE}page/map.html#my%20places/0/6446275.84/-8/EPSG:3857")
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
+        window.click("#map")
+        window.wait("return !document.querySelector('#info').hidden", "there is a feature")
+        assert {"name", HOSTILE} <= {*window.texts("#info th")}
+        assert HOSTILE in window.texts("#info td")
+        assert HOSTILE in window.texts("#tree label span")
+        assert window.texts("h1") == [HOSTILE] == [window.js("return document.title")]
+        markup = "#info :is(img, b, meta), h1 *, #tree label span *"
+        assert window.js(f"return document.querySelectorAll('{markup}').length") == 0
+        here, seen = window.js("return location.href"), window.js(f"return {DRAWN}.src")
+        window.open("about:blank")
+        window.open(here)
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
+        assert window.js(f"return {DRAWN}.src") == seen
+        # In another system these numbers are another place: all of the project is shown.
+        window.open("about:blank")
+        window.open(here.replace("EPSG:3857", "EPSG:25832"))
+        window.wait(f"return {DRAWN} && {DRAWN}.naturalWidth > 0", "a map is drawn")
+        assert window.js(f"return {DRAWN}.src") != seen
+        # Nothing behind "#" leads away.
+        for name in ("//evil.example/x", "https:%2F%2Fevil.example", "..%2F..%2Fx", "%", "none"):
+            window.open("about:blank")
+            window.open(f"{PAGE}page/map.html#{name}")
+            window.wait(
+                "return document.querySelector('#state').textContent.endsWith('be shown.')",
+                name,
+            )
+        assert hosts(window.asked()) <= {"127.0.0.1", ""}
         assert window.complaints() == []
 
 
@@ -547,6 +725,9 @@ def put_places(bed: Testbed, projects: Path) -> None:
     for old, new in {
         "./world_map.gpkg|layername=countries": "./places.geojson",
         "<shortname>land</shortname>": "<shortname>my land</shortname>",
+        # Web Mercator has no place for the poles.
+        "<value>-90.0</value>": "<value>-60.0</value>",
+        "<value>90.0</value>": "<value>60.0</value>",
         "<layername>Land</layername>": f"<layername>{escape(HOSTILE)}</layername>",
         ">Second</WMSServiceTitle>": f">{escape(HOSTILE)}</WMSServiceTitle>",
     }.items():

@@ -414,6 +414,62 @@ def test_what_is_kept_of_names_that_people_use(projects: Projects) -> None:
     bed.run("sh", "-ec", f"sed -i /^reply_cache/d {SETTINGS}; qgis-serverctl apply")
 
 
+WAL = """
+import binascii, io, os, sqlite3, sys, zipfile
+archive = io.BytesIO()
+with zipfile.ZipFile(archive, "w") as file:
+    file.writestr("x.qgs", open("/srv/maps/second.qgs").read().replace("./", "/srv/maps/"))
+database = sqlite3.connect(sys.argv[1])
+database.execute("CREATE TABLE qgis_projects (name TEXT PRIMARY KEY, metadata BLOB, content BLOB)")
+row = ("x", "{}", binascii.hexlify(archive.getvalue()))
+database.execute("INSERT INTO qgis_projects VALUES (?, ?, ?)", row)
+database.commit()
+database.execute("PRAGMA journal_mode=WAL")
+database.execute("CREATE TABLE later (x)")
+database.commit()
+os.remove(f"{sys.argv[1]}-shm")
+os._exit(0)
+"""
+
+
+def test_a_geopackage_that_was_left_in_wal_mode(projects: Projects) -> None:
+    """As by somebody who copied it and what lies beside it while it was edited: nobody can open it
+    without writing there."""
+    bed = projects.bed
+    file = "/srv/left/it's.gpkg"
+    bed.run("install", "-D", "-m", "644", "-o", "nobody", "/srv/maps/world_map.gpkg", file)
+    bed.run("chown", "nobody", "/srv/left")
+    bed.run("python3", "-c", WAL, file)
+    # Its data are read all the same, but without the edits beside them.
+    projects.put("data.qgs", "./world_map.gpkg", escape(file))
+    line = f'named_projects = ["left=geopackage:{file}?projectName=x"]'
+    bed.run("tee", "-a", SETTINGS, input=f"{line}\n")
+    ctl(bed, "apply")
+    try:
+        url = f"http://127.0.0.1/qgis/left?{CAPABILITIES}"
+        reply = bed.fetch(url)
+        assert reply.status == 500
+        # Nobody is asked for what would be refused.
+        assert b"MAP" not in reply.body
+        assert b"the log of the server says why" in reply.body
+        data = f"http://127.0.0.1/qgis/data?{CAPABILITIES}"
+        assert bed.fetch(data).status == 200
+        problems = {"left": [("project-wal", None)], "data": [("layer-wal", LAYER)]}
+        assert projects.problems() == problems
+        told = findings(bed)
+        assert {one["severity"] for one in told.values()} == {"warning", "error"}
+        for one in told.values():
+            assert file in one["what"]
+            bed.run("sh", "-ec", one["remedy"])
+        assert bed.fetch(url).status == 200
+        assert projects.problems() == {"left": [], "data": []}
+        bed.run("chmod", "600", file)
+        assert projects.problems("left") == {"left": [("project-unreadable", None)]}
+    finally:
+        bed.run("sh", "-ec", f"sed -i /^named_projects/d {SETTINGS}; rm -r /srv/left")
+        ctl(bed, "apply")
+
+
 def test_a_name_in_the_settings(projects: Projects) -> None:
     bed = projects.bed
     projects.put("x.qgs")

@@ -22,6 +22,7 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 TAB = "\ue004"
 ENTER = "\ue007"
+CONTROL = "\ue009"
 
 
 class Driver:
@@ -83,11 +84,14 @@ class Browser:
     def type(self, css: str, text: str) -> None:
         self.ask("POST", f"/element/{self.element(css)}/value", text=text)
 
-    def press(self, *keys: str) -> None:
+    def press(self, *keys: str, held: str = "") -> None:
         """Where the focus is."""
         actions = [
             {"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")
         ]  # fmt: skip
+        if held:
+            down, up = ({"type": kind, "value": held} for kind in ("keyDown", "keyUp"))
+            actions = [down, *actions, up]
         self.ask("POST", "/actions", actions=[{"type": "key", "id": "k", "actions": actions}])
 
     def texts(self, css: str) -> list[str]:

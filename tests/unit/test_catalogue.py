@@ -25,6 +25,7 @@ from qgis_server_systemd.qgis_serverctl.pool.catalogue import Problem, Without
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
 from qgis_server_systemd.worker_plugin import memory
+from qgis_server_systemd.worker_plugin.catalogue import __main__ as look
 from qgis_server_systemd.worker_plugin.catalogue import addresses, children, postgres, sources
 from qgis_server_systemd.worker_plugin.catalogue.__main__ import VARIABLE, Catalogue, memory_limit
 from qgis_server_systemd.worker_plugin.catalogue.addresses import Address
@@ -312,6 +313,42 @@ def test_only_what_has_changed_is_read_again(
     assert shown.ended
     result.write_text("nonsense")
     assert looked(folder, result, monkeypatch) == ["a", "b"]
+
+
+def test_what_comes_during_a_look_is_read_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result = tmp_path / "p", tmp_path / "catalogue.json"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.qgs").write_text("<qgis/>")
+    listings: list[str] = []
+    listed = look.listed
+
+    def come(folder: str, most: int) -> tuple[list[addresses.Entry], str]:
+        listings.append(folder)
+        if len(listings) == 2:
+            (tmp_path / "p/new.qgs").write_text("<qgis/>")
+        return ([], "folder-hangs") if folder.endswith("away") else listed(folder, most)
+
+    monkeypatch.setattr(look, "listed", come)
+    assert looked(folder, result, monkeypatch) == ["a", "new", "b", "c"]
+    assert [one["name"] for one in json.loads(result.read_text())["projects"]] == [
+        "a", "b", "c", "new",
+    ]  # fmt: skip
+    # Whoever looks next has them in their order, and reads none again.
+    assert looked(folder, result, monkeypatch) == []
+    assert [one.name for one in catalogue.parse(result.read_bytes()).projects] == [
+        "a", "b", "c", "new",
+    ]  # fmt: skip
+    # A folder that hangs is waited for once.
+    listings.clear()
+    result.unlink()
+    settings = given(folder)
+    settings["addresses"]["folders"].append(str(tmp_path / "away"))
+    monkeypatch.setattr(f"{__name__}.given", lambda folder: settings)
+    assert looked(folder, result, monkeypatch) == ["a", "b", "c", "new"]
+    assert listings.count(str(tmp_path / "away")) == 1
 
 
 # ---- What a stranger writes

@@ -217,7 +217,6 @@ def test_who_can_not_be_told(to: str) -> None:
 UNTRIED = {
     "fonts-missing": "the remedy takes a package from Debian's archive",
     "pool-busy": "the remedy is for a load that stays",
-    "sandbox-refused": "needs a kernel that refuses a part of the sandbox",
     "sockets-unseen": "needs a kernel without a module",
 }
 

@@ -109,6 +109,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
             files.read_or_none(path)
     assert files.read_or_none(Path("/dev/null")) == ""
     assert files.read_or_none(tmp_path / "none") is None
+    # Of which the kernel gives less at a time than of other files.
+    assert files.read_or_none(Path("/proc/sys/kernel/ostype")) == "Linux\n"
     with (tmp_path / "huge").open("wb") as file:
         file.truncate(files.MOST + 1)
     with pytest.raises(OSError, match="has more than 64 MB"):

@@ -79,11 +79,18 @@ def test_the_part_that_is_refused_is_named_with_a_drop_in(
         "systemd can't start the workers of instances 1, 2 (step USER): this machine refuses "
         "PrivateUsers (user.max_user_namespaces = 0)"
     )
-    folder = "/etc/systemd/system/qgis-server@.service.d"
-    assert found.remedy == (
-        f"mkdir -p {folder} && printf '[Service]\\nPrivateUsers=no\\n' "
-        f">{folder}/50-refused.conf && systemctl daemon-reload"
+    units_of_it, _, rest = found.remedy.removeprefix("for unit in ").partition("; ")
+    folder = "/etc/systemd/system/$unit.d"
+    assert rest == (
+        f"do mkdir -p {folder} && printf '[Service]\\nPrivateUsers=no\\n' "
+        f">{folder}/50-refused.conf; done && systemctl daemon-reload"
     )
+    # All that have a part of it.
+    shown = re.compile(rf"^(?:{'|'.join(refused.PARTS)})=(?!no$)", re.MULTILINE)
+    having = [file.name for file in UNIT.parent.glob("*.service") if shown.search(file.read_text())]
+    assert len(having) > 5
+    begin = tuple(unit.removesuffix(".service") for unit in units_of_it.split())
+    assert all(name.startswith(begin) for name in having)
     assert list(units.check_workers(HOST.package, frozenset({1}), look.units, look.units, {})) == []
 
 

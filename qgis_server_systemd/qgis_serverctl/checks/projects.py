@@ -124,6 +124,15 @@ def path_words(package: Package, settings: Settings, problem: Problem, *, noun: 
     )
 
 
+def without_wal(path: str) -> str:
+    """As whom the file belongs to: root opens no file that others may have made."""
+    if not path.isprintable():
+        return "save the project in a file of a plain name"
+    file = shlex.quote(path)
+    code = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA journal_mode=DELETE')"
+    return f'runuser -u "$(stat -c %U {file})" -- python3 -c "{code}" {file}'
+
+
 def project_words(package: Package, settings: Settings, problem: Problem) -> Words:
     """Of a project as a whole."""
     kind = problem.kind
@@ -144,6 +153,12 @@ def project_words(package: Package, settings: Settings, problem: Problem) -> Wor
         "empty": Words("project-broken", "empty", "the file is empty", again),
         "not-whole": Words(
             "project-broken", "not whole", "the file is no whole project", again
+        ),
+        "wal": Words(
+            "project-wal", "left in WAL mode",
+            f"{problem.place} is left in SQLite's mode WAL, and workers may not write beside it: "
+            "they can't open it",
+            without_wal(problem.place),
         ),
         "unloadable": Words(
             "project-broken", "not loadable",
@@ -233,6 +248,12 @@ def layer_words(package: Package, settings: Settings, problem: Problem) -> Words
         "silent": Words("layer-server", "no answer", f"the server {there} does not answer", server),
         "unreachable": Words(
             "layer-server", "unreachable", f"the server {there} can't be reached", server,
+        ),
+        "wal": Words(
+            "layer-wal", "edits not seen",
+            f"{place} is left in SQLite's mode WAL, and workers may not write beside it: they "
+            "don't see the edits that lie there",
+            without_wal(place),
         ),
         "provider-missing": Words(
             "layer-invalid", "no provider", f"QGIS Server has no provider {place}",

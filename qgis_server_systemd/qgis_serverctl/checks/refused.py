@@ -118,6 +118,13 @@ def check_now(host: Host, look: Look) -> Iterator[Finding]:
     return told(host, failing(host.package, look, look.units))
 
 
+def sandboxed(package: Package) -> tuple[str, ...]:
+    """The workers' unit and, by the beginning of their names (systemd.unit(5)), all other services
+    of the pool: what a machine refuses to workers it refuses to these. systemd goes on trying to
+    start them."""
+    return f"{package.pool}@.service", f"{package.pool}-.service"
+
+
 def told(host: Host, found: Mapping[str, list[int]]) -> Iterator[Finding]:
     """What is refused, with a drop-in that does without it; else what systemd said."""
     package = host.package
@@ -134,12 +141,13 @@ def told(host: Host, found: Mapping[str, list[int]]) -> Iterator[Finding]:
             names = ", ".join(parts)
             why = ", ".join(f"{one} = 0" for one in dict.fromkeys(map(limit, parts)) if one)
             lines = "\\n".join(f"{name}={PARTS[name][1]}" for name in parts)
-            folder = f"/etc/systemd/system/{package.pool}@.service.d"
+            folder = "/etc/systemd/system/$unit.d"
             yield error(
                 "sandbox-refused",
                 f"{what}: this machine refuses {names}{f' ({why})' if why else ''}",
                 where,
-                f"mkdir -p {folder} && printf '[Service]\\n{lines}\\n' >{folder}/{DROPIN} && "
+                f"for unit in {' '.join(sandboxed(package))}; do mkdir -p {folder} && "
+                f"printf '[Service]\\n{lines}\\n' >{folder}/{DROPIN}; done && "
                 "systemctl daemon-reload",
             )
         else:

@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 from ..config.names import Package, is_heavy, label
@@ -349,7 +348,7 @@ class Monitor:
         if state.alive or state.failed or roll_state.wishes(self.host):
             return
         limit = recycle_limit(self.settings, int(processes.memory_total()), len(up))
-        folders = [*chain.from_iterable(sandbox.bound(self.host.package, self.settings))]
+        folders = sandbox.watched(self.host.package, self.settings)
         moved = self.mounts.ask(folders, {n: worker.pid for n, worker in up.items()})
         mounts.told(moved)
         due = None if moved else to_recycle(ages, sizes, self.settings, limit)

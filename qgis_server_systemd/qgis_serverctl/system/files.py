@@ -8,11 +8,14 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from .output import Failure
 
 MOST = 64 << 20
 """Bytes of a text, as many as systemd reads of one."""
+
+PIECE = 1 << 20
 
 
 def read_or_none(file: Path) -> str | None:
@@ -34,10 +37,20 @@ def _content(file: Path) -> bytes:
             return b""
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "is no file", str(file))
-        content = stream.read(MOST + 1)
+        content = _up_to(stream, MOST + 1)
     if len(content) > MOST:
         raise OSError(errno.EFBIG, f"has more than {MOST >> 20} MB", str(file))
     return content
+
+
+def _up_to(stream: BinaryIO, most: int) -> bytes:
+    """In pieces: the kernel refuses to fill 4 MB at once with one of its own settings, in
+    /proc/sys."""
+    parts = []
+    while most and (part := stream.read(min(most, PIECE))):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -50,7 +63,7 @@ def read_strangers(file: Path, most: int) -> bytes:
     with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(errno.EINVAL, "is no file")
-        return stream.read(most)
+        return _up_to(stream, most)
 
 
 def inode(file: Path) -> int:

@@ -9,9 +9,13 @@ from ..config.names import Package
 from ..config.settings import Settings
 from ..system.unit_file import mount_units
 
+DATABASES = ("/run/mysqld", "/run/postgresql")
+"""Where databases of this machine have their sockets."""
+
+
 SYSTEM = (
     "/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr",
-    "/run/mysqld", "/run/postgresql", "/var/cache/fontconfig",
+    *DATABASES, "/var/cache/fontconfig",
 )  # fmt: skip
 """What each worker sees of the system: as in its unit."""
 
@@ -77,6 +81,14 @@ def bound(package: Package, settings: Settings) -> tuple[tuple[str, ...], tuple[
     writable = settings.writable_folders
     readable = (folder for folder in dict.fromkeys(named) if not is_in(folder, writable))
     return tuple(readable), writable
+
+
+def watched(package: Package, settings: Settings) -> tuple[str, ...]:
+    """The folders that may come late or be replaced while workers run: those of projects and
+    data, and where other services have their sockets. A service that is installed or started
+    anew may make its folder again."""
+    readable, writable = bound(package, settings)
+    return *readable, *writable, *DATABASES, *(RESOLVERS if settings.network else ())
 
 
 def folders(package: Package, settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:

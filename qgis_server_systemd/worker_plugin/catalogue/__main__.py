@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,7 @@ class Catalogue:
         self.silent: dict[str, dict[str, Any]] = {}
         self.begun = time.time()
         self.written = 0.0
+        self.until = time.monotonic() + BUDGET
         self.total = self.count = 0
         self.projects: list[dict[str, Any]] = []
         self.without: list[Without] = []
@@ -193,33 +194,34 @@ class Catalogue:
         beside.write_text(text, encoding="utf-8")
         beside.replace(self.result)
 
-    def found(self) -> list[Address]:
-        """The projects that have an address; notes those that have none."""
+    def found(self, passed_over: Collection[str] = ()) -> tuple[list[Address], list[Without]]:
+        """The projects that have an address, and those that have none."""
         given, served = self.given, self.addresses
         folders: list[tuple[str, list[Entry]]] = []
+        closed = []
         for folder in served["folders"]:
+            if folder in passed_over:
+                continue
             found, problem = listed(folder, self.most)
             folders.append((folder, found))
-            self.without += [Without(folder, problem)] if problem else []
+            closed += [Without(folder, problem)] if problem else []
         there, without = addresses(
             served["named"], given["project"], given["warm"], folders, served["name"]
         )
-        self.without += without
-        return there
+        return there, closed + without
 
     def look(self) -> None:
-        start = time.monotonic()
-        there = self.found()
+        there, self.without = self.found()
         # What was known stays known while this goes on.
         self.projects = [self.old.get((one.name, one.path)) or blank(one) for one in there]
         # Those that were never looked at come first, whatever is to be known of the others: the
         # front page waits for them.
         known = {at: there[at] for at, one in enumerate(self.projects) if one["looked"]}
-        self.part({at: one for at, one in enumerate(there) if at not in known}, start)
-        self.part(known, start)
+        self.part({at: one for at, one in enumerate(there) if at not in known})
+        self.part(known)
         self.write(ended=True)
 
-    def part(self, there: Mapping[int, Address], start: float) -> None:
+    def part(self, there: Mapping[int, Address]) -> None:
         """Some of them, by their place in `projects`."""
         waiting = []
         for at, address in there.items():
@@ -232,11 +234,22 @@ class Catalogue:
         self.write()
         # Of those that it has no time for, others have their turn the next time.
         for at, record in sorted(waiting, key=lambda one: self.projects[one[0]]["looked"]):
-            if time.monotonic() - start > BUDGET:
+            if time.monotonic() > self.until:
                 break
             self.projects[at] = self.with_qgis(record)
             self.count += 1
+            self.newcomers()
             self.write()
+
+    def newcomers(self) -> None:
+        """Projects that came while others are read do not wait for these: hundreds of them take
+        minutes, as after an upgrade of QGIS."""
+        hanging = {one.path for one in self.without if one.kind == "folder-hangs"}
+        known = {(one["name"], one["path"]) for one in self.projects}
+        for address in self.found(hanging)[0]:
+            if (address.name, address.path) not in known and time.monotonic() < self.until:
+                record = self.first(address)
+                self.projects.append(record if record["read"] else self.with_qgis(record))
 
     # ---- One project
 

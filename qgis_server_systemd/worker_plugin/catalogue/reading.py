@@ -5,7 +5,7 @@ import math
 import re
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from qgis.core import (
     Qgis,
@@ -23,7 +23,7 @@ from ..archives import Archives
 from ..stores import content
 from .children import Send
 from .postgres import Connection, connection
-from .sources import Reason, of_path, of_server, signature
+from .sources import Reason, in_wal, misses_edits, of_path, of_server, signature
 
 LONGEST, LONGEST_ABSTRACT = 200, 5000
 """Characters of a title or name, and of an abstract."""
@@ -41,6 +41,9 @@ OVER_NETWORK = re.compile(
     r"/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)|https?:|[A-Za-z]{2,}:"
 )
 """At the beginning of a source of GDAL's: it is asked for over a network, or from a database."""
+
+IN_GEOPACKAGE = "geopackage:/"
+"""At the beginning of the URI of a project."""
 
 WAITS = ("silent", "special")
 """Of what QGIS would wait for for long, or for ever."""
@@ -231,8 +234,18 @@ class Look:
             return False
         if project.read(self.path, *flags):
             return True
-        self.send({"problem": Reason("unloadable", detail=project.error()[:LONGEST]).as_dict()})
+        reason = self.in_the_way() or Reason("unloadable", detail=project.error()[:LONGEST])
+        self.send({"problem": reason.as_dict()})
         return False
+
+    def in_the_way(self) -> Reason | None:
+        """Of a project in a GeoPackage: what keeps the file from being opened."""
+        if not self.path.startswith(IN_GEOPACKAGE):
+            return None
+        file = unquote(urlsplit(self.path).path)
+        if reason := of_path(file):
+            return reason
+        return Reason("wal", file) if in_wal(file) else None
 
     def read(self) -> None:
         """With all data."""
@@ -245,10 +258,19 @@ class Look:
         for layer in sorted(invalid, key=lambda one: str(one.name()))[:MOST_PROBLEMS]:
             reason = self.suspect(layer) or self.table(layer)
             self.tell(layer, reason or self.words(layer), project)
+        self.old_data(project)
         self.send({"whole": True})
         if not chosen_extent(project):
             found = overview(project)
             self.send(found | {"extent": extent(project.viewSettings().fullExtent())})
+
+    def old_data(self, project: QgsProject) -> None:
+        """It is served all the same, as with a layer that is hidden."""
+        layers = sorted(project.mapLayers().values(), key=lambda one: str(one.name()))
+        told = [layer for layer in layers if misses_edits(path_of(layer))]
+        for layer in told[:MOST_PROBLEMS]:
+            problem = {"layer": layer.name()[:LONGEST], "hidden": True}
+            self.send({"problem": problem | Reason("wal", path_of(layer)).as_dict()})
 
     def tell(self, layer: QgsMapLayer, reason: Reason, project: QgsProject) -> None:
         hidden = layer.name() in QgsServerProjectUtils.wmsRestrictedLayers(project)

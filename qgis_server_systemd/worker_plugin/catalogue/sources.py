@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
+SQLITE = b"SQLite format 3\0"
+"""How its files begin; two bytes later there are versions (sqlite.org/fileformat.html)."""
+
 CONNECT = 3.0
 """Seconds within which a server accepts a connection."""
 
@@ -53,6 +56,28 @@ def of_path(path: str) -> Reason | None:
     if not os.access(path, os.R_OK):
         return Reason("denied", path, os.path.realpath(path))
     return None
+
+
+def in_wal(path: str) -> bool:
+    """Is a file of SQLite's left in its mode WAL, in a folder that this process can't write to?
+    SQLite opens none such unless the files beside it are there, which it would make."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(SQLITE) + 4)
+    except OSError:
+        return False
+    # The versions of its format for who writes and who reads.
+    wal = head.startswith(SQLITE) and head[-2:] == b"\x02\x02"
+    beside = all(os.path.exists(f"{path}{end}") for end in ("-wal", "-shm"))
+    return wal and not beside and not os.access(os.path.dirname(path), os.W_OK)
+
+
+def misses_edits(path: str) -> bool:
+    """Is such a file read as it was before the edits that lie beside it? GDAL does so."""
+    try:
+        return os.stat(f"{path}-wal").st_size > 0 and in_wal(path)
+    except OSError:
+        return False
 
 
 def of_server(host: str, port: int) -> Reason | None:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The map of one project, in its own reference system: a picture that is drawn again after each
-// move.
+// The map of one project: a picture that is drawn again after each move, in Web Mercator or in the
+// project's own reference system. Leaflet counts in the units of either.
 
 import { address } from "./list.js";
 import { chosen, languages } from "./words.js";
@@ -38,7 +38,7 @@ function draw() {
 function drawNow() {
   const { x: width, y: height } = map.getSize();
   const center = map.getCenter();
-  history.replaceState(null, "", wms.link(wanted.name, [center.lng, center.lat, map.getZoom()]));
+  history.replaceState(null, "", wms.link(wanted.name, [center.lng, center.lat, map.getZoom()], crs));
   const layers = wms.drawn(root);
   measure(width);
   prints(layers);
@@ -64,9 +64,8 @@ function drawNow() {
   picture = next.addTo(map);
 }
 
-// A degree is the longest unit by far.
 function measure(width) {
-  const size = width && metres && wms.scale(extent(), width, metres, metres > 9999);
+  const size = width && metres && wms.scale(extent(), width, crs, metres);
   const shown = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 }).format(size);
   at("scale").textContent = size ? words.scale.replace("#", shown) : "";
   position(map.getCenter());
@@ -74,8 +73,7 @@ function measure(width) {
 
 // Of the pointer, after each move of the map of its middle.
 function position({ lng, lat }) {
-  const shown = [lng, lat].map((one) => wms.place(one, map.getZoom())).join(", ");
-  at("position").textContent = `${words.position.replace("#", shown)} (${crs})`;
+  at("position").textContent = words.position.replace("#", wms.spot(lng, lat, map.getZoom(), crs));
 }
 
 function prints(layers) {
@@ -162,12 +160,12 @@ async function open() {
   const one = list.projects.find((each) => each.name === wanted.name);
   if (!one?.map.crs) throw new Error("project");
   at("heading").textContent = document.title = one.title;
-  [service, crs, metres] = [address(one, page), one.map.crs, one.map.metres];
+  service = address(one, page);
   const text = await (await fetch(wms.settings(service))).text();
   const xml = new DOMParser().parseFromString(text, "text/xml");
-  const found = wms.project(xml, crs, one.map.inverted);
+  const found = wms.project(xml, one.map);
   if (!found.root) throw new Error("settings");
-  [root, layouts] = [found.root, found.layouts];
+  ({ root, layouts, view: { crs, metres } } = found);
   map = L.map("map", {
     crs: L.CRS.Simple, minZoom: -25, maxZoom: 25, zoomSnap: 0.25, attributionControl: false,
   });
@@ -183,11 +181,16 @@ async function open() {
     attribution.addTo(map);
   }
   map.on("moveend resize", draw);
+  // Also when what is around it grows or goes, of which Leaflet notices nothing.
+  new ResizeObserver(() => map.invalidateSize()).observe(at("map"));
   map.on("mousemove", (event) => position(event.latlng));
   map.on("click", ask);
-  if (wanted.view) map.setView([wanted.view[1], wanted.view[0]], wanted.view[2]);
-  else map.fitBounds(bounds(one.map.extent));
+  const same = (wanted.crs ?? one.map.crs) === crs;
+  if (wanted.view && same) map.setView([wanted.view[1], wanted.view[0]], wanted.view[2]);
+  else map.fitBounds(bounds(found.view.extent));
   at("tree").append(...root.layers.map(branch));
+  // The footer takes its room before anything is drawn.
+  measure(map.getSize().x);
   draw();
 }
 

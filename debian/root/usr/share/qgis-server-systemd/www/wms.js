@@ -3,6 +3,13 @@
 
 const PIXEL = 0.00028;
 
+// Most maps of the web are in this system, which has a place for all but the poles.
+const MERCATOR = "EPSG:3857";
+const RADIUS = 6_378_137;
+const EDGE = Math.PI * RADIUS;
+
+const degrees = (radians) => (radians * 180) / Math.PI;
+
 function url(service, query) {
   const parts = Object.entries(query).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
   return `${service}?${parts.join("&")}`;
@@ -35,13 +42,26 @@ function layer(node, crs, inverted) {
   };
 }
 
+// In which system the project is shown, with its extent in it: Web Mercator where the server offers
+// it and all of the project has a place in it, else its own. `own`: the same for its own.
+function view(node, own) {
+  const offered = [...node.children]
+    .some((one) => one.localName === "CRS" && one.textContent.trim() === MERCATOR);
+  const extent = box(node, MERCATOR, false);
+  if (own.crs === MERCATOR || !offered || !extent) return own;
+  if (!extent.every((side) => Math.abs(side) <= EDGE + 1)) return own;
+  return { crs: MERCATOR, inverted: false, metres: 1, extent };
+}
+
 // The project as GetProjectSettings tells it: by WMS 1.3.0, whichever version is asked for.
-export function project(xml, crs, inverted) {
+export function project(xml, own) {
   const root = [...xml.getElementsByTagName("*")].find((one) => one.localName === "Layer");
+  const shown = root ? view(root, own) : own;
   const templates = [...xml.getElementsByTagName("*")]
     .filter((one) => one.localName === "ComposerTemplate");
   return {
-    root: root ? layer(root, crs, inverted) : null,
+    root: root ? layer(root, shown.crs, shown.inverted) : null,
+    view: shown,
     layouts: templates.map((one) => ({
       name: one.getAttribute("name") ?? "",
       map: [...one.children].find((part) => part.localName === "ComposerMap")
@@ -109,34 +129,43 @@ export function print(service, crs, layers, extent, layout) {
   });
 }
 
-// The denominator, from side to side through the middle of the picture. `metres`: of a unit, of a
-// degree on the equator.
-export function scale(extent, width, metres, degrees) {
+// The denominator, from side to side through the middle of the picture. `metres`: of a unit on the
+// equator. A degree is the longest unit by far.
+export function scale(extent, width, crs, metres) {
   const middle = (extent[1] + extent[3]) / 2;
-  const narrow = degrees ? Math.cos(Math.min(Math.abs(middle), 89) * Math.PI / 180) : 1;
+  let narrow = 1;
+  if (crs === MERCATOR) narrow = 1 / Math.cosh(middle / RADIUS);
+  else if (metres > 9999) narrow = Math.cos(Math.min(Math.abs(middle), 89) * Math.PI / 180);
   return (extent[2] - extent[0]) / width / PIXEL * metres * narrow;
 }
 
-// The part of the address behind "#": which project, and what of it is seen.
+// The part of the address behind "#": which project, and what of it is seen in which system.
 export function linked(hash) {
-  const [name, x, y, zoom] = hash.replace(/^#/, "").split("/");
+  const [name, x, y, zoom, crs] = hash.replace(/^#/, "").split("/").map(decoded);
   const numbers = [x, y, zoom].map(Number);
   const known = x !== undefined && numbers.every(Number.isFinite);
-  return { name: decoded(name ?? ""), view: known ? numbers : null };
+  return { name, view: known ? numbers : null, crs };
 }
 
-// What is no code is no name either.
-function decoded(text) {
+function decoded(part) {
   try {
-    return decodeURIComponent(text);
+    return decodeURIComponent(part);
   } catch {
-    return "";
+    return part;
   }
 }
 
 // A coordinate, as precise as can be seen.
-export const place = (value, zoom) => value.toFixed(Math.max(0, Math.ceil(zoom) + 1));
+const place = (value, zoom) => value.toFixed(Math.max(0, Math.ceil(zoom * Math.log10(2)) + 1));
 
-export function link(name, [x, y, zoom]) {
-  return `#${encodeURIComponent(name)}/${place(x, zoom)}/${place(y, zoom)}/${zoom}`;
+export function link(name, [x, y, zoom], crs) {
+  return `#${encodeURIComponent(name)}/${place(x, zoom)}/${place(y, zoom)}/${zoom}/${crs}`;
+}
+
+// What people know a place by: degrees instead of Web Mercator.
+export function spot(x, y, zoom, crs) {
+  const web = crs === MERCATOR;
+  const [across, up] = web ? [degrees(x / RADIUS), degrees(Math.atan(Math.sinh(y / RADIUS)))] : [x, y];
+  const near = web ? zoom + Math.log2(EDGE / 180) : zoom;
+  return `${place(across, near)}, ${place(up, near)} (${web ? "EPSG:4326" : crs})`;
 }
