@@ -147,8 +147,8 @@ fetch() {{ curl --silent --output /dev/null --max-time 600 --write-out '%{{http_
 
 if [ "$stage" = 0 ]; then
 {CORES}
-    # Until NGINX names all workers again.
-    python3 {FOLDER}/look.py >&2
+    # Here workers take longer to come up than apply waits for them: NGINX is to name all.
+    qgis-serverctl apply >&2
 else
     python3 {FOLDER}/look.py
 fi

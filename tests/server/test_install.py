@@ -98,6 +98,9 @@ that QGIS itself makes."""
 
 
 def needs_no_windows_or_arrays(bed: Testbed) -> None:
+    # apt does not wait for a worker that takes long to start.
+    ready = Path(f"/proc/{bed.pid}/root/run/qgis-server/1/ready")
+    wait_for(ready.exists, "the worker has come up")
     loaded = bed.out("cat", f"/proc/{main_pid(bed, 1)}/maps")
     assert "/qgis/_core." in loaded
     assert "/qgis/_gui." not in loaded
@@ -247,15 +250,17 @@ def test_remove_reinstall_and_purge(web: Testbed) -> None:
     assert sockets(web) == []
     assert web.run("pgrep", "qgis_mapserv", check=False).stdout == ""
     nginx_is_content(web)
-    assert web.fetch(MAP).status == 404
-    assert web.fetch("http://127.0.0.1/").status == 200, "NGINX's welcome page is back"
+    # A process of NGINX from before the reload may take one more connection.
+    wait_for(lambda: web.fetch(MAP).status == 404, "nothing answers any more")
+    welcome = "http://127.0.0.1/"
+    wait_for(lambda: web.fetch(welcome).status == 200, "NGINX's welcome page is back")
     assert (web.root / "etc/qgis-server/env").exists()
     said = install(web)
     assert HINT not in said, "the site is enabled again"
     is_served(web)
     apt(web, "purge", "qgis-server-systemd")
     nginx_is_content(web)
-    assert web.fetch("http://127.0.0.1/").status == 200, "NGINX's welcome page is back"
+    wait_for(lambda: web.fetch(welcome).status == 200, "NGINX's welcome page is back")
     assert {name for name in tree(web) - before if "qgis" in name} == set()
     assert sockets(web) == []
     listed = web.out("systemctl", "list-units", "--all", "--no-legend", "qgis*")
