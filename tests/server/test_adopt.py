@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from shared import pool
 from shared.hand_made import ENV, SERVICE, SOCKET, site
 from shared.pool import (
     DEB,
@@ -34,10 +35,7 @@ pytestmark = pytest.mark.either
 UNITS = "/etc/systemd/system"
 COUNT = 3
 SITE = "/etc/nginx/sites-available/maps"
-MAP = (
-    "http://127.0.0.1/qgis-server?SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=countries"
-    "&STYLES=&CRS=EPSG:4326&BBOX=46,6,48,10&WIDTH=256&HEIGHT=128&FORMAT=image/png"
-)
+MAP = pool.MAP.replace("MAP=/srv/maps/world.qgz&", "")
 SHADOWED = (
     f"{UNITS}/qgis-server@.service, {UNITS}/qgis-server@.socket shadow the package's own units: "
     "the pool is left as it is; qgis-serverctl adopt moves it over"

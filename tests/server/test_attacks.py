@@ -15,6 +15,7 @@ from urllib.parse import quote, urljoin
 import pytest
 from fuzz.making import OTHER, OUTSIDE
 from fuzz.running import CANARY, target_bed
+from shared.harm import taking
 from shared.origins import EVIL, headers, is_not_fooled, names_only
 from shared.pool import ctl, listens, wait_for, workers
 from shared.serving import (
@@ -72,12 +73,6 @@ with zipfile.ZipFile(good) as old, zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATE
 """
 
 
-def taking(path: str, inner: str = "", id: str = "a") -> str:
-    """A project that takes a layer from another one."""
-    layer = f'<maplayer embedded="1" project="{path}" id="{id}"/>'
-    return f"<qgis>{inner}<projectlayers>{layer}</projectlayers></qgis>"
-
-
 GROUP = (
     '<qgis><layer-tree-group><layer-tree-group name="a"><customproperties><Option type="Map">'
     '<Option name="embedded" value="1" type="QString"/>'
@@ -90,7 +85,7 @@ TAKING = {
     "by-attachment": taking(f"attachment:{PROJECTS}/archive.qgz"),
     "by-resource": taking(f"inbuilt:/../../../..{PROJECTS}/archive.qgz"),
     "by-process": taking(f"{PROJECTS[1:]}/archive.qgz"),
-    "by-qt": taking("./archive.qgz", "\x01"),
+    "by-qt": taking("./archive.qgz", inner="\x01"),
 }
 """Ways of QGIS 3.22 to open the archive of another project."""
 

@@ -401,9 +401,9 @@ HEALTHY = {
         "systemd-run --unit=other.service python3 -m http.server 8081", "systemctl stop other",
     ),
     "a hand-made socket": (
-        "systemd-run --unit=hand.service python3 -c 'import socket, time;"
+        "systemd-run --unit=hand.service python3 -c 'import signal, socket;"
         's = socket.socket(socket.AF_UNIX); s.bind("/run/hand-1.sock"); s.listen(); '
-        "time.sleep(9999)'", "systemctl stop hand; rm /run/hand-1.sock",
+        "signal.pause()'", "systemctl stop hand; rm /run/hand-1.sock",
     ),
     "a harmless drop-in": (
         "mkdir -p /etc/systemd/system/qgis-server@.service.d; printf '[Service]\\nNice=1\\n' "

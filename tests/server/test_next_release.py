@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from shared.pool import (
+    OFFLINE,
     binary,
     ctl,
     install,
@@ -76,9 +77,8 @@ def test_the_pool_goes_with_the_machine(suite: str, tmp_path: Path) -> None:
         next_release(bed, suite, target)
         bed.boot()
         options = ("--yes", *KEEP)
-        environment = {"DEBIAN_FRONTEND": "noninteractive"}
-        bed.run("apt-get", *options, *UPGRADE, env=environment, timeout=3000)
-        bed.run("apt-get", *options, "autoremove", env=environment, timeout=600)
+        bed.run("apt-get", *options, *UPGRADE, env=OFFLINE, timeout=3000)
+        bed.run("apt-get", *options, "autoremove", env=OFFLINE, timeout=600)
         bed.shutdown()
         bed.boot()
 

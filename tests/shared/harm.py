@@ -137,3 +137,9 @@ def steady(bed: Testbed, *urls: str, clients: int = 2) -> Iterator[dict[str, Any
 def unharmed(result: dict[str, Any]) -> None:
     assert result["failed"] == []
     assert all(result[kind]["sent"] > 0 for kind in ("single", "kept"))
+
+
+def taking(path: str, head: str = "", inner: str = "") -> str:
+    """A project that takes a layer from another one."""
+    layer = f'<maplayer embedded="1" project="{path}" id="a"/>'
+    return f"{head}<qgis>{inner}<projectlayers>{layer}</projectlayers></qgis>"

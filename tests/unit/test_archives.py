@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from shared.harm import taking
 
 from qgis_server_systemd.worker_plugin import archives
 from qgis_server_systemd.worker_plugin.archives import Archives, archive_of
@@ -131,11 +132,6 @@ def test_where_the_archive_of_a_project_is(project: str, archive: str) -> None:
     assert archive_of(project) == archive
 
 
-EMBEDDING = (
-    '<qgis><projectlayers><maplayer embedded="1" project="%s" id="a"/></projectlayers></qgis>'
-)
-
-
 def test_the_archives_of_embedded_projects_are_looked_at(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     bad = made(tmp_path / "far/bad.qgz", member("../a"))
@@ -149,20 +145,15 @@ def test_the_archives_of_embedded_projects_are_looked_at(tmp_path: Path) -> None
         return known.refusal(str(first))
 
     for path in ("far/bad.qgz", "./far/../far/bad.qgz", str(bad), "far/bad.q&#103;z"):
-        assert "takes a layer from a project that has a member" in refusal(EMBEDDING % path)
-    assert refusal(EMBEDDING % "far/middle.qgz") == ""
+        assert "takes a layer from a project that has a member" in refusal(taking(path))
+    assert refusal(taking("far/middle.qgz")) == ""
     # The other one changes later, and is itself in an archive.
     with zipfile.ZipFile(middle, "w") as archive:
-        archive.writestr("m.qgs", EMBEDDING % "bad.qgz")
+        archive.writestr("m.qgs", taking("bad.qgz"))
     known.look_again(str(first))
     assert "takes a layer" in known.refusal(str(first))
-    assert refusal(EMBEDDING % "first.qgs") == ""
-    assert refusal(EMBEDDING % "far/none.qgz") == ""
-
-
-def taken(path: str, head: str = "", inner: str = "") -> str:
-    layer = f'<maplayer embedded="1" project="{path}" id="a"/>'
-    return f"{head}<qgis>{inner}<projectlayers>{layer}</projectlayers></qgis>"
+    assert refusal(taking("first.qgs")) == ""
+    assert refusal(taking("far/none.qgz")) == ""
 
 
 GROUP = (
@@ -180,16 +171,16 @@ TYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
 @pytest.mark.parametrize(
     "text",
     [
-        taken("attachment:/srv/bad.qgz"),
-        taken("inbuilt:/../../bad.qgz"),
-        taken("localized:bad.QGZ"),
-        taken("./link/../bad.qgz"),
-        taken("./link/../../../../../../../../../../../{here}/bad.qgz"),
-        taken("{cwd}/bad.qgz"),
-        taken("./bad.qgz", inner="\x01"),
-        taken("./bad.qgz", '<?xml version="1.0" encoding="Big5"?>'),
-        taken("./bad.qgz", '<?xml version="1.0" encoding="cp037"?>'),
-        taken("./bad.qgz", inner="&unknown;"),
+        taking("attachment:/srv/bad.qgz"),
+        taking("inbuilt:/../../bad.qgz"),
+        taking("localized:bad.QGZ"),
+        taking("./link/../bad.qgz"),
+        taking("./link/../../../../../../../../../../../{here}/bad.qgz"),
+        taking("{cwd}/bad.qgz"),
+        taking("./bad.qgz", inner="\x01"),
+        taking("./bad.qgz", '<?xml version="1.0" encoding="Big5"?>'),
+        taking("./bad.qgz", '<?xml version="1.0" encoding="cp037"?>'),
+        taking("./bad.qgz", inner="&unknown;"),
         GROUP,
         OLD_GROUP,
         ENTITY,
@@ -218,7 +209,7 @@ def test_kinds_of_white_space_are_one_to_expat_alone(tmp_path: Path, space: str)
     (tmp_path / "a b").mkdir()
     made(tmp_path / f"a b/bad{space}1.qgz", member("../a"))
     project = tmp_path / "first.qgs"
-    project.write_bytes(taken(f"./a b/bad{space}1.qgz").encode())
+    project.write_bytes(taking(f"./a b/bad{space}1.qgz").encode())
     assert "takes a layer" in Archives().refusal(str(project))
     made(tmp_path / f"a b/bad{space}1.qgz")
     made(tmp_path / "a b/bad.1.qgz", member("../a"))
@@ -230,7 +221,7 @@ def test_what_takes_no_layers_from_others_is_for_qgis_to_judge(tmp_path: Path, t
     project = tmp_path / "first.qgs"
     project.write_text(text)
     assert Archives().refusal(str(project)) == ""
-    project.write_text(taken("./none.qgz", TYPE))
+    project.write_text(taking("./none.qgz", TYPE))
     assert Archives().refusal(str(project)) == ""
 
 
@@ -261,9 +252,9 @@ def test_a_project_in_a_store_is_an_archive_as_well(tmp_path: Path) -> None:
     }
     for path in ("./bad.qgz", str(bad), f".{'/..' * 9}{bad}"):
         with zipfile.ZipFile(tmp_path / "taking.qgz", "w") as archive:
-            archive.writestr("a.qgs", taken(path))
-        taking = (tmp_path / "taking.qgz").read_bytes()
-        contents[f"geopackage:{tmp_path}/a.gpkg?projectName=a"] = taking
+            archive.writestr("a.qgs", taking(path))
+        another = (tmp_path / "taking.qgz").read_bytes()
+        contents[f"geopackage:{tmp_path}/a.gpkg?projectName=a"] = another
         refused = [project for project in contents if Archives(contents.get).refusal(project)]
         assert refused == [project for project in contents if "good" not in project]
     known = Archives(contents.get)
