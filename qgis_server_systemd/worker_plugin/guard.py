@@ -327,10 +327,7 @@ class Before(Guard):
     def sendResponse(self) -> None:  # noqa: N802
         """Called with each piece of a reply that QGIS Server sends in pieces. The headers go with
         the first one."""
-        if self.wrong:
-            self.correct()
-        if not self.knowledge.is_ordinary:
-            self.keep_still()
+        self.mend()
         self.tell_times(whole=False)
 
     def responseComplete(self) -> None:  # noqa: N802
@@ -338,13 +335,17 @@ class Before(Guard):
         self.knowledge.turn.give()
         if self.knowledge.lane:
             self.knowledge.lane.ends()
+        self.mend()
+        self.reword()
+        self.tell_times(whole=True)
+        self.log()
+
+    def mend(self) -> None:
+        """What can be said wrong in headers, and in as much of the reply as there is."""
         if self.wrong:
             self.correct()
         if not self.knowledge.is_ordinary:
             self.keep_still()
-        self.reword()
-        self.tell_times(whole=True)
-        self.log()
 
     def keep_still(self) -> None:
         """What is told of features has values that other clients may have written. Debian 12's

@@ -19,7 +19,7 @@ from qgis.core import (
 )
 from qgis.server import QgsServerProjectUtils
 
-from ..archives import Archives
+from .. import archives
 from ..stores import content
 from .children import Send
 from .postgres import Connection, connection
@@ -189,7 +189,7 @@ def server_of(layer: QgsMapLayer) -> tuple[str, int] | None:
 def stored_refusal(path: str) -> str:
     """Why QGIS must not open a project that is no file; of files it is known before QGIS is
     asked."""
-    return "" if path.startswith("/") else Archives(content).refusal(path)
+    return "" if path.startswith("/") else archives.look(path, content)[1]
 
 
 class Look:
