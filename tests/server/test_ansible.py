@@ -347,11 +347,12 @@ def test_a_roll_out(fleet: Fleet, newer_package: Path) -> None:
     fleet.plug_in("first")
     wait_for(lambda: fleet.state("first") == "UP", "the front sends requests there again")
 
-    # Nor does a host whose network is gone at once.
-    with load(fleet.front) as result:
+    # Nor does a host whose network is gone at once, but for replies of which a part had come:
+    # at most one for each client.
+    with load(fleet.front, clients=2) as result:
         second.run("ip", "link", "set", "second", "down")
         wait_for(lambda: fleet.state("second") == "DOWN", "the front has noticed")
-    assert result["failed"] == []
+    assert len(result["failed"]) == result["begun"] <= 2, result["failed"]
 
     # One less is a line, too.
     fleet.write_inventory(without=["second"])

@@ -301,12 +301,13 @@ def test_prometheus_sees_a_restart_an_upgrade_and_each_fault(
         planned, count = ended(pool, "planned"), len(running())
         crashes = ended(pool, "crash")
         ctl(pool, "restart")
-        wait_for(lambda: ended(pool, "planned") == planned + count, "Prometheus sees the restart")
+        # Those for heavy requests may run as well, and count too.
+        wait_for(lambda: ended(pool, "planned") >= planned + count, "Prometheus sees the restart")
         pool.put(newer_package, "/root/newer.deb")
         apt(pool, "install", "-o", "Dpkg::Options::=--force-confold", "/root/newer.deb")
         newer = "qgis_server_info{version='0.1.0-2',job='qgis-server'}"
         wait_for(lambda: asked(pool, newer) == [1], "Prometheus sees the upgrade", 120)
-        wait_for(lambda: ended(pool, "planned") == planned + 2 * count, "all workers are new", 120)
+        wait_for(lambda: ended(pool, "planned") >= planned + 2 * count, "all workers are new", 120)
         is_served(pool)
         assert (ended(pool, "crash"), ended(pool, "hang")) == (crashes, 0)
         assert not any(name.startswith("Qgis") for name in alarms(pool))

@@ -592,7 +592,7 @@ def test_a_status_is_small_whatever_clients_send(tmp_path: Path) -> None:
 
 
 def test_causes_of_ends() -> None:
-    ends = Ends({"crash": 5})
+    ends = Ends({"crash": 5}, {})
     ends.see({1: Run(10, 0), 2: Run(20, 0), 3: Run(30, 0), 4: Run(40, 2), HEAVY + 1: Run(50, 0)})
     ends.kill(2, 20)
     ends.wish(frozenset({3}), "memory")
@@ -609,6 +609,10 @@ def test_causes_of_ends() -> None:
     ends.see({1: Run(12, 2), 2: Run(21, 1), 3: Run(31, 0)})
     ends.see({2: Run(22, 2), 3: Run(32, 0)})
     assert ends.counts == wanted | {"crash": 8, "planned": 2}
+    # Those that end while one monitor takes the place of another.
+    after = Ends(ends.counts, ends.runs)
+    after.see({1: Run(13, 0), 2: Run(23, 3)})
+    assert after.counts == wanted | {"crash": 9, "planned": 3}
 
 
 # ---- NGINX

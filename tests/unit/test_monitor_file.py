@@ -8,6 +8,7 @@ import pytest
 
 from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.monitor import record
+from qgis_server_systemd.qgis_serverctl.monitor.ends import Run
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 
@@ -20,7 +21,8 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_what_is_saved_is_loaded(host: Host) -> None:
-    watch = Watch(written=7.25, instances={1: BUSY, 10: Watched(pid=0)})
+    runs = {1: Run(123, 2)}
+    watch = Watch(written=7.25, instances={1: BUSY, 10: Watched(pid=0)}, runs=runs)
     record.save(host, watch)
     assert record.load(host) == watch
 
@@ -37,6 +39,7 @@ def test_what_is_saved_is_loaded(host: Host) -> None:
         '{"written": 1, "instances": {"1": {"pid": 1}}}',
         '{"written": 1, "instances": {"x": {}}}',
         '{"written": 1, "instances": [1]}',
+        '{"written": 1, "instances": {}, "runs": {"1": 1}}',
         b"\xff",
     ],
 )

@@ -20,11 +20,12 @@ class Run:
 
 
 class Ends:
-    """`counts`: of former monitors."""
+    """`counts` and `runs`: of former monitors. A worker that ends while there is none, as in an
+    upgrade, is counted by the next one."""
 
-    def __init__(self, counts: Mapping[str, int]) -> None:
+    def __init__(self, counts: Mapping[str, int], runs: Mapping[int, Run]) -> None:
         self.counts = {cause: counts.get(cause, 0) for cause in CAUSES}
-        self.runs: dict[int, Run] = {}
+        self.runs = dict(runs)
         self.killed: dict[int, int] = {}
         self.wished: dict[int, str] = {}
 

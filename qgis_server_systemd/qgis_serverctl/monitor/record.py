@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from ..pool.host import Host
 from ..system.files import read_or_none, write
+from .ends import Run
 
 MAX_AGE = 10.0
 """Seconds after which the file is taken for one that nobody keeps any more."""
@@ -57,12 +58,14 @@ class Watched:
 @dataclass(frozen=True)
 class Watch:
     """All instances, as they were at `written`. `queues`: how many requests wait in each, by the
-    name of the instance, "shared" or "heavy". `ended`: how many workers have, by cause."""
+    name of the instance, "shared" or "heavy". `ended`: how many workers have, by cause. `runs`:
+    the last one of each instance."""
 
     written: float
     instances: Mapping[int, Watched] = field(default_factory=dict)
     queues: Mapping[str, int] = field(default_factory=dict)
     ended: Mapping[str, int] = field(default_factory=dict)
+    runs: Mapping[int, Run] = field(default_factory=dict)
 
     def is_fresh(self, now: float) -> bool:
         return 0 <= now - self.written <= MAX_AGE
@@ -90,6 +93,11 @@ def load(host: Host) -> Watch | None:
             instances={int(number): Watched.parse(value) for number, value in instances},
             queues={str(name): int(count) for name, count in found.get("queues", {}).items()},
             ended={str(cause): int(count) for cause, count in found.get("ended", {}).items()},
+            # A monitor of a former version has not written them.
+            runs={
+                int(number): Run(int(run["pid"]), int(run["restarts"]))
+                for number, run in found.get("runs", {}).items()
+            },
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -110,6 +118,7 @@ def save(host: Host, watch: Watch) -> None:
             "instances": instances,
             "queues": dict(watch.queues),
             "ended": dict(watch.ended),
+            "runs": {str(n): asdict(run) for n, run in watch.runs.items()},
         }
     )
     write(path(host), text + "\n")

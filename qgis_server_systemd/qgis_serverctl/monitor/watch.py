@@ -122,7 +122,7 @@ class Monitor:
         self.workers: dict[int, Worker] = {}
         kept = record.load(host)
         self.watched: dict[int, Watched] = dict(kept.instances) if kept else {}
-        self.ends = ends.Ends(kept.ended if kept else {})
+        self.ends = ends.Ends(kept.ended if kept else {}, kept.runs if kept else {})
         self.queues: dict[str, int] = {}
         self.memory: dict[int, int] = {}
         self.stuck: dict[int, float] = {}
@@ -140,7 +140,8 @@ class Monitor:
         try:
             self._look_at_all(now)
         finally:
-            record.save(self.host, Watch(now, self.watched, self.queues, self.ends.counts))
+            told = Watch(now, self.watched, self.queues, self.ends.counts, self.ends.runs)
+            record.save(self.host, told)
             if now - self.recycled >= RECYCLE_EVERY:
                 self.recycled = now
                 self._put_back()
