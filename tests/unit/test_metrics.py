@@ -611,7 +611,7 @@ def test_causes_of_ends() -> None:
     assert ends.counts == wanted | {"crash": 8, "planned": 2}
     # Those that end while one monitor takes the place of another.
     after = Ends(ends.counts, ends.runs)
-    after.see({1: Run(13, 0), 2: Run(23, 3)})
+    after.see({2: Run(23, 3), 3: Run(33, 0)})
     assert after.counts == wanted | {"crash": 9, "planned": 3}
 
 
