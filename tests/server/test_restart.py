@@ -328,7 +328,7 @@ def test_folders_that_come_late_or_are_replaced_are_seen_without_a_hand(three: T
         )
         assert not answers("/opt/current/world.qgz")
         said = three.out("journalctl", "--output=cat", "--unit=qgis-server-monitor.service")
-        assert "/mnt/late has been mounted or replaced since its worker started" in said
+        assert "/mnt/late has been mounted, replaced or changed since its worker started" in said
     finally:
         configure(three, "")
         wait_for(lambda: has_rolled(three), "the restarts are over")

@@ -70,6 +70,20 @@ def check_use(host: Host, look: Look) -> Iterator[Finding]:
         )
 
 
+def check_certificates(host: Host, look: Look) -> Iterator[Finding]:
+    """Does NGINX serve the certificates that are there now? It reads them when it is started or
+    reloaded."""
+    if not look.server.nginx.running:
+        return
+    for file in nginx.unread_certificates(host):
+        yield warning(
+            "certificate-not-read",
+            "has changed since NGINX has read it: clients still get the former one",
+            file,
+            f"systemctl reload {nginx.SERVICE}",
+        )
+
+
 def check_configuration(host: Host, look: Look) -> Iterator[Finding]:
     """What `nginx -t` says, and why if it is the package's own file that is missing."""
     if not look.server.nginx.installed:

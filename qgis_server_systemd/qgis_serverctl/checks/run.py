@@ -146,6 +146,7 @@ CHECKS: tuple[Check, ...] = (
     grave("NGINX's way to the pool", front.check_use),
     Check("ports of NGINX", front.check_ports_of_running, root=True),
     Check("NGINX's configuration", front.check_configuration, root=True),
+    Check("certificates of NGINX", front.check_certificates, root=True),
     grave("upstream", front.check_upstream),
     grave("pending changes", pending),
 )

@@ -252,7 +252,7 @@ def is_loaded(host: Host) -> bool:
     boot there is none. An NGINX that somebody else has started or reloaded since the files'
     last change has read them, too.
     """
-    return read_or_none(_loaded_mark(host)) == _digest(host) or _is_younger(host)
+    return read_or_none(_loaded_mark(host)) == _digest(host) or _is_younger(host, _files(host))
 
 
 COARSE = 0.05
@@ -260,11 +260,11 @@ COARSE = 0.05
 certbot change a file and reload NGINX at once."""
 
 
-def _is_younger(host: Host) -> bool:
+def _is_younger(host: Host, files: Iterable[Path]) -> bool:
     """Did all processes of NGINX that take requests begin after the last change of the files?"""
     if not is_running(host):
         return False
-    changes = [file.stat().st_ctime for file in _files(host) if file.exists()]
+    changes = [file.stat().st_ctime for file in files if file.exists()]
     since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.time()
     changed = max(changes, default=0.0) + since_boot
     master = host.main_pid(SERVICE)
@@ -272,6 +272,24 @@ def _is_younger(host: Host) -> bool:
     workers = [pid for pid in _worker_pids(master) if not _is_leaving(pid, listening)]
     began = [processes.started(pid) for pid in workers]
     return bool(began) and all(one is not None and one > changed + COARSE for one in began)
+
+
+CERTIFICATE = r"""(?:^|[;{])\s*ssl_(?:(?:client_|trusted_)?certificate(?:_key)?|crl)
+\s+["']?([^\s;"'$]+)["']?\s*;"""
+"""A file of which NGINX keeps what was there when it was started or reloaded; one whose name has a
+variable is read for each connection."""
+
+
+def certificates(text: str) -> frozenset[str]:
+    """The files with certificates and their keys, by the text of NGINX's files."""
+    found = re.findall(CERTIFICATE, text, re.MULTILINE | re.VERBOSE)
+    return frozenset(os.path.join(os.path.dirname(MAIN), file) for file in found)
+
+
+def unread_certificates(host: Host) -> tuple[str, ...]:
+    """Those that have changed since NGINX has read them."""
+    named = sorted(certificates(host.outside(PROGRAM, "-T", "-q").stdout))
+    return tuple(file for file in named if not _is_younger(host, (host.path(file),)))
 
 
 def mark_loaded(host: Host) -> None:

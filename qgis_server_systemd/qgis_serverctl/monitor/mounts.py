@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Do workers still see the folders that they were given?
+"""Do workers still have what they were given when they started?
 
-A worker sees the folders that were there when it started. One that is mounted later, mounted
-again, or is a link that leads elsewhere by now, is another one for it (systemd.exec(5),
-BindReadOnlyPaths=).
+A worker sees the folders that were there then. One that is mounted later, mounted again, or is a
+link that leads elsewhere by now, is another one for it (systemd.exec(5), BindReadOnlyPaths=). And
+of some files it reads no more than what was in them.
 """
 
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Collection, Mapping
 
 from ..config.names import label
 from ..system.output import note
 
 FileId = tuple[int, int]
+
+
+PATIENCE = 0.5
+"""Seconds that a look may take; what it finds later counts at the next one."""
 
 
 def identity(path: str) -> FileId | None:
@@ -31,54 +36,94 @@ def seen(pid: int, folder: str) -> FileId | None:
     return identity(f"/proc/{pid}/root{folder}")
 
 
+def changed(path: str) -> float | None:
+    """When a file, or a folder or something in it, was last put in place or changed, in seconds
+    since the epoch; None if there is none."""
+    with contextlib.suppress(OSError):
+        times = [os.stat(path).st_ctime]
+        if os.path.isdir(path):
+            with os.scandir(path) as entries:
+                times += [entry.stat(follow_symlinks=False).st_ctime for entry in entries]
+        return max(times)
+    return None
+
+
 class Mounts:
-    """`ask` never waits: where a file server does not answer, stat(2) takes as long as that
+    """`ask` does not wait: where a file server does not answer, stat(2) takes as long as that
     lasts."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
-        # By instance: its process at that look, and the folder.
+        # By instance: its process at that look, and the path.
         self._found: dict[int, tuple[int, str]] = {}
-        # For which folders workers were restarted already: what can't be helped is not tried
-        # again and again.
-        self._tried: dict[tuple[int, str], FileId] = {}
+        # For what workers were restarted already: what can't be helped is not tried again and
+        # again.
+        self._tried: dict[tuple[int, str], FileId | float] = {}
 
-    def ask(self, folders: Collection[str], workers: Mapping[int, int]) -> dict[int, str]:
-        """Instances whose workers see another folder than there is now, and which, by the last
-        look that has ended; then begins another one. `workers`: their processes."""
+    def ask(
+        self,
+        folders: Collection[str],
+        read: Collection[str],
+        workers: Mapping[int, tuple[int, float]],
+    ) -> dict[int, str]:
+        """Instances whose workers see another folder than there is now, or have read a file that
+        has changed since, and which. `read`: files, and folders of files, of which they have what
+        was there when they started. `workers`: their processes, and when these started, on the
+        clock of time.monotonic()."""
         if self._thread and self._thread.is_alive():
             return {}
-        found, self._found = self._found, {}
-        args = (tuple(folders), dict(workers))
+        args = (tuple(folders), tuple(read), dict(workers))
         self._thread = threading.Thread(target=self._look, args=args, daemon=True)
         self._thread.start()
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            return {}
+        found, self._found = self._found, {}
         # One that has been restarted since is another one.
         return {
-            n: folder
-            for n, (pid, folder) in found.items()
-            if workers.get(n) == pid and folder in folders
+            n: path
+            for n, (pid, path) in found.items()
+            if n in workers and workers[n][0] == pid and path in (*folders, *read)
         }
 
-    def _look(self, folders: tuple[str, ...], workers: dict[int, int]) -> None:
+    def _look(
+        self,
+        folders: tuple[str, ...],
+        read: tuple[str, ...],
+        workers: dict[int, tuple[int, float]],
+    ) -> None:
         found = {}
-        for folder in folders:
+        for instance, (pid, started) in workers.items():
             # As the machine has it: the monitor itself does not see /home, for instance.
-            now = identity(f"/proc/1/root{folder}")
-            if now is None:
-                continue
-            for instance, pid in workers.items():
-                if seen(pid, folder) == now:
-                    self._tried.pop((instance, folder), None)
-                elif self._tried.get((instance, folder)) != now and identity(f"/proc/{pid}"):
-                    self._tried[instance, folder] = now
+            for folder in folders:
+                now = identity(f"/proc/1/root{folder}")
+                if now and self._is_due(instance, folder, now, seen(pid, folder) == now, pid):
                     found[instance] = pid, folder
-        self._found = found
+            since = time.time() - time.monotonic() + started
+            for path in read:
+                last = changed(f"/proc/1/root{path}")
+                if last and self._is_due(instance, path, last, last <= since, pid):
+                    found[instance] = pid, path
+        # Nobody has asked for what a look found that took long.
+        self._found = self._found | found
+
+    def _is_due(
+        self, instance: int, path: str, now: FileId | float, current: bool, pid: int
+    ) -> bool:
+        """Is a worker to be restarted for what it has of a path, which is `now` so?"""
+        if current:
+            self._tried.pop((instance, path), None)
+            return False
+        if self._tried.get((instance, path)) == now or not identity(f"/proc/{pid}"):
+            return False
+        self._tried[instance, path] = now
+        return True
 
 
 def told(found: Mapping[int, str]) -> None:
     """Why workers are restarted."""
-    for instance, folder in found.items():
+    for instance, path in found.items():
         note(
-            f"instance {label(instance)}: {folder} has been mounted or replaced since its worker"
-            " started: to be restarted between two requests"
+            f"instance {label(instance)}: {path} has been mounted, replaced or changed since its"
+            " worker started: to be restarted between two requests"
         )

@@ -42,8 +42,8 @@ ASK_ANYWAY = 60.0
 """The same where nothing has changed. Each question takes systemd 30 ms of processor time."""
 
 
-RECYCLE_EVERY = 15.0
-"""Seconds between two looks at age and memory."""
+RECYCLE_EVERY = 5.0
+"""Seconds between two looks at age and memory, and at what workers were given when they started."""
 
 
 MINUTE = 60.0
@@ -350,7 +350,9 @@ class Monitor:
             return
         limit = recycle_limit(self.settings, int(processes.memory_total()), len(up))
         folders = sandbox.watched(self.host.package, self.settings)
-        moved = self.mounts.ask(folders, {n: worker.pid for n, worker in up.items()})
+        read = sandbox.read_at_start(self.host.package)
+        known = {n: (worker.pid, worker.started) for n, worker in up.items()}
+        moved = self.mounts.ask(folders, read, known)
         mounts.told(moved)
         due = None if moved else to_recycle(ages, sizes, self.settings, limit)
         if due:

@@ -26,6 +26,11 @@ RESOLVERS = (
 """Where programs that look up names for others have their sockets, and /etc/resolv.conf leads."""
 
 
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+"""The certificates of the authorities that the machine trusts; update-ca-certificates(8) replaces
+this file last."""
+
+
 PRIVATE = ("/tmp", "/var/tmp")
 """Folders that workers have for themselves alone (PrivateTmp= in their unit)."""
 
@@ -89,6 +94,11 @@ def watched(package: Package, settings: Settings) -> tuple[str, ...]:
     anew may make its folder again."""
     readable, writable = bound(package, settings)
     return *readable, *writable, *DATABASES, *(RESOLVERS if settings.network else ())
+
+
+def read_at_start(package: Package) -> tuple[str, ...]:
+    """What QGIS Server keeps of as it was when the worker started."""
+    return package.auth, package.master_password, AUTHORITIES
 
 
 def folders(package: Package, settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
