@@ -334,6 +334,17 @@ CASES = (
         "/etc/nginx/conf.d/qgis-server.conf",
         after="sed -i '/^# mine/d' /etc/nginx/snippets/qgis-server.conf; qgis-serverctl apply",
     ),
+    Case(
+        "certificate-not-read", "warning",
+        "openssl req -x509 -newkey rsa:2048 -nodes -batch -keyout /etc/nginx/own.pem"
+        " -out /etc/nginx/own.crt && echo 'server { listen 8443 ssl; ssl_certificate own.crt;"
+        " ssl_certificate_key /etc/nginx/own.pem; }' >/etc/nginx/conf.d/own.conf"
+        " && systemctl reload nginx && curl --silent --insecure --retry 9 --retry-connrefused"
+        " https://127.0.0.1:8443/ >/dev/null && openssl req -x509 -batch -key /etc/nginx/own.pem"
+        " -out /etc/nginx/new.crt && mv /etc/nginx/new.crt /etc/nginx/own.crt",
+        "/etc/nginx/own.crt",
+        after="rm /etc/nginx/own.* /etc/nginx/conf.d/own.conf; systemctl reload nginx",
+    ),
     Case("location-missing", "warning", "qgis-serverctl site disable", "/etc/nginx"),
     Case(
         "upstream-differs", "error",

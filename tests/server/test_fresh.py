@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A project that has changed is served anew by every worker, and never half of it."""
+"""A project that has changed is served anew by every worker, and never half of it. So is what it
+depends on."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from shared.pool import apt, ctl, install, main_pid, wait_for, works
@@ -209,17 +213,214 @@ def test_a_project_in_a_geopackage(pool: Testbed) -> None:
     is_served_from_a_store(pool, f"geopackage:{FOLDER}/store.gpkg?projectName=stored", "root")
 
 
-@pytest.mark.either
-def test_a_project_in_postgresql(pool: Testbed) -> None:
+@pytest.fixture(scope="module")
+def database(pool: Testbed) -> Iterator[Testbed]:
+    """The server, with PostgreSQL, which was not there when its workers started."""
     install(pool, "postgresql", package=False)
     pool.run("createuser", "qgis-server", user="postgres")
     pool.run("createdb", "--owner=qgis-server", "gis", user="postgres")
-    # It was not there when the workers started.
-    all_see_the_database(pool)
-    uri = "postgresql:?host=/run/postgresql&dbname=gis&schema=public&project=stored"
     try:
-        is_served_from_a_store(pool, uri, "qgis-server", comes_again)
+        yield pool
     finally:
         # Its workers would hold connections to it for the rest of the tests.
         ctl(pool, "restart")
         apt(pool, "purge", "postgresql*")
+
+
+@pytest.mark.either
+def test_a_project_in_postgresql(database: Testbed) -> None:
+    all_see_the_database(database)
+    uri = "postgresql:?host=/run/postgresql&dbname=gis&schema=public&project=stored"
+    is_served_from_a_store(database, uri, "qgis-server", comes_again)
+
+
+# ---- What else a project depends on
+
+
+CREDENTIALS = "/etc/qgis-server/credentials"
+MASTER = f"{CREDENTIALS}/master-password"
+SERVICES = f"{CREDENTIALS}/pg_service.conf"
+SECRET = ("install", "--group=qgis-server", "--mode=640")
+MAP = (
+    "SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=a&STYLES=&CRS=EPSG:4326&BBOX=46,6,48,10"
+    "&WIDTH=256&HEIGHT=128&FORMAT=image/png"
+)
+FEATURES = "SERVICE=WFS&VERSION=1.1.0&REQUEST=GetFeature&TYPENAME=a"
+TABLE = 'key=\'id\' type=None table="public"."words"'
+REMOTE = "crs=EPSG:4326&format=image/png&layers=a&styles=&url=https://maps.test:8443/"
+LAYERS = {
+    "https": ("wms", REMOTE),
+    "service": ("postgres", f"service='city' {TABLE}"),
+    "stored": ("postgres", f"dbname='gis' host=db.test authcfg=outside {TABLE}"),
+}
+"""By project: where its layer comes from."""
+
+MAKE = """
+import json, sys
+from qgis.core import (QgsApplication, QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer,
+    QgsVectorLayer)
+application = QgsApplication([], False)
+application.initQgis()
+for name, (provider, source) in json.loads(sys.argv[1]).items():
+    project = QgsProject()
+    project.setCrs(QgsCoordinateReferenceSystem("EPSG:4326"))
+    kind = QgsRasterLayer if provider == "wms" else QgsVectorLayer
+    layer = kind(source, "a", provider)
+    assert layer.isValid(), (name, layer.error().summary())
+    project.addMapLayer(layer)
+    project.writeEntry("WFSLayers", "/", [layer.id()])
+    assert project.write(f"/srv/maps/{name}.qgs"), project.error()
+"""
+
+STORE_PASSWORD = """
+import sys
+from qgis.core import QgsApplication, QgsAuthMethodConfig
+application = QgsApplication([], False)
+application.initQgis()
+manager = QgsApplication.authManager()
+assert manager.setMasterPassword(sys.argv[1], True)
+one = QgsAuthMethodConfig("Basic")
+one.setId("outside")
+one.setName("of the database")
+one.setConfig("username", "gis")
+one.setConfig("password", sys.argv[2])
+found = manager.storeAuthenticationConfig(one)
+assert found[0] if isinstance(found, tuple) else found
+"""
+
+
+def is_red(png: bytes) -> bool:
+    """Its first pixel."""
+    data = png.partition(b"IDAT")[2]
+    return bool(data) and zlib.decompressobj().decompress(data)[1:4] == b"\xff\0\0"
+
+
+class Outside:
+    """What projects depend on, beside the pool."""
+
+    def __init__(self, bed: Testbed) -> None:
+        self.bed = bed
+        bed.put(Path(__file__).parents[1] / "shared/outside.py", "/root/outside.py")
+
+    def shell(self, script: str, *words: str, input: str | None = None) -> None:
+        self.bed.run("sh", "-ec", script, *words, input=input)
+
+    def python(self, script: str, *words: str, **variables: str) -> None:
+        environment = {"QT_QPA_PLATFORM": "offscreen", "HOME": "/tmp", **variables}
+        self.bed.run("python3", "-c", script, *words, env=environment)
+
+    def start(self, what: str, word: str, there: tuple[str, ...]) -> None:
+        program = ("python3", "/root/outside.py", what, word)
+        self.bed.run("systemd-run", f"--unit=outside-{what}", *program)
+        wait_for(lambda: self.bed.run(*there, check=False).returncode == 0, f"{what} answer")
+
+    def stop(self, what: str) -> None:
+        self.bed.run("systemctl", "stop", f"outside-{what}")
+
+    def names(self, address: str) -> None:
+        """A name server, and no other one."""
+        self.shell("echo nameserver $0 >/etc/new; mv /etc/new /etc/resolv.conf", address)
+        self.start("names", address, ("getent", "hosts", "maps.test"))
+
+    def maps(self, authority: str) -> None:
+        """A server of maps, whose certificate is by that authority."""
+        self.shell(
+            "cd /root; new='openssl req -newkey rsa:2048 -nodes -batch'\n"
+            "$new -x509 -subj /CN=$0 -keyout ca.key -out ca.crt\n"
+            "$new -subj /CN=maps.test -keyout maps.pem -out maps.csr\n"
+            "echo subjectAltName=DNS:maps.test >names\n"
+            "openssl x509 -req -in maps.csr -CA ca.crt -CAkey ca.key -CAcreateserial"
+            " -extfile names >>maps.pem",
+            authority,
+        )
+        listens = ("sh", "-c", "ss -ltnH | grep -q :8443")
+        self.start("maps", "/root/maps.pem", listens)
+
+    def trust(self) -> None:
+        folder = "/usr/local/share/ca-certificates"
+        self.shell(f"cp /root/ca.crt {folder}/outside.crt; update-ca-certificates")
+
+    def password(self, word: str) -> None:
+        """The database takes no other one from now on."""
+        self.bed.run("psql", "-c", f"ALTER USER gis PASSWORD '{word}'", user="postgres")
+        # Who has a connection keeps it.
+        self.bed.run("systemctl", "restart", "postgresql")
+
+    def service(self, word: str) -> None:
+        text = f"[city]\nhost=db.test\ndbname=gis\nuser=gis\npassword={word}\n"
+        self.bed.run(*SECRET, "/dev/stdin", SERVICES, input=text)
+
+    def store(self, master: str, word: str) -> None:
+        """QGIS's authentication database, with another master password."""
+        self.shell("rm -rf /root/auth; mkdir /root/auth")
+        self.python(STORE_PASSWORD, master, word, QGIS_AUTH_DB_DIR_PATH="/root/auth")
+        self.bed.run(*SECRET, "/dev/stdin", MASTER, input=master)
+        self.bed.run(*SECRET, "/root/auth/qgis-auth.db", "/var/lib/qgis-server/auth")
+
+    def served(self, *projects: str) -> bool:
+        """By each worker: NGINX has them take turns."""
+
+        def has(project: str) -> bool:
+            url = f"http://127.0.0.1/qgis-server?MAP={FOLDER}/{project}.qgs"
+            if project == "https":
+                return is_red(self.bed.fetch(f"{url}&{MAP}").body)
+            return b">hello<" in self.bed.fetch(f"{url}&{FEATURES}").body
+
+        return all(has(project) for project in projects for _ in range(6))
+
+
+@pytest.fixture
+def outside(database: Testbed) -> Iterator[Outside]:
+    """All is there, and each worker has served all of it."""
+    one = Outside(database)
+    listens = "echo \"listen_addresses = '*'\" >$(ls -d /etc/postgresql/*/main/conf.d)/all.conf"
+    one.shell(listens)
+    one.names("127.0.0.1")
+    one.maps("first")
+    one.trust()
+    own = (
+        "CREATE TABLE words (id int PRIMARY KEY, word text); INSERT INTO words VALUES (1, 'hello')"
+    )
+    user = "CREATE USER gis; GRANT SELECT ON words TO gis"
+    database.run("psql", "-c", f"{own}; {user}", "gis", user="postgres")
+    one.password("one")
+    one.service("one")
+    one.store("first", "one")
+    layers = json.dumps(LAYERS)
+    stored = {"QGIS_AUTH_DB_DIR_PATH": "/root/auth", "QGIS_AUTH_PASSWORD_FILE": MASTER}
+    one.python(MAKE, layers, PGSERVICEFILE=SERVICES, **stored)
+    # That there is a file with services is a setting of the unit.
+    ctl(database, "apply")
+    wait_for(lambda: one.served(*LAYERS), "all is served")
+    yield one
+    one.stop("names")
+    one.stop("maps")
+
+
+@pytest.mark.either
+def test_what_a_project_depends_on_comes_late_goes_away_and_is_replaced(outside: Outside) -> None:
+    """Without a hand at the pool."""
+    # Late.
+    outside.stop("names")
+    ctl(outside.bed, "restart")
+    assert not any(map(outside.served, LAYERS))
+    outside.names("127.0.0.1")
+    wait_for(lambda: outside.served(*LAYERS), "the name server has come late")
+    # Gone in between; then there is another one.
+    outside.stop("names")
+    outside.bed.run("systemctl", "restart", "postgresql")
+    assert not any(map(outside.served, ("service", "stored")))
+    outside.names("127.0.0.2")
+    wait_for(lambda: outside.served(*LAYERS), "there is another name server")
+    # Replaced.
+    outside.password("two")
+    assert not any(map(outside.served, ("service", "stored")))
+    outside.service("two")
+    wait_for(lambda: outside.served("service"), "the password of the service is replaced")
+    outside.store("second", "two")
+    wait_for(lambda: outside.served("stored"), "the authentication database is replaced")
+    outside.stop("maps")
+    outside.maps("second")
+    assert not outside.served("https")
+    outside.trust()
+    wait_for(lambda: outside.served(*LAYERS), "the machine trusts the other authority")

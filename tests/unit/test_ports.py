@@ -109,3 +109,18 @@ def test_whether_nginx_reads_the_file_of_the_package(
     (folder / "own.conf").write_bytes(b"# \xff\ninclude conf.d/*.conf;\n")
     (folder / "again.conf").write_text("include again.conf;\n")
     assert nginx.has_conf_d(Host(PACKAGE, tmp_path)) is is_read
+
+
+def test_what_certificates_nginx_keeps() -> None:
+    text = """
+        # ssl_certificate /etc/not.pem;
+        ssl_certificate     "/etc/ssl/private/maps.pem";
+        ssl_certificate_key own.key;
+    server { listen 443 ssl; ssl_client_certificate /etc/ca.pem; ssl_crl /etc/crl.pem; }
+        ssl_certificate /etc/$ssl_server_name.pem;
+        ssl_certificate_cache off;
+    """
+    found = sorted(nginx.certificates(text))
+    assert found == [
+        "/etc/ca.pem", "/etc/crl.pem", "/etc/nginx/own.key", "/etc/ssl/private/maps.pem",
+    ]  # fmt: skip

@@ -275,7 +275,7 @@ def _is_younger(host: Host, files: Iterable[Path]) -> bool:
 
 
 CERTIFICATE = r"""(?:^|[;{])\s*ssl_(?:(?:client_|trusted_)?certificate(?:_key)?|crl)
-\s+["']?([^\s;"'$]+)["']?\s*;"""
+\s+["']?([^\s;"'$]+)["']?\s*(?=;)"""
 """A file of which NGINX keeps what was there when it was started or reloaded; one whose name has a
 variable is read for each connection."""
 
