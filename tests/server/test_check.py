@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape
 import pytest
 from shared.pool import (
     ctl,
+    has_rolled,
     nothing_is_found,
     quick_workers,
     serving_bed,
@@ -381,6 +382,8 @@ def is_found_and_mended(server: Testbed, case: Case) -> None:
             server.run("sh", "-c", finding["remedy"])
     wait_for(lambda: findings(server, case.id) == [], f"{case.id} is gone", 20)
     server.run("sh", "-c", case.after)
+    # The monitor may have wanted one, for a secret that was replaced.
+    wait_for(lambda: has_rolled(server), "no restart is under way")
 
 
 OTHER_SITE = "server { listen 8080 default_server; server_name _; root /usr/share/doc; }"

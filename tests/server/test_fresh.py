@@ -402,7 +402,7 @@ def test_what_a_project_depends_on_comes_late_goes_away_and_is_replaced(outside:
     """Without a hand at the pool."""
     # Late.
     outside.stop("names")
-    ctl(outside.bed, "restart")
+    outside.bed.run("systemctl", "restart", "qgis-server.target")
     assert not any(map(outside.served, LAYERS))
     outside.names("127.0.0.1")
     wait_for(lambda: outside.served(*LAYERS), "the name server has come late")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from shared.book import Step, carry_out, only, recipe, seen
-from shared.pool import ctl, listens, nothing_is_found, settled, wait_for
+from shared.pool import ctl, has_rolled, listens, nothing_is_found, settled, wait_for
 from shared.serving import PROJECTS, get_map, get_print, png, wms
 from testbed import RELEASES, Snapshot, Testbed
 
@@ -54,6 +54,9 @@ def server(pool: Testbed) -> Testbed:
     # As it is on an administrator's: clients can't choose projects.
     pool.run("rm", "/etc/qgis-server/server.auto.toml")
     ctl(pool, "apply")
+    # Else the monitor would have it done, during a recipe, for the new authority.
+    ctl(pool, "restart")
+    wait_for(lambda: has_rolled(pool), "no other restart is under way")
     pool.run("mkdir", "/root/kept")
     pool.run("cp", "--archive", "--parents", *FOLDERS, "/root/kept")
     return pool

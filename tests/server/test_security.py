@@ -186,6 +186,8 @@ def test_no_worker_writes_where_another_one_reads(bed: Testbed) -> None:
     bed.run("systemd-tmpfiles", "--create", "qgis-server-systemd.conf")
     for folder in (HOME, AUTH):
         assert bed.out("stat", "--format=%U:%G %a", folder) == f"root:{POOL_USER} 750"
+    # Else the monitor would have workers restarted for what has changed in AUTH.
+    use(bed)
     for folder in ("/tmp", "/var/tmp", "/dev/shm"):
         assert probe(bed, "leave", f"{folder}/mine.py") == "ok "
         assert probe(bed, "list", folder).count("mine.py") == 1
@@ -200,6 +202,7 @@ def test_the_authentication_database_is_copied_to_each_worker(bed: Testbed) -> N
         assert probe(bed, "write", "/tmp/auth", instance=instance) == "ok "
         assert probe(bed, "at start", "QGIS_AUTH_DB_DIR_PATH") == "ok /tmp/auth"
     bed.run("rm", f"{AUTH}/some.db")
+    use(bed)
 
 
 @pytest.mark.testing

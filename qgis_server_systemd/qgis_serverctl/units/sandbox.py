@@ -97,8 +97,10 @@ def watched(package: Package, settings: Settings) -> tuple[str, ...]:
 
 
 def read_at_start(package: Package) -> tuple[str, ...]:
-    """What QGIS Server keeps of as it was when the worker started."""
-    return package.auth, package.master_password, AUTHORITIES
+    """Files, and folders of files, that workers keep as they were: QGIS reads some at its start,
+    and a connection to PostgreSQL that is lost comes back with the password that it had."""
+    passwords = package.master_password, package.service_file, f"{package.home}/.pgpass"
+    return package.auth, *passwords, AUTHORITIES
 
 
 def folders(package: Package, settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
