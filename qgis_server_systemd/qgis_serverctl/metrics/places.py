@@ -7,6 +7,7 @@ SANDBOX = "security#the-sandbox-of-a-worker"
 
 PLACES = {
     "cache": "performance#reply-cache",
+    "certificate": "administration#what-comes-late-or-changes",
     "conf-d": SITE,
     "disk": "administration#files",
     "drained": "administration#run-the-pool",
