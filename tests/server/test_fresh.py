@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from shared.pool import apt, ctl, install, main_pid, wait_for, works
+from shared.pool import apt, ctl, has_rolled, install, main_pid, wait_for, works
 from shared.projects import PROJECT, title, titles, workers
 from testbed import Testbed
 
@@ -417,6 +417,8 @@ def test_what_a_project_depends_on_comes_late_goes_away_and_is_replaced(outside:
     assert not any(map(outside.served, ("service", "stored")))
     outside.service("two")
     wait_for(lambda: outside.served("service"), "the password of the service is replaced")
+    # With the one replaced and the other not, QGIS hangs: no worker may start now.
+    wait_for(lambda: has_rolled(outside.bed), "all workers are restarted")
     outside.store("second", "two")
     wait_for(lambda: outside.served("stored"), "the authentication database is replaced")
     outside.stop("maps")

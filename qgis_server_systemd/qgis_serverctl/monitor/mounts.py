@@ -22,6 +22,11 @@ PATIENCE = 0.5
 """Seconds that a look may take; what it finds later counts at the next one."""
 
 
+SETTLED = 2.0
+"""Seconds since the last change after which files count as replaced. Several may be, one after the
+other: with a new authentication database and the former master password, QGIS hangs."""
+
+
 def identity(path: str) -> FileId | None:
     """Device and inode of a folder; None if there is none."""
     with contextlib.suppress(OSError, ValueError):
@@ -93,6 +98,9 @@ class Mounts:
         workers: dict[int, tuple[int, float]],
     ) -> None:
         found = {}
+        times = {path: last for path in read if (last := changed(f"/proc/1/root{path}"))}
+        if any(0 <= time.time() - last < SETTLED for last in times.values()):
+            times.clear()
         for instance, (pid, started) in workers.items():
             # As the machine has it: the monitor itself does not see /home, for instance.
             for folder in folders:
@@ -100,9 +108,8 @@ class Mounts:
                 if now and self._is_due(instance, folder, now, seen(pid, folder) == now, pid):
                     found[instance] = pid, folder
             since = time.time() - time.monotonic() + started
-            for path in read:
-                last = changed(f"/proc/1/root{path}")
-                if last and self._is_due(instance, path, last, last <= since, pid):
+            for path, last in times.items():
+                if self._is_due(instance, path, last, last <= since, pid):
                     found[instance] = pid, path
         # Nobody has asked for what a look found that took long.
         self._found = self._found | found
