@@ -6,13 +6,14 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.config.settings import Settings
-from qgis_server_systemd.qgis_serverctl.monitor import record
+from qgis_server_systemd.qgis_serverctl.monitor import mounts, record
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
 from qgis_server_systemd.qgis_serverctl.monitor.watch import (
     Monitor,
@@ -169,3 +170,29 @@ def test_workers_that_started_together_are_restarted_one_by_one(count: int) -> N
 
 def test_for_ever_is_for_ever() -> None:
     assert to_recycle({1: 1e9}, {1: 1}, Settings(max_age_hours=0), limit=512) is None
+
+
+# ---- What workers were given when they started
+
+
+def test_workers_that_began_before_a_change_are_due_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"/proc/1/root/secret": 0.0}
+    monkeypatch.setattr(mounts, "changed", times.get)
+    monkeypatch.setattr(mounts, "identity", lambda path: (1, 2))
+    look, now = mounts.Mounts(), time.monotonic()
+    workers = {1: (11, now - 60), 2: (12, now - 20)}
+
+    def due(age: float) -> dict[int, str]:
+        times["/proc/1/root/secret"] = time.time() - age
+        return look.ask(["/srv"], ["/secret", "/none"], workers)
+
+    assert due(100) == {}
+    assert due(40) == {1: "/secret"}
+    # Another one may follow.
+    assert due(0) == {}
+    times["/proc/1/root/secret"] = time.time() - 10
+    assert look.ask([], ["/secret"], workers) == {1: "/secret", 2: "/secret"}
+    assert look.ask([], ["/secret"], workers) == {}, "what can't be helped is tried once"
+    # Restarted since.
+    workers[1] = 13, time.monotonic()
+    assert look.ask([], ["/secret"], workers) == {}
