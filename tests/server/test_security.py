@@ -264,7 +264,7 @@ def test_the_sockets_are_for_whom_a_setting_says(bed: Testbed) -> None:
     use(bed, 'socket_user = "nobody"')
     try:
         only_one_connects(bed, "nobody")
-        assert bed.fetch(MAP).status == 502
+        assert bed.fetch(MAP).status == 503
     finally:
         use(bed)
     is_served(bed)
