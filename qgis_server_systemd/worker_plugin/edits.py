@@ -121,7 +121,7 @@ class Change:
         if len(self.providers) == len(layers) > 0:
             transaction = QgsTransaction.create(set(layers))
             if transaction and transaction.begin()[0]:
-                # GDAL has SQLite wait for five seconds, whatever its options say.
+                # Debian 13's GDAL has SQLite wait for five seconds, whatever its options say.
                 transaction.executeSql(f"PRAGMA busy_timeout = {BUSY * 1000}")
                 self.transaction = transaction
 

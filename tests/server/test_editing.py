@@ -86,7 +86,6 @@ def test_the_ogc_api_edits_files(pool: Testbed) -> None:
     for _ in range(2 * WORKERS):
         found = json.loads(pool.fetch(f"{ITEMS}/3.json").body)
         assert found["properties"]["name"] == "other"
-        assert found["geometry"]["coordinates"] == [1, 2]
     assert changed(pool, "/4", "--request", "DELETE").status == 200
     for _ in range(2 * WORKERS):
         assert pool.fetch(f"{ITEMS}/4.json").status == 500  # QGIS Server's for none
