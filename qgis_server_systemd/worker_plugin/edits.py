@@ -115,7 +115,9 @@ class Change:
         self.providers = [
             layer.dataProvider()
             for layer in layers
-            if QgsTransaction.supportsTransaction(layer) and layer.dataProvider().enterUpdateMode()
+            if layer.providerType() == "ogr"
+            and QgsTransaction.supportsTransaction(layer)
+            and layer.dataProvider().enterUpdateMode()
         ]
         self.transaction = None
         if len(self.providers) == len(layers) > 0:

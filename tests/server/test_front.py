@@ -134,7 +134,7 @@ def test_qgis_server_s_own_page_does_not_answer_beside_it(bed: Testbed, projects
         assert bed.fetch(f"{PAGE}{path}").status == 403, path
     for method in ("POST", "M-SEARCH", "X_Y"):
         for path, status in (("", 403), ("index.json", 404), ("index.json/", 403)):
-            reply = bed.fetch(f"{PAGE}{path}", "--request", method)
+            reply = bed.fetch(f"{PAGE}{path}", "--request", method, "--data", "")
             assert reply.status == status, (method, path)
     for path in ("", "?utm_source=x", "page/projects.json", "page/icon.svg"):
         assert bed.fetch(f"{PAGE}{path}").status == 200, path
