@@ -59,6 +59,7 @@ COUNT = 3
 INSTANCES = tuple(range(1, COUNT + 1))
 TOML = "/etc/qgis-server/server.toml"
 ENV = "/etc/qgis-server/env"
+MONITOR = "/usr/share/qgis-server-systemd/qgis_serverctl/monitor/watch.py"
 
 
 @pytest.fixture(scope="module")
@@ -448,6 +449,25 @@ def test_a_worker_that_leaks_is_restarted_between_requests(victim: Testbed) -> N
     (leaked,) = (n for n in INSTANCES if pids(victim)[n] != before[n])
     told = "\n".join(journal(victim, since, "qgis-server-monitor.service"))
     assert re.search(rf"instance {leaked}: its worker has grown to [67]\d\d MB", told), told
+
+
+@pytest.mark.either
+def test_a_worker_that_is_too_old_is_restarted_between_requests(victim: Testbed) -> None:
+    """One after the other; an hour is a second for the monitor."""
+    use(victim, max_age_hours=0)
+    before, since = pids(victim), now(victim)
+    victim.run("sed", "-i", "s/^HOUR = 3600.0/HOUR = 1.0/", MONITOR)
+    try:
+        with steady(victim) as result:
+            use(victim, max_age_hours=1)
+            wait_for(lambda: not set(before.values()) & set(pids(victim).values()), "all are new")
+            use(victim, max_age_hours=0)
+            wait_for(lambda: settled(victim), "the restarts are over")
+    finally:
+        victim.run("sed", "-i", "s/^HOUR = 1.0/HOUR = 3600.0/", MONITOR)
+    unharmed(result)
+    told = "\n".join(journal(victim, since, "qgis-server-monitor.service"))
+    assert "hours old, the limit is 1: to be restarted between two requests" in told
 
 
 # ---- More load than the pool can serve

@@ -231,6 +231,22 @@ def test_what_a_body_asks_for_is_found_heavy(bed: Testbed) -> None:
     assert int(pid) in workers(bed)
 
 
+def test_how_much_is_heavy_is_a_choice(bed: Testbed) -> None:
+    """By the URL, and in a body."""
+    small, narrow = (MAP.replace("WIDTH=256", f"WIDTH={width}") for width in (300, 299))
+    few = FEW.replace("MAXFEATURES=9", "MAXFEATURES=4")
+    with using(bed, "heavy_pixels = 300", "heavy_features = 5"):
+        for number, (asked, heavy) in enumerate(
+            ((small, True), (narrow, False), (FEW, True), (few, False))
+        ):
+            name = f"choice-{number}"
+            url, _, query = asked.partition("?")
+            replies = bed.fetch(f"{asked}&NAME={name}"), post(bed, url, f"{query}&NAME={name}-body")
+            assert [reply.status for reply in replies] == [200, 200], asked
+            for one in (name, f"{name}-body"):
+                assert is_in_lane(bed, had(bed, one)[-1]) is heavy, (asked, one)
+
+
 @pytest.mark.each
 def test_names_with_a_space_are_served_there(bed: Testbed) -> None:
     """Handed over, and known by the URL: features are sent piece by piece."""

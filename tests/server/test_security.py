@@ -248,13 +248,28 @@ def test_no_device_is_there(bed: Testbed) -> None:
 # ---- Who may talk to the sockets
 
 
+def only_one_connects(bed: Testbed, one: str) -> None:
+    connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    for user in ("www-data", "nobody", POOL_USER):
+        done = bed.run("python3", "-c", connect, path(1), user=user, check=False)
+        assert (done.returncode == 0) is (user == one), (user, done.stderr)
+        assert user == one or "PermissionError" in done.stderr
+
+
+@pytest.mark.either
+def test_the_sockets_are_for_whom_a_setting_says(bed: Testbed) -> None:
+    use(bed, 'socket_user = "nobody"')
+    try:
+        only_one_connects(bed, "nobody")
+        assert bed.fetch(MAP).status == 503
+    finally:
+        use(bed)
+    is_served(bed)
+
+
 @pytest.mark.testing
 def test_the_sockets_are_for_nginx_alone(bed: Testbed) -> None:
-    connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
-    for user, good in (("www-data", True), ("nobody", False), (POOL_USER, False)):
-        done = bed.run("python3", "-c", connect, path(1), user=user, check=False)
-        assert (done.returncode == 0) is good, (user, done.stderr)
-        assert good or "PermissionError" in done.stderr
+    only_one_connects(bed, "www-data")
     listeners = bed.out("ss", "--listening", "--tcp", "--udp", "--processes", "--no-header")
     assert "qgis" not in listeners
     assert probe(bed, "connect", path(2)) == "ENOENT"

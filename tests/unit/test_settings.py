@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 import json
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shared.paths import TESTS
 
 from qgis_server_systemd.qgis_serverctl.config.settings import SETTINGS, Settings
 from qgis_server_systemd.qgis_serverctl.config.stored import (
@@ -31,6 +33,13 @@ def test_precedence_is_command_line_then_file_then_auto_then_default(tmp_path: P
     found = resolve(file, auto)
     assert (found.settings.instances, found.source["instances"]) == (3, str(auto))
     assert (found.settings.cors_origins, found.source["cors_origins"]) == ((), "default")
+
+
+def test_some_test_sets_each_one_on_a_server() -> None:
+    """Its effect is for that test to assert; none is forgotten."""
+    files = (*TESTS.glob("server/test_*.py"), *TESTS.glob("machine/test_*.py"))
+    text = "".join(file.read_text() for file in files)
+    assert [one.key for one in SETTINGS if not re.search(rf"(?:\b|\\n){one.key} ?=", text)] == []
 
 
 def test_projects_are_named_as_in_their_urls(tmp_path: Path) -> None:

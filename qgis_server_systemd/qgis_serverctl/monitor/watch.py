@@ -50,6 +50,10 @@ MINUTE = 60.0
 """Seconds."""
 
 
+HOUR = 3600.0
+"""Seconds."""
+
+
 LEAST_RECYCLE = 512
 """MB that a worker may always have."""
 
@@ -101,11 +105,11 @@ def to_recycle(
     if large := [n for n in sizes if sizes[n] > limit]:
         n = max(large, key=lambda one: sizes[one])
         return n, f"has grown to {sizes[n]} MB, the limit is {limit}"
-    longest = settings.max_age_hours * 3600
+    longest = settings.max_age_hours * HOUR
     if longest and ages:
         n = max(ages, key=lambda one: ages[one])
         if ages[n] > longest and (len(ages) == 1 or min(ages.values()) > longest / 2 / len(ages)):
-            return n, f"is {ages[n] / 3600:.1f} hours old, the limit is {settings.max_age_hours}"
+            return n, f"is {ages[n] / HOUR:.1f} hours old, the limit is {settings.max_age_hours}"
     return None
 
 
