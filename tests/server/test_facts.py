@@ -327,6 +327,7 @@ def test_prometheus_sees_a_restart_an_upgrade_and_each_fault(
         fires("Hangs")
         wait_for(lambda: all(running()), "all workers run again")
         is_served(pool)
+        wait_for(lambda: ended(pool, "hang") >= count, "Prometheus sees each of them")
         assert ended(pool, "hang") == count, "each of them once, and none that has just begun"
         bad = MAP.replace("world.qgz", "nonsense.qgs")
 
