@@ -186,9 +186,13 @@ class Knowledge:
             self.plain_paths[path] = (
                 is_plain(path)
                 and not self.is_landing_page(path, "WMS")
-                and not (self.addresses and self.addresses.is_second(path))
+                and not self.is_second(path)
             )
         return self.plain_paths[path]
+
+    def is_second(self, path: str) -> bool:
+        """Is it below the landing page's address of a project, which has another one?"""
+        return bool(self.addresses and self.addresses.is_second(path))
 
     def is_landing_page(self, path: str, service: str) -> bool:
         """`service`: the parameter."""
@@ -438,7 +442,7 @@ class Before(Guard):
             say(f"{error!r}: URLs in a reply may be wrong")
 
     def of_landing_page(self, path: str, parameters: Parameters) -> str:
-        known, addresses = self.knowledge, self.knowledge.addresses
+        known = self.knowledge
         # QGIS Server takes these for WMS without a service, too.
         is_map = parameters.get("REQUEST", "") in MAPS
         service = "WMS" if is_map else parameters.get("SERVICE", "")
@@ -447,8 +451,7 @@ class Before(Guard):
         # As above, an administrator's own file of NGINX says no mode. A second address leads to
         # the first one, whichever page there is.
         is_ours = bool(self.iface.getEnv(known.mode))
-        is_second = addresses is not None and addresses.is_second(path)
-        if not known.has_landing and is_ours and not is_second:
+        if not known.has_landing and is_ours and not known.is_second(path):
             return "QGIS Server's own landing page is off (setting front_page)"
         for folder in known.listed:
             for stray in known.folders.strays(folder):

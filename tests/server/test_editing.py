@@ -59,13 +59,12 @@ def test_edits_of_files_come_one_after_the_other(pool: Testbed) -> None:
 ITEMS = "http://127.0.0.1/qgis/rich/wfs3/collections/places/items"
 # Reads, until it is told to end.
 READS = f"""
-import os, sqlite3, time
+import signal, sqlite3
 connection = sqlite3.connect("file:{EDITED}/rich.gpkg?mode=ro", uri=True)
 rows = connection.execute("select * from places")
 rows.fetchone()
 open("/root/reads", "w").close()
-while not os.path.exists("/root/read"):
-    time.sleep(0.1)
+signal.pause()
 """
 
 
@@ -110,10 +109,11 @@ def test_an_edit_by_the_ogc_api_leaves_no_lock(pool: Testbed) -> None:
 # Longer than the five seconds for which GDAL has SQLite wait.
 WAITS_FOR_A_READER = f"""
 python3 /root/reads.py &
-until [ -e /root/reads ]; do sleep 0.1; done
+reader=$!
+until [ -e /root/reads ]; do kill -0 $reader; sleep 0.1; done
 curl --silent --output /root/reply --write-out '%{{http_code}}' -X DELETE {ITEMS}/5 >/root/done &
 until qgis-serverctl status --json | grep -q '"busy_seconds": [6-9]'; do kill -0 $!; done
-touch /root/read
+kill $reader
 wait
 cat /root/done
 """
