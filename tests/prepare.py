@@ -59,7 +59,7 @@ NEEDED = {
     "demo": Needs((*BUILD, *BOOT)),
     "dist": Needs(BUILD, ("dist",)),
     "bench": Needs((*BUILD, *BOOT), ("bench",)),
-    "unit": Needs((*VENV_MODULE, *LINT), ("bench", "test")),
+    "unit": Needs((*VENV_MODULE, *LINT), ("test",)),
     "test": Needs(TEST, ("ansible", "bench", "dist", "test")),
     "test-all": Needs((*TEST, *EMULATE), ("ansible", "bench", "dist", "test")),
 }

@@ -12,11 +12,15 @@ import ctypes
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from .forms import readings
 from .journal import say
+
+if TYPE_CHECKING:
+    from qgis.core import QgsVectorLayer
 
 WAL = "qgis/walForSqlite3"
 """QGIS's setting. One in the administrator's own profile stays."""
@@ -96,3 +100,43 @@ class Turn:
         held, self.held = self.held, None
         if held is not None:
             os.close(held)
+
+
+class Change:
+    """What a request of the OGC API changes in a file. QGIS Server still reads the feature, by a
+    connection of its own, when it changes it: with the journal that SQLite has by itself the one
+    locks out the other. In a transaction of QGIS's both have one connection.
+
+    `layers`: those that may be changed, of one file; of others nothing is begun."""
+
+    def __init__(self, layers: "Collection[QgsVectorLayer]") -> None:
+        from qgis.core import QgsTransaction
+
+        self.providers = [
+            layer.dataProvider()
+            for layer in layers
+            if layer.providerType() == "ogr"
+            and QgsTransaction.supportsTransaction(layer)
+            and layer.dataProvider().enterUpdateMode()
+        ]
+        self.transaction = None
+        if len(self.providers) == len(layers) > 0:
+            transaction = QgsTransaction.create(set(layers))
+            if transaction and transaction.begin()[0]:
+                # Debian 13's GDAL has SQLite wait for five seconds, whatever its options say.
+                transaction.executeSql(f"PRAGMA busy_timeout = {BUSY * 1000}")
+                self.transaction = transaction
+
+    def end(self, *, keep: bool) -> str:
+        """Why it could not be kept; empty if it was, or was not to be."""
+        transaction, self.transaction = self.transaction, None
+        reason = ""
+        if transaction:
+            done, said = transaction.commit() if keep else transaction.rollback()
+            if not done:
+                reason = str(said) if keep else ""
+                transaction.rollback()
+        for provider in self.providers:
+            provider.leaveUpdateMode()
+        self.providers = []
+        return reason

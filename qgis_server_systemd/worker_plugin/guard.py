@@ -42,14 +42,14 @@ from qgis.server import (
 
 from .addresses import Addresses, encoded
 from .archives import Archives
-from .edits import Turn, is_change, is_transaction
+from .edits import MAPS, Change, Turn, is_change, is_transaction
 from .folders import Folders
 from .forms import readings
 from .fresh import MOST, Folder, Fresh
 from .journal import say
 from .lane import HANDED_OVER, Kind, Lane
 from .leftovers import Leftovers
-from .mentions import NOTHING, plain, said
+from .mentions import NOTHING, layers_of, plain, said
 from .rules import Parameters, Rules, allowed, is_plain, is_print, is_text, ordinary
 from .stores import content
 from .times import Times
@@ -139,6 +139,7 @@ class Knowledge:
         self.turn = Turn(os.path.dirname(file))
         # The project whose data the request at hand changes by the OGC API.
         self.edited = ""
+        self.change: Change | None = None
         self.look()
 
     def look(self) -> None:
@@ -167,6 +168,7 @@ class Knowledge:
             self.plain_paths = {}
             given = given["guard"]
             self.mode: str = given["mode"]
+            self.has_landing: bool = given.get("landing", True)
             self.folders = Folders((*given["folders"], *self.listed), given["projects"])
             self.rules = Rules(
                 self.functions, given["remote"], given["side"], given["dpi"], self.words
@@ -184,9 +186,13 @@ class Knowledge:
             self.plain_paths[path] = (
                 is_plain(path)
                 and not self.is_landing_page(path, "WMS")
-                and not (self.addresses and self.addresses.is_second(path))
+                and not self.is_second(path)
             )
         return self.plain_paths[path]
+
+    def is_second(self, path: str) -> bool:
+        """Is it below the landing page's address of a project, which has another one?"""
+        return bool(self.addresses and self.addresses.is_second(path))
 
     def is_landing_page(self, path: str, service: str) -> bool:
         """`service`: the parameter."""
@@ -250,6 +256,9 @@ class Before(Guard):
         known = self.knowledge
         known.is_ordinary = False
         known.look()
+        if known.change:
+            # Of a request that was broken off.
+            self.end_change(keep=False)
         known.turn.give()
         known.edited = ""
         self.path = path = handler.path()
@@ -375,16 +384,25 @@ class Before(Guard):
             say(f"{error!r}: a reply may ask for what is refused")
 
     def end_edit(self) -> None:
-        """Where an edit by the OGC API fails, QGIS leaves a transaction open: all others would wait
-        for the lock of the file. With the project it is closed."""
+        """An edit by the OGC API is kept only now. Where it fails, QGIS may leave a transaction
+        open: all others would wait for the lock of the file. With the project it is closed."""
         known = self.knowledge
         if not known.edited:
             return
         try:
-            if self.iface.requestHandler().statusCode() >= 500:
+            handler = self.iface.requestHandler()
+            if reason := self.end_change(keep=handler.statusCode() < 400):
+                say(f"{known.edited}: an edit could not be kept: {reason}")
+                handler.clear()
+                handler.setServiceException(QgsServerException("It could not be kept.", 500))
+            if handler.statusCode() >= 500:
                 self.iface.removeConfigCacheEntry(known.edited)
         except Exception as error:
             say(f"{known.edited}: {error!r}: a failed edit may have left a lock")
+
+    def end_change(self, *, keep: bool) -> str:
+        change, self.knowledge.change = self.knowledge.change, None
+        return change.end(keep=keep) if change else ""
 
     def log(self) -> None:
         """A line for what failed or was slow, so that the request is found in NGINX's log, and the
@@ -425,8 +443,16 @@ class Before(Guard):
 
     def of_landing_page(self, path: str, parameters: Parameters) -> str:
         known = self.knowledge
-        if not known.is_landing_page(path, parameters.get("SERVICE", "")):
+        # QGIS Server takes these for WMS without a service, too.
+        is_map = parameters.get("REQUEST", "") in MAPS
+        service = "WMS" if is_map else parameters.get("SERVICE", "")
+        if not known.is_landing_page(path, service):
             return ""
+        # As above, an administrator's own file of NGINX says no mode. A second address leads to
+        # the first one, whichever page there is.
+        is_ours = bool(self.iface.getEnv(known.mode))
+        if not known.has_landing and is_ours and not known.is_second(path):
+            return "QGIS Server's own landing page is off (setting front_page)"
         for folder in known.listed:
             for stray in known.folders.strays(folder):
                 say(f"{stray}: leads out of the folders of projects")
@@ -461,12 +487,26 @@ class After(Guard):
         ):
             self.knowledge.edited = project
             self.await_turn(project)
+            self.begin_change(project, path)
+
+    def begin_change(self, project: str, path: str) -> None:
+        """If the data are in a file that knows transactions, whose layers the path names."""
+        found = opened(project)
+        if not found:
+            return
+        try:
+            named = layers_named(found)
+            ids = set().union(*(named.get(name, ()) for name in layers_of({}, path)))
+            layers = [layer for layer in map(found.mapLayer, ids) if in_file(layer)]
+            self.knowledge.change = Change(layers)
+        except Exception as error:
+            say(f"{project}: {error!r}: an edit is no transaction, and may fail")
 
     def await_turn(self, project: str) -> None:
         """Databases see to it themselves."""
         found = opened(project)
         layers = found.mapLayers().values() if found else ()
-        if any(isinstance(one, QgsVectorLayer) and one.providerType() in FILES for one in layers):
+        if any(map(in_file, layers)):
             self.knowledge.turn.take()
             if self.knowledge.lane:
                 # How long it took would tell of others.
@@ -648,6 +688,11 @@ def loaded(project: str) -> QgsProject | None:
     settings = QgsServerSettings()
     settings.load()
     return QgsConfigCache.instance().project(project, settings)
+
+
+def in_file(layer: object) -> bool:
+    """Has a layer its data in a file?"""
+    return isinstance(layer, QgsVectorLayer) and layer.providerType() in FILES
 
 
 def opened(project: str) -> QgsProject | None:

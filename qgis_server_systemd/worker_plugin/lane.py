@@ -37,11 +37,11 @@ COSTLY = frozenset(
     name
     for form in ("filter", "expression", "order", "style", "geometry", "text", "request")
     for name in f"{FORMS[form].wms} {FORMS[form].others}".split()
-)
+) | {"OPACITIES", "SELECTION", "TIME", "ELEVATION"}
 """Parameters by which a client can make a request as slow as it likes: what takes long with one
 of them tells nothing of what is asked for without it."""
 
-LIKE = ("CRS", "SRS", "SRSNAME", "FORMAT", "DPI")
+LIKE = ("CRS", "SRS", "SRSNAME", "FORMAT", "DPI", "MAP_RESOLUTION", "STYLES", "STYLE")
 """What else makes one request slower than the next, and is the same in ordinary ones."""
 
 Kind = tuple[object, ...]

@@ -55,7 +55,10 @@ PLAIN_LAYERS = re.compile(r"[^\x00-\x1f\x7f-\x9f%:]*+")
 PLAIN_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f%\\\[]*+")
 """Of a parameter that QGIS does not know."""
 PLAIN_NAME = re.compile("[A-Z0-9_:.-]*+")
-PLAIN_PATH = re.compile(r"[^\x00-\x1f\x7f-\x9f%]*+")
+PLAIN_PATH = re.compile(r"[^\x00-\x1f\x7f-\x9f%#?]*+")
+REREAD = re.compile("[#?]|%[0-9A-Fa-f]{2}")
+"""In a path that is decoded: the APIs of QGIS Server take it for a URL once more
+(QgsServerOgcApi::executeRequest), and see another path than the one that is judged."""
 GLANCES = {"names": PLAIN, "text": PLAIN, "layers": PLAIN_LAYERS}
 
 
@@ -213,6 +216,8 @@ class Rules:
                 return "the path has dots"
             if CONTROL.search(text):
                 return "the path has a control character"
+        if REREAD.search(path):
+            return "the path is coded twice"
         in_collection = any("/collections/" in text for text in readings(path))
         # As QgsServer decides, which takes a request with a service for none of the API.
         api = in_collection and not parameters.get("SERVICE") and not parameters.get("REQUEST")

@@ -264,6 +264,21 @@ def is_safe(front: Testbed) -> None:
     many = ("--silent", "--output", "/dev/null", "--write-out", "%{http_code} ", *known)
     said = front.out("curl", *many, f"{safe}/qgis-server/health?[1-20]").split()
     assert {"200", "429"} == set(said), said
+    # Whoever has one address of IPv6 has a network of them.
+    front.run("sh", "-ec", "for n in $(seq 20); do ip address add 2001:db8::$n/128 dev lo; done")
+    resolved = ("--resolve", "maps.acme.example:443:2001:db8::1", *known[2:])
+    how = ("--silent", "--output", "/dev/null", "--write-out", "%{http_code} ", *resolved)
+    calls: list[str] = []
+    for number in range(1, 21):
+        calls += [
+            *how,
+            "--interface",
+            f"2001:db8::{number}",
+            f"{safe}/qgis-server/health",
+            "--next",
+        ]
+    said = front.out("curl", *calls[:-1]).split()
+    assert {"200", "429"} == set(said), said
 
 
 def test_a_roll_out(fleet: Fleet, newer_package: Path) -> None:

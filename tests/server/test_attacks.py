@@ -584,6 +584,10 @@ def paths() -> Iterator[Attack]:
         ("/qgis-server/index.json", 403),
         ("/qgis-server/map/0123456789abcdef", 403),
         ("/qgis/world/wfs3/static/..%2f..%2fsecret.txt", 403),
+        # QGIS Server would read these once more, and find items.
+        ("/qgis/world/wfs3/collections/countries/it%2565ms", 403),
+        ("/qgis/world/wfs3/collections/countries/items%23x", 403),
+        ("/qgis/world/wfs3/collections/countries/items%3fx", 403),
     ):
         yield Attack(path, f"{path}{query if path.startswith('/qgis/') else ''}", answer)
 

@@ -297,7 +297,9 @@ def test_prometheus_sees_a_restart_an_upgrade_and_each_fault(
         pool.run("sh", "-c", f"kill -STOP {pids}; {ask}; {then}; kill -CONT {pids}; wait")
 
     with scraping(pool, tmp_path):
-        wait_for(lambda: bool(asked(pool, "qgis_server_able == 1")), "it is scraped")
+        # By the job that is asked below: that of node_exporter may be the first.
+        scraped = "qgis_server_worker_ends_total{cause='planned',job='qgis-server'}"
+        wait_for(lambda: bool(asked(pool, scraped)), "it is scraped")
         planned, count = ended(pool, "planned"), len(running())
         crashes = ended(pool, "crash")
         ctl(pool, "restart")
@@ -327,6 +329,7 @@ def test_prometheus_sees_a_restart_an_upgrade_and_each_fault(
         fires("Hangs")
         wait_for(lambda: all(running()), "all workers run again")
         is_served(pool)
+        wait_for(lambda: ended(pool, "hang") >= count, "Prometheus sees each of them")
         assert ended(pool, "hang") == count, "each of them once, and none that has just begun"
         bad = MAP.replace("world.qgz", "nonsense.qgs")
 

@@ -129,6 +129,13 @@ def test_qgis_server_s_own_page_does_not_answer_beside_it(bed: Testbed, projects
         "map/0123456789abcdef0123456789abcdef",
     ):  # fmt: skip
         assert bed.fetch(f"{PAGE}{path}", "--path-as-is").status == 404, path
+    # QGIS Server takes these for the same page, which would show projects that are unlisted.
+    for path in ("index.json/", "index.json%23", "index.json/%23", "index.json/?SERVICE="):
+        assert bed.fetch(f"{PAGE}{path}").status == 403, path
+    for method in ("POST", "M-SEARCH", "X_Y"):
+        for path, status in (("", 403), ("index.json", 404), ("index.json/", 403)):
+            reply = bed.fetch(f"{PAGE}{path}", "--request", method, "--data", "")
+            assert reply.status == status, (method, path)
     for path in ("", "?utm_source=x", "page/projects.json", "page/icon.svg"):
         assert bed.fetch(f"{PAGE}{path}").status == 200, path
     place = bed.fetch(PAGE.rstrip("/"))
@@ -194,7 +201,7 @@ def test_the_settings(driver: Driver, bed: Testbed, projects: Path) -> None:
             f"{city} title=City", f"{city} project=hostile", f"{closed} page=off",
             f"{city} text=All of it", f"{city} logo=/srv/city.svg",
         ]  # fmt: skip
-        settle(f"front_hosts = {json.dumps(lines)}")
+        settle(f"front_hosts = {json.dumps(lines)}", 'trusted_proxies = ["127.0.0.1"]')
 
         def of(host: str, path: str = "page/projects.json") -> Reply:
             return bed.fetch(f"{PAGE}{path}", "--header", f"Host: {host}")
@@ -209,6 +216,10 @@ def test_the_settings(driver: Driver, bed: Testbed, projects: Path) -> None:
         assert {*listed(bed)} == {"world", "hostile"}
         for path in ("", "page/projects.json", "page/page.js", "index.json"):
             assert of(closed, path).status == 404, path
+        # As NGINX does by itself, so by what a proxy says.
+        for name in (closed, f"{closed}.", f"{closed.upper()}:8443", f"{closed}.:8443"):
+            for header in ("Host", "X-Forwarded-Host"):
+                assert bed.fetch(PAGE, "--header", f"{header}: {name}").status == 404, name
         settle('front_page = "qgis"')
         wait_for(lambda: bed.fetch(PAGE).status == 302, "QGIS Server's own page is there")
         assert bed.fetch(LIST).status == 404

@@ -112,6 +112,30 @@ def test_a_client_has_a_rate_of_its_own(bed: Testbed) -> None:
     assert ask(bed, url, client="192.0.2.207").status == 200
 
 
+# Each is one client, by what a proxy says; with another one.
+ONES = {
+    "203.0.113.1:10{}": "203.0.113.2",
+    "2001:db8:1:2::{}": "2001:db8:1:3::1",
+    "2001:db8:1:6:a:b:c:{}": "2001:db8:1:7:a:b:c:1",
+    "[2001:db8:1:4::1]:10{}": "2001:db8:1:5::1",
+    "2001:db8::{}": "2001:db8:0:1:2:3:4:5",
+}
+
+
+@pytest.mark.either
+@pytest.mark.parametrize(("one", "other"), ONES.items())
+def test_a_client_has_many_addresses_of_ipv6_and_ports(bed: Testbed, one: str, other: str) -> None:
+    how = ("--silent", "--output", "/dev/null", "--write-out", "%{http_code}\\n")
+    calls: list[str] = []
+    for number in range(40):
+        address = f"X-Forwarded-For: {one.format(10 + number)}"
+        calls += [*how, "--header", address, f"{BASE}?SERVICE=x", "--next"]
+    said = bed.out("curl", *calls[:-1]).split()
+    assert said[:10].count("429") == 0, said
+    assert said[20:].count("429") > 10, said
+    assert ask(bed, f"{BASE}?SERVICE=x", client=other).status != 429
+
+
 def test_a_client_has_so_many_requests_in_the_making(bed: Testbed) -> None:
     slow = sleeping(3)
     client = ("--header", "X-Forwarded-For: 192.0.2.209")

@@ -28,13 +28,16 @@ def checked(bed: Testbed) -> dict[str, Any]:
 
 
 def watch(bed: Testbed, *args: str) -> str:
-    """What status --watch prints until somebody presses Ctrl-C."""
-    done = bed.run(
-        "timeout", "--preserve-status", "--signal=INT", "4", "qgis-serverctl", "status", "--watch",
-        *args,
-    )  # fmt: skip
+    """What status --watch prints until somebody presses Ctrl-C, once there are two lines."""
+    # What a shell has in the background ignores that key.
+    script = (
+        'env --default-signal=INT qgis-serverctl status --watch "$@" >/root/watched &'
+        ' while kill -0 $! && [ "$(wc -l </root/watched)" -lt 2 ]; do sleep 0.1; done;'
+        " kill -INT $!; wait $!"
+    )
+    done = bed.run("sh", "-c", script, "sh", *args)
     assert done.stderr == ""
-    return done.stdout
+    return (bed.root / "root/watched").read_text()
 
 
 def release(suite: str) -> str:

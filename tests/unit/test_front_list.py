@@ -442,6 +442,7 @@ def test_which_requests_get_the_page(page: str) -> None:
     own = "" if page == "qgis" else "off"
     for path in ("index.json", "index.html", "map/1", "css/app.css", "js/app.js", "favicon.ico"):
         assert decided(f"GET {top}/{path}?") == decided(f"POST {top}/{path}?a=b") == own, path
+        assert decided(f"M-SEARCH {top}/{path}?") == decided(f"X_Y {top}/{path}?") == own, path
     off = "off" if page == "off" else ""
     assert decided(f"GET {top}/project/1/?SERVICE=WMS") == off
     for request in (

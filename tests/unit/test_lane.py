@@ -125,6 +125,11 @@ def test_one_slow_request_makes_nothing_heavy() -> None:
         # Else a client could make what others ask for heavy.
         f'{TILE}&FILTER=countries:"a" = 1',
         f"{TILE}&HIGHLIGHT_GEOM=POINT(0 0)",
+        f"{TILE}&STYLES=detailed",
+        f"{TILE}&MAP_RESOLUTION=600",
+        f"{TILE}&OPACITIES=1",
+        f"{TILE}&SELECTION=countries:1",
+        f"{TILE}&TIME=1900/2100",
         TILE.replace("EPSG:4326", "EPSG:3857"),
         f"{TILE}&FORMAT=image/png; mode=8bit",
     ],

@@ -163,6 +163,14 @@ def test_dots_in_the_path_are_refused(path: str) -> None:
     assert refusal("/qgis/a..b/c") == ""
 
 
+@pytest.mark.parametrize("end", ["it%65ms", "items#x", "items?x=1", "%69tems.json"])
+def test_a_path_that_is_read_twice_is_refused(end: str) -> None:
+    """Decoded, as it is here, it is one of items only once QGIS Server has decoded it again."""
+    assert refusal(f"/qgis/city/wfs3/collections/a/{end}")
+    assert refusal(f"/qgis-server/{end}")
+    assert refusal("/qgis/city/wfs3/collections/100 % (old)/items") == ""
+
+
 def test_the_values_of_a_transaction_may_be_any_text() -> None:
     text = "<Transaction><Value>Var (83) env(x) @home</Value></Transaction>"
     assert refusal(REQUEST="wfs:Transaction", REQUEST_BODY=text) == ""

@@ -462,8 +462,9 @@ class Settings:
         Whole(0, 100000),
         allowed="a number of requests a second up to 100000; 0 is no limit",
         help=(
-            "How many requests a second a client may send, by its address; it may send\n"
-            "those of five seconds at once. More are refused with status 429."
+            "How many requests a second a client may send, by its address, of IPv6 by its\n"
+            "network of 64 bits; it may send those of five seconds at once. More are refused\n"
+            "with status 429."
         ),
         example="50",
     )
@@ -472,8 +473,8 @@ class Settings:
         Whole(0, 10000),
         allowed="a number up to 10000; 0 is no limit",
         help=(
-            "How many requests of a client may be in the making at a time, by its address;\n"
-            "more are refused with status 429."
+            "How many requests of a client may be in the making at a time, by its address, of\n"
+            "IPv6 by its network of 64 bits; more are refused with status 429."
         ),
         example="20",
     )

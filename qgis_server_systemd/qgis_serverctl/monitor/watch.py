@@ -124,9 +124,9 @@ class Monitor:
         self.asked = self.recycled = -1e9
         self.groups: Mapping[str, int] = {}
         self.workers: dict[int, Worker] = {}
-        kept = record.load(host)
-        self.watched: dict[int, Watched] = dict(kept.instances) if kept else {}
-        self.ends = ends.Ends(kept.ended if kept else {}, kept.runs if kept else {})
+        kept = record.load(host) or Watch(0.0)
+        self.watched: dict[int, Watched] = dict(kept.instances)
+        self.ends = ends.Ends(kept.ended, kept.runs)
         self.queues: dict[str, int] = {}
         self.memory: dict[int, int] = {}
         self.stuck: dict[int, float] = {}

@@ -136,6 +136,7 @@ def generated(host: Host, settings: Settings, heavy: int) -> tuple[Generated, ..
         "system_calls": settings.system_calls,
         "guard": {
             "mode": package.map_variable,
+            "landing": settings.front_page == "qgis",
             "folders": (*settings.data_folders, *settings.project_folders, package.projects),
             "projects": settings.chosen,
             "remote": settings.remote_references,

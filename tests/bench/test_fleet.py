@@ -2,8 +2,9 @@
 """The model of many hosts behind fronts."""
 
 import pytest
-from bench.fleet import row, waits
 from shared.paths import TOP
+
+from bench.fleet import row, waits
 
 
 def erlang_c(servers: int, load: float) -> float:

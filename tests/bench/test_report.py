@@ -18,8 +18,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import bench.__main__
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shared.paths import TESTS, TOP
+from testbed import folders
+
+import bench.__main__
 from bench import (
     autogroup,
     bars,
@@ -38,10 +43,6 @@ from bench.clock import Clock
 from bench.inside import drive
 from bench.inside.drive import Group, Load, Request, Result, Sent, Spec, poisson, verdict, written
 from bench.inside.sample import Sample, Times, count, look, not_accepted, takers
-from hypothesis import given
-from hypothesis import strategies as st
-from shared.paths import TESTS, TOP
-from testbed import folders
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 3\r\n\r\nabc"
 CHUNKED = (
