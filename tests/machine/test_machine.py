@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a container can't show: limits of processors and memory, which need control groups with
-their controllers, and, with --all, power that is lost. The promises are in docs/reliability.md.
+"""What a container can't show: limits of processors, memory and processes, which need control groups
+with their controllers, and, with --all, power that is lost. The promises are in docs/reliability.md.
 
 One machine for all of it, since each boot takes its time: it is emulated."""
 
@@ -94,13 +94,22 @@ qgis-serverctl status --json
 # The first change is the setting, then come those of the first instance that goes or comes.
 SHRINK, GROW = (4, 1), (3, 2)
 
+TASKS = 24
+
 # In the place of QGIS Server, of which each start takes a minute here: like quick_workers, but who
-# sends it a request makes it use 300 MB. A variable, since Perl works out constants as it starts.
-LEAK = """\
+# sends it a request makes it start processes, and, if it got as many as it may have and no more,
+# use 300 MB. A variable, since Perl works out constants as it starts.
+LEAK = f"""\
 #!/usr/bin/perl
 use Socket;
-open(my $ready, ">", "$ENV{RUNTIME_DIRECTORY}/ready");
+open(my $ready, ">", "$ENV{{RUNTIME_DIRECTORY}}/ready");
 accept(my $client, STDIN);
+my $tasks = 1;
+while ($tasks < 100 and defined(my $child = fork)) {{
+    sleep unless $child;
+    $tasks++;
+}}
+sleep if $tasks != {TASKS};
 my $size = 300_000_000;
 my $leak = "x" x $size;
 sleep;
@@ -175,6 +184,7 @@ def test_cores_a_worker_beyond_its_memory_and_power_that_is_lost(
     every = pytestconfig.getoption("all")
     cuts = (SHRINK, GROW) if every else ()
     end, memory = (BEYOND_MEMORY_WITH_QGIS, "700M") if every else (BEYOND_MEMORY, "200M")
+    tasks = "" if every else f"tasks_max = {TASKS}\n"
     with Testbed(suite, like=installed) as bed:
         bed.put(SHARED / "faulty_plugin", "/usr/share/qgis/python/plugins/")
         folder = bed.root / FOLDER.lstrip("/")
@@ -187,7 +197,7 @@ def test_cores_a_worker_beyond_its_memory_and_power_that_is_lost(
         (bed.root / f"{PROGRAM}.leak".lstrip("/")).write_text(LEAK)
         # The look at projects for the front page would have the same limit.
         (bed.root / "etc/qgis-server/server.toml").write_text(
-            f'memory_max = "{memory}"\nfront_page = "off"\n'
+            f'memory_max = "{memory}"\nfront_page = "off"\n{tasks}'
         )
         bed.chroot("qgis-serverctl", "site", "enable")
         slow = bed.root / "etc/systemd/system/qgis-server-apply.service.d/slow.conf"
