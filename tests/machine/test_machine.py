@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a container can't show: limits of processors, memory and processes, which need control groups
-with their controllers, and, with --all, power that is lost. The promises are in docs/reliability.md.
+"""What a container can't show: limits of processors, memory and processes, which need control
+groups with their controllers, and, with --all, power that is lost. The promises are in
+docs/reliability.md.
 
 One machine for all of it, since each boot takes its time: it is emulated."""
 

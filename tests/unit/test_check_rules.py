@@ -12,11 +12,12 @@ import pytest
 from shared.looks import finding_ids
 from shared.paths import TESTS
 
-from qgis_server_systemd.qgis_serverctl.checks import files, run, units
+from qgis_server_systemd.qgis_serverctl.checks import files, run, sandbox, units
 from qgis_server_systemd.qgis_serverctl.checks.files import Disk
 from qgis_server_systemd.qgis_serverctl.checks.finding import blocks, error, quoting, warning
 from qgis_server_systemd.qgis_serverctl.commands import notify
 from qgis_server_systemd.qgis_serverctl.config.names import Package
+from qgis_server_systemd.qgis_serverctl.config.settings import Settings
 from qgis_server_systemd.qgis_serverctl.config.values import recipient
 from qgis_server_systemd.qgis_serverctl.pool import cores
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
@@ -120,6 +121,27 @@ def test_lines_that_systemd_drops(text: str, line: int, what: str) -> None:
     _, (complaint,) = environment_file.read(text)
     assert complaint.line == line
     assert what in complaint.what
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "found"),
+    [
+        ("PYQGIS_STARTUP", "/root/startup.py", ["sandbox-variable"]),
+        ("PYQGIS_STARTUP", "/srv/edit/startup.py", ["sandbox-code"]),
+        ("PYQGIS_STARTUP", "/usr/share/own/startup.py", []),
+        ("QGIS_SERVER_API_RESOURCES_DIRECTORY", "/root/api", ["sandbox-variable"]),
+        ("QGIS_SERVER_API_RESOURCES_DIRECTORY", "/srv/edit/api", []),
+    ],
+)
+def test_variables_that_name_files_of_an_administrator(
+    name: str, path: str, found: list[str]
+) -> None:
+    settings, variables = Settings(writable_folders=("/srv/edit",)), {name: path}
+    findings = [
+        *sandbox.check_environment(PACKAGE, settings, variables),
+        *sandbox.check_code(PACKAGE, settings, variables, "env"),
+    ]
+    assert [finding.id for finding in findings] == found
 
 
 # ---- Disks, fonts, memory
