@@ -31,6 +31,7 @@ from qgis.core import (
 )
 from qgis.server import QgsConfigCache, QgsServerInterface, QgsServerSettings
 
+from .edits import is_transaction
 from .forms import readings
 from .journal import say
 from .rules import Parameters
@@ -67,10 +68,6 @@ def filters(parameters: Parameters) -> str:
     )
 
 
-def is_transaction(parameters: Parameters) -> bool:
-    return any(text.lower() == "transaction" for text in readings(parameters["REQUEST"]))
-
-
 def may_leave_something(parameters: Parameters) -> bool:
     if "REQUEST" not in parameters:
         return False
@@ -78,7 +75,7 @@ def may_leave_something(parameters: Parameters) -> bool:
         bool(filters(parameters))
         or has_opacity_and_style(parameters)
         or is_for_an_extent(parameters)
-        or is_transaction(parameters)
+        or is_transaction(parameters["REQUEST"])
     )
 
 
