@@ -32,6 +32,7 @@ def spec(contestant: Contestant, clients: int, seconds: float) -> Spec:
         seconds,
         sockets=list(contestant.sockets),
         program=contestant.program,
+        apart=contestant.apart,
     )
 
 
