@@ -16,7 +16,7 @@ help:
 	@echo "make unit      run the tests that need no container and no build, in seconds"
 	@echo "make test      run all tests, also in booted containers (ARGS='--suite trixie -k NAME')"
 	@echo "make test-all  run also the tests that take too long for each change"
-	@echo "make bench     measure it beside the other ways to run QGIS Server, 50 minutes (QUICK=1: 6)"
+	@echo "make bench     measure it beside the other ways to run QGIS Server, 85 minutes (QUICK=1: 6)"
 	@echo "make fuzz      send it generated requests, half an hour on each release (ARGS='--seconds 60 --seed 7')"
 	@echo "make clean     remove what was built here"
 

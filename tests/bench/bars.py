@@ -30,6 +30,7 @@ HEAVY_SHARE = 0.9
 """A rival with fewer heavy requests than this share of ours has won its light ones at their cost;
 nor may we have fewer than this share of the best rival's."""
 CLOSED, SINGLE, OPEN_ALONE, BESIDE, PRINTS = "light", "single", "open", "open+3N", "open+prints"
+SMALL, SMALL_SINGLE = "small", "small, single"
 AT_A_RATE = (OPEN_ALONE, "open+N", BESIDE, PRINTS)
 REST = "rest"
 """The row of a pool with little to do, see rest.py."""
@@ -225,6 +226,13 @@ def alone(workloads: Workloads, who: str, suite: str) -> Iterator[Bar]:
     if {who, RECIPE} <= workloads.get(SINGLE, {}).keys():
         most = None if suite in TIMES else 1 / OTHERS
         yield ratio_bar(workloads, SINGLE, who, RECIPE, "p50 of light requests", P50, at_most=most)
+    # The sooner a tile is drawn, the more of its time QGIS Server's wait is.
+    for row, what, value in (
+        (SMALL, "light requests a second", RATE),
+        (SMALL_SINGLE, "p50 of light requests", P50),
+    ):
+        if {who, RECIPE} <= workloads.get(row, {}).keys():
+            yield ratio_bar(workloads, row, who, RECIPE, what, value)
 
 
 def beside(workloads: Workloads, row: str, who: str) -> Iterator[Bar]:

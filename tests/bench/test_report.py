@@ -455,6 +455,8 @@ def results() -> dict[str, Any]:
             "multiwatch": several(0.041),
         },
         "single": {"recipe": several(0.02), "ours-shared": several(0.008)},
+        "small": {"recipe": several(0.02), "ours-shared": several(0.008)},
+        "small, single": {"recipe": several(0.02), "ours-shared": several(0.008)},
         "open": {"ours-per-worker": several(0.008), "ours-shared": several(0.01)},
         "open+3N": beside,
         "open+prints": {
@@ -625,6 +627,8 @@ def test_bars_and_their_verdicts() -> None:
         ("light", "ours-per-worker", "recipe", rate): (40 / 19, "met"),
         ("light", "ours-shared", "recipe", rate): (4 / 3, "not met"),
         ("single", "ours-shared", "recipe", p50): (0.4, "met"),
+        ("small", "ours-shared", "recipe", rate): (2.5, ""),
+        ("small, single", "ours-shared", "recipe", p50): (0.4, ""),
         (row, "ours-per-worker", alone, p99): (3.75, "not met"),
         (row, "ours-shared", alone, p99): (2, "met"),
         (row, "ours-per-worker", "recipe", p99): (0.03, "met"),

@@ -120,6 +120,12 @@ def light(base: str) -> list[Request]:
     return [get_map(base, "light", "countries", box, *size) for box in boxes(DRAWN)]
 
 
+def small(base: str) -> list[Request]:
+    """Tiles of the same layer by a larger scale, with less on them."""
+    size = (LIGHT_SIZE, LIGHT_SIZE)
+    return [get_map(base, "light", "countries", box, *size) for box in boxes(DRAWN, 2)]
+
+
 def heavy(base: str) -> list[Request]:
     """A large map of two layers."""
     size = (HEAVY_SIZE, HEAVY_SIZE // 2)
@@ -215,9 +221,11 @@ MANY = 3
 """Heavy clients for each worker, where there are many."""
 
 
-def tiles(clients: int, number: int = DRAWN) -> Groups:
+def tiles(
+    clients: int, number: int = DRAWN, requests: Callable[[str], list[Request]] = light
+) -> Groups:
     """A closed loop."""
-    return lambda given: [Group(clients, light(given.base)[:number])]
+    return lambda given: [Group(clients, requests(given.base)[:number])]
 
 
 def at_a_rate(times: int = 0, requests: Callable[[str], list[Request]] = heavy) -> Groups:
@@ -238,6 +246,23 @@ FIRST = Workload(
 WORKLOADS = (
     Workload("light", "4 clients, tiles", tiles(4), seconds=5, enough=ENOUGH, every=1, expected=5),
     Workload("single", "1 client, tiles", tiles(1), seconds=2, expected=2.5, each=(RECIPE, *OURS)),
+    Workload(
+        "small",
+        "4 clients, tiles with little on them",
+        tiles(4, requests=small),
+        seconds=3,
+        enough=ENOUGH,
+        expected=3.5,
+        each=(RECIPE, *OURS),
+    ),
+    Workload(
+        "small, single",
+        "1 client, tiles with little on them",
+        tiles(1, requests=small),
+        seconds=2,
+        expected=2.5,
+        each=(RECIPE, *OURS),
+    ),
     Workload("open", "tiles at a rate", at_a_rate(), seconds=5, expected=5.5, each=OURS),
     Workload(
         "open+N",
