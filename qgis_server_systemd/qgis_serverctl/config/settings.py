@@ -232,9 +232,9 @@ class Settings:
         switch,
         allowed="true or false",
         help=(
-            "QGIS Server 3.40 and 3.44 hold each reply back for 10 milliseconds. true: workers\n"
-            "skip that wait, so that small maps come twice as fast. false: QGIS Server is left\n"
-            "as it is."
+            "QGIS Server 3.40 and 3.44 end no reply before 10 milliseconds are over. true:\n"
+            "workers skip that wait, so that maps that are drawn sooner come sooner. false: QGIS\n"
+            "Server is left as it is."
         ),
         example="false",
     )
