@@ -17,11 +17,12 @@ from qgis_server_systemd.qgis_serverctl.monitor import mounts, record
 from qgis_server_systemd.qgis_serverctl.monitor.record import Watch, Watched
 from qgis_server_systemd.qgis_serverctl.monitor.watch import (
     Monitor,
+    Worker,
     observe,
     recycle_limit,
     to_recycle,
 )
-from qgis_server_systemd.qgis_serverctl.pool import instances
+from qgis_server_systemd.qgis_serverctl.pool import instances, roll_state
 from qgis_server_systemd.qgis_serverctl.pool.host import Host
 from qgis_server_systemd.qgis_serverctl.system import unix_sockets
 from qgis_server_systemd.qgis_serverctl.system.output import Failure
@@ -170,6 +171,22 @@ def test_workers_that_started_together_are_restarted_one_by_one(count: int) -> N
 
 def test_for_ever_is_for_ever() -> None:
     assert to_recycle({1: 1e9}, {1: 1}, Settings(max_age_hours=0), limit=512) is None
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_workers_made_by_hand_are_never_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_hand: bool
+) -> None:
+    host = Host(Package(), tmp_path)
+    monkeypatch.setattr(Host, "start_later", lambda *_: None)
+    folder = tmp_path / "etc/systemd/system"
+    folder.mkdir(parents=True)
+    if by_hand:
+        (folder / "qgis-server@.service").write_text("[Service]\n")
+    monitor = Monitor(host)
+    monitor.workers = {1: Worker(os.getpid(), 0, 1.0)}
+    monitor._recycle(now=1.0 + 3600 * 1000)
+    assert roll_state.wishes(host) == (frozenset() if by_hand else {1})
 
 
 # ---- What workers were given when they started

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..config.names import Package, is_heavy, label
 from ..config.settings import Settings
 from ..config.values import megabytes
-from ..pool import connections, instances, roll_state
+from ..pool import connections, instances, overrides, roll_state
 from ..pool.host import Host
 from ..pool.settings import auto_file, load_settings, settings_file
 from ..pool.state import State
@@ -341,6 +341,14 @@ class Monitor:
             roll_state.save(self.host, replace(now, failed=now.failed - back))
             self.host.start_later(self.host.package.roll_unit)
 
+    def _is_foreign(self) -> bool:
+        """Are the workers an administrator's own? Those are not restarted; nor is any, while it
+        can't be told."""
+        try:
+            return overrides.find(self.host, State.load(self.host)).foreign
+        except Failure:
+            return True
+
     def _recycle(self, now: float) -> None:
         up = {n: w for n, w in self.workers.items() if w.pid and w.started}
         ages = {n: now - worker.started for n, worker in up.items()}
@@ -350,7 +358,7 @@ class Monitor:
                 sizes[n] = int(size)
         self.memory = {up[n].pid: size for n, size in sizes.items()}
         state = roll_state.load(self.host)
-        if state.alive or state.failed or roll_state.wishes(self.host):
+        if state.alive or state.failed or roll_state.wishes(self.host) or self._is_foreign():
             return
         limit = recycle_limit(self.settings, int(processes.memory_total()), len(up))
         folders = sandbox.watched(self.host.package, self.settings)
