@@ -114,16 +114,10 @@ def boxes(number: int, degrees: float = 20) -> list[tuple[float, float, float, f
     return found
 
 
-def light(base: str) -> list[Request]:
-    """Tiles of one layer."""
+def light(base: str, degrees: float = 20) -> list[Request]:
+    """Tiles of one layer: the smaller, the less on them."""
     size = (LIGHT_SIZE, LIGHT_SIZE)
-    return [get_map(base, "light", "countries", box, *size) for box in boxes(DRAWN)]
-
-
-def small(base: str) -> list[Request]:
-    """Tiles of the same layer by a larger scale, with less on them."""
-    size = (LIGHT_SIZE, LIGHT_SIZE)
-    return [get_map(base, "light", "countries", box, *size) for box in boxes(DRAWN, 2)]
+    return [get_map(base, "light", "countries", box, *size) for box in boxes(DRAWN, degrees)]
 
 
 def heavy(base: str) -> list[Request]:
@@ -221,11 +215,9 @@ MANY = 3
 """Heavy clients for each worker, where there are many."""
 
 
-def tiles(
-    clients: int, number: int = DRAWN, requests: Callable[[str], list[Request]] = light
-) -> Groups:
+def tiles(clients: int, number: int = DRAWN, degrees: float = 20) -> Groups:
     """A closed loop."""
-    return lambda given: [Group(clients, requests(given.base)[:number])]
+    return lambda given: [Group(clients, light(given.base, degrees)[:number])]
 
 
 def at_a_rate(times: int = 0, requests: Callable[[str], list[Request]] = heavy) -> Groups:
@@ -249,7 +241,7 @@ WORKLOADS = (
     Workload(
         "small",
         "4 clients, tiles with little on them",
-        tiles(4, requests=small),
+        tiles(4, degrees=2),
         seconds=3,
         enough=ENOUGH,
         expected=3.5,
@@ -258,7 +250,7 @@ WORKLOADS = (
     Workload(
         "small, single",
         "1 client, tiles with little on them",
-        tiles(1, requests=small),
+        tiles(1, degrees=2),
         seconds=2,
         expected=2.5,
         each=(RECIPE, *OURS),

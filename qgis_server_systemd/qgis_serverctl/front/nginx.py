@@ -252,7 +252,9 @@ def is_loaded(host: Host) -> bool:
     boot there is none. An NGINX that somebody else has started or reloaded since the files'
     last change has read them, too.
     """
-    return read_or_none(_loaded_mark(host)) == _digest(host) or _is_younger(host, _files(host))
+    if read_or_none(_loaded_mark(host)) == _digest(host):
+        return True
+    return _has_read(_began(host), _files(host))
 
 
 COARSE = 0.05
@@ -260,18 +262,24 @@ COARSE = 0.05
 certbot change a file and reload NGINX at once."""
 
 
-def _is_younger(host: Host, files: Iterable[Path]) -> bool:
-    """Did all processes of NGINX that take requests begin after the last change of the files?"""
+def _began(host: Host) -> float | None:
+    """When the first of NGINX's processes that take requests began, in seconds since boot; None
+    where that can't be told, or none runs."""
     if not is_running(host):
-        return False
-    changes = [file.stat().st_ctime for file in files if file.exists()]
-    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.time()
-    changed = max(changes, default=0.0) + since_boot
+        return None
     master = host.main_pid(SERVICE)
     listening = _listening(master)
     workers = [pid for pid in _worker_pids(master) if not _is_leaving(pid, listening)]
     began = [processes.started(pid) for pid in workers]
-    return bool(began) and all(one is not None and one > changed + COARSE for one in began)
+    known = [one for one in began if one is not None]
+    return min(known, default=None) if len(known) == len(began) else None
+
+
+def _has_read(began: float | None, files: Iterable[Path]) -> bool:
+    """Did processes that began then do so after the last change of the files?"""
+    changes = [file.stat().st_ctime for file in files if file.exists()]
+    since_boot = time.clock_gettime(time.CLOCK_BOOTTIME) - time.time()
+    return began is not None and began > max(changes, default=0.0) + since_boot + COARSE
 
 
 CERTIFICATE = r"""(?:^|[;{])\s*ssl_(?:(?:client_|trusted_)?certificate(?:_key)?|crl)
@@ -289,7 +297,8 @@ def certificates(text: str) -> frozenset[str]:
 def unread_certificates(host: Host) -> tuple[str, ...]:
     """Those that have changed since NGINX has read them."""
     named = sorted(certificates(host.outside(PROGRAM, "-T", "-q").stdout))
-    return tuple(file for file in named if not _is_younger(host, (host.path(file),)))
+    began = _began(host)
+    return tuple(file for file in named if not _has_read(began, (host.path(file),)))
 
 
 def mark_loaded(host: Host) -> None:

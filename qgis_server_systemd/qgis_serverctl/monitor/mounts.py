@@ -101,15 +101,15 @@ class Mounts:
         times = {path: last for path in read if (last := changed(f"/proc/1/root{path}"))}
         if any(0 <= time.time() - last < SETTLED for last in times.values()):
             times.clear()
+        # As the machine has it: the monitor itself does not see /home, for instance.
+        there = {folder: now for folder in folders if (now := identity(f"/proc/1/root{folder}"))}
+        epoch = time.time() - time.monotonic()
         for instance, (pid, started) in workers.items():
-            # As the machine has it: the monitor itself does not see /home, for instance.
-            for folder in folders:
-                now = identity(f"/proc/1/root{folder}")
-                if now and self._is_due(instance, folder, now, seen(pid, folder) == now, pid):
+            for folder, now in there.items():
+                if self._is_due(instance, folder, now, seen(pid, folder) == now, pid):
                     found[instance] = pid, folder
-            since = time.time() - time.monotonic() + started
             for path, last in times.items():
-                if self._is_due(instance, path, last, last <= since, pid):
+                if self._is_due(instance, path, last, last <= epoch + started, pid):
                     found[instance] = pid, path
         # Nobody has asked for what a look found that took long.
         self._found = self._found | found
