@@ -29,9 +29,11 @@ def checked(bed: Testbed) -> dict[str, Any]:
 
 def watch(bed: Testbed, *args: str) -> str:
     """What status --watch prints until somebody presses Ctrl-C, once there are two lines."""
-    # What a shell has in the background ignores that key.
+    # What a shell has in the background ignores that key until env has begun, so it must not be
+    # sent for lines that an earlier run has left.
     script = (
-        'env --default-signal=INT qgis-serverctl status --watch "$@" >/root/watched &'
+        ": >/root/watched;"
+        ' env --default-signal=INT qgis-serverctl status --watch "$@" >/root/watched &'
         ' while kill -0 $! && [ "$(wc -l </root/watched)" -lt 2 ]; do sleep 0.1; done;'
         " kill -INT $!; wait $!"
     )
