@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from shared.pool import apt, ctl, has_rolled, install, main_pid, wait_for, works
+from shared.pool import apt, ctl, has_rolled, install, listens, main_pid, wait_for, works
 from shared.projects import PROJECT, title, titles, workers
 from testbed import Testbed
 
@@ -426,3 +426,77 @@ def test_what_a_project_depends_on_comes_late_goes_away_and_is_replaced(outside:
     assert not outside.served("https")
     outside.trust()
     wait_for(lambda: outside.served(*LAYERS), "the machine trusts the other authority")
+
+
+# ---- A file server
+
+SHARED = "/mnt/shared"
+ON_SERVER = "/srv/store"
+SFTP = "/usr/lib/openssh/sftp-server"
+SERVE = ("systemd-socket-activate", "--inetd", "--accept", "--listen=2222", SFTP)
+# What the client keeps of a file would only hide the server for a while.
+MOUNT = "directport=2222,allow_other,reconnect,dir_cache=no,attr_timeout=0,entry_timeout=0"
+
+
+@pytest.mark.either
+def test_a_file_server_hangs_goes_away_and_comes_back(pool: Testbed, template: str) -> None:
+    """Without a hand at the pool. FUSE stands for each network file system: who reads waits in the
+    kernel for as long as the server does not answer."""
+    install(pool, "sshfs", "openssh-sftp-server", package=False)
+    project, other = f"{SHARED}/second.qgs", f"{FOLDER}/second.qgs"
+    serve = ("systemd-run", "--quiet", "--unit=outside-files", *SERVE)
+    settings = pool.root / "etc/qgis-server/server.toml"
+    before = settings.read_text()
+
+    def save(name: str) -> None:
+        """On the server, as another host would."""
+        write(pool, titled(template, name), f"{ON_SERVER}/second.qgs")
+
+    def all_have(name: str) -> bool:
+        """Through NGINX, by each worker in turn."""
+        url = f"http://127.0.0.1/qgis-server?MAP={project}&SERVICE=WMS&REQUEST=GetCapabilities"
+        replies = [pool.fetch(url) for _ in range(6)]
+        return all(f"<Title>{name}</Title>".encode() in reply.body for reply in replies)
+
+    settings.write_text(f'{before}data_folders = ["/srv", "{SHARED}"]\n')
+    ctl(pool, "apply")
+    try:
+        # It comes late.
+        pool.run("mkdir", SHARED)
+        pool.run("cp", "--archive", FOLDER, ON_SERVER)
+        save("Late")
+        pool.run(*serve)
+        wait_for(lambda: listens(pool, 2222), "the file server listens")
+        pool.run("sh", "-c", "test -e /dev/fuse || mknod --mode=666 /dev/fuse c 10 229")
+        mount = ("sshfs", "-f", "-o", MOUNT, f"127.0.0.1:{ON_SERVER}", SHARED)
+        pool.run("systemd-run", "--quiet", "--unit=outside-mount", *mount)
+        wait_for(lambda: all_have("Late"), "the file system has come late")
+        save("Changed")
+        wait_for(lambda: all_have("Changed"), "what another host has changed")
+        # It does not answer.
+        pids = {n: main_pid(pool, n) for n in workers(pool)}
+        freeze = ("systemctl", "kill", "outside-files")
+        pool.run(*freeze, "--signal=STOP")
+        save("Waited for")
+        waiting = [threading.Thread(target=title, args=(pool, n, project)) for n in pids]
+        for thread in waiting:
+            thread.start()
+        wait_for(lambda: works(pool) == {"busy"}, "all workers wait for it")
+        pool.run(*freeze, "--signal=CONT")
+        for thread in waiting:
+            thread.join()
+        wait_for(lambda: all_have("Waited for"), "it answers again")
+        assert {n: main_pid(pool, n) for n in workers(pool)} == pids
+        # It is gone, and with it its connections.
+        pool.run("systemctl", "stop", "outside-files")
+        save("Back")
+        assert not all_have("Back")
+        assert titles(pool, other) == {"Second"}
+        pool.run(*serve)
+        wait_for(lambda: all_have("Back"), "it is there again")
+    finally:
+        pool.run("systemctl", "stop", "outside-mount", "outside-files", check=False)
+        settings.write_text(before)
+        ctl(pool, "apply")
+        pool.run("rm", "-r", ON_SERVER)
+        pool.run("rmdir", SHARED)
