@@ -42,6 +42,19 @@ def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:
     assert begin(str(CORES + 1), tmp_path).wait(20) == 0
 
 
+def test_the_look_at_the_projects_comes_after_all_workers(tmp_path: Path) -> None:
+    assert begin("catalogue", tmp_path).wait(20) == 0
+    for instance in ("1", "2", "3", "heavy-1"):
+        (tmp_path / instance).mkdir()
+    (tmp_path / "1/ready").touch()
+    (tmp_path / "3/failures").touch()
+    waiting = begin("catalogue", tmp_path)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(0.6)
+    (tmp_path / "2/ready").touch()
+    assert waiting.wait(20) == 0
+
+
 def test_without_the_file_of_variables_no_worker_starts(tmp_path: Path) -> None:
     begun = begin("1", tmp_path, tmp_path / "env")
     _, said = begun.communicate(timeout=20)
