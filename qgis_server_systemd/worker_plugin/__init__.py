@@ -78,6 +78,12 @@ def serverClassFactory(iface: "QgsServerInterface") -> object:  # noqa: N802
             say(f"{file}: {error!r}: requests can't be judged, so this worker serves none")
             os._exit(1)
         try:
+            from . import stores
+
+            stores.ask_nobody()
+        except Exception as error:
+            say(f"{error!r}: workers may hang where the master password is a wrong one")
+        try:
             start(iface, Path(file), Path(runtime), after)
         except Exception as error:
             say(f"{file}: {error!r}: no project is loaded in advance")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Projects that are no files."""
+"""What QGIS keeps elsewhere than in files of its own: projects, and the password of passwords."""
 
 from qgis.core import QgsApplication, QgsProjectStorage, QgsReadWriteContext
 
@@ -31,3 +31,10 @@ def content(project: str) -> bytes | None:
     buffer.open(QIODevice.OpenModeFlag.ReadWrite)
     good = storage.readProject(project, buffer, QgsReadWriteContext())
     return bytes(buffer.data()) if good else None
+
+
+def ask_nobody() -> None:
+    """Where the master password does not open the authentication database, QGIS looks for another
+    one in the wallet of a desktop, and waits for it for ever (QgsAuthManager::masterPasswordInput).
+    To be called before any project is opened."""
+    QgsApplication.authManager().setPasswordHelperEnabled(False)

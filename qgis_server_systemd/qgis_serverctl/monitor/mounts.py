@@ -24,7 +24,8 @@ PATIENCE = 0.5
 
 SETTLED = 2.0
 """Seconds since the last change after which files count as replaced. Several may be, one after the
-other: with a new authentication database and the former master password, QGIS hangs."""
+other: a worker that has a new authentication database and the former master password is of little
+use."""
 
 
 def identity(path: str) -> FileId | None:

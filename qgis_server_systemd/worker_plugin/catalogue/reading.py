@@ -20,7 +20,7 @@ from qgis.core import (
 from qgis.server import QgsServerProjectUtils
 
 from .. import archives
-from ..stores import content
+from ..stores import ask_nobody, content
 from .children import Send
 from .postgres import Connection, connection
 from .sources import Reason, in_wal, misses_edits, of_path, of_server, signature
@@ -53,6 +53,7 @@ def start() -> QgsApplication:
     """QGIS, with all of its providers. To be kept while it is used."""
     application = QgsApplication([], False)
     application.initQgis()
+    ask_nobody()
     return application
 
 
