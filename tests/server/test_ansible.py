@@ -19,7 +19,18 @@ from pathlib import Path
 
 import pytest
 from shared.paths import TOP
-from shared.pool import MAP, ctl, fill, is_served, load, main_pid, status, wait_for
+from shared.pool import (
+    MAP,
+    ctl,
+    fill,
+    install,
+    is_served,
+    listens,
+    load,
+    main_pid,
+    status,
+    wait_for,
+)
 from shared.shop import Shop, signing_keys
 from testbed import Snapshot, Testbed
 from testbed.processes import start_time
@@ -567,12 +578,25 @@ def title(bed: Testbed, project: str) -> str:
 @pytest.mark.long
 @pytest.mark.either
 def test_a_project_that_changes_on_one_server_after_the_other(lan: Lan) -> None:
-    """As rsync does it: beside the former one, then renamed, with the time that it had elsewhere.
-    While servers differ, clients get one or the other, and no other reply."""
+    """By rsync, as docs/fleet.md says. While servers differ, clients get one or the other, and no
+    other reply."""
     project = "/srv/maps/second.qgs"
     former = (lan.beds["maps1"].root / project[1:]).read_text()
-    replace = "cat >$0.new && touch --date=2020-01-01 $0.new && mv $0.new $0"
+    source = lan.client.root / "srv/source"
+    source.mkdir()
+    (lan.client.root / "root/rsyncd.conf").write_text("[maps]\npath = /srv/source\n")
+    for bed in (lan.client, *lan.beds.values()):
+        install(bed, "rsync", package=False)
+    serve = ("rsync", "--daemon", "--no-detach", "--config=/root/rsyncd.conf")
+    lan.client.run("systemd-run", "--quiet", "--unit=source", *serve)
+    wait_for(lambda: listens(lan.client, 873), "rsync listens")
+    update = ("rsync", "--archive", "--delay-updates", f"rsync://{LAN}.1/maps/", "/srv/maps/")
     seen: set[str] = set()
+
+    def save(text: str) -> None:
+        """At the source, with a time that says nothing."""
+        (source / "second.qgs").write_text(text)
+        lan.client.run("touch", "--date=2020-01-01", "/srv/source/second.qgs")
 
     def titles() -> set[str]:
         found = {title(lan.client, project) for _ in range(12)}
@@ -580,13 +604,16 @@ def test_a_project_that_changes_on_one_server_after_the_other(lan: Lan) -> None:
         return found
 
     assert titles() == {"Second"}
+    save(former.replace(">Second<", ">Other<"))
     for bed in lan.beds.values():
-        bed.run("sh", "-c", replace, project, input=former.replace(">Second<", ">Other<"))
+        bed.run(*update)
         titles()
     wait_for(lambda: titles() == {"Other"}, "all workers of all servers have it")
     assert seen == {"Second", "Other"}
+    save(former)
     for bed in lan.beds.values():
-        bed.run("sh", "-c", replace, project, input=former)
+        bed.run(*update)
+    lan.client.run("systemctl", "stop", "source")
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from shared.pool import apt, ctl, install, listens, main_pid, wait_for, works
 from shared.projects import PROJECT, title, titles, workers
-from testbed import Testbed
+from testbed import RELEASES, SUITES, Testbed
 
 from qgis_server_systemd.worker_plugin import fresh
 
@@ -420,11 +420,6 @@ def test_what_a_project_depends_on_comes_late_goes_away_and_is_replaced(outside:
     assert not any(map(outside.served, ("service", "stored")))
     outside.service("two")
     wait_for(lambda: outside.served("service"), "the password of the service is replaced")
-    # Of the other two the one is replaced, and then both.
-    outside.master("second")
-    outside.bed.run("systemctl", "restart", "qgis-server.target")
-    wait_for(lambda: outside.served("service"), "workers wait for no other master password")
-    assert not outside.served("stored")
     outside.store("second", "two")
     wait_for(lambda: outside.served("stored"), "the authentication database is replaced")
     outside.stop("maps")
@@ -432,6 +427,34 @@ def test_what_a_project_depends_on_comes_late_goes_away_and_is_replaced(outside:
     assert not outside.served("https")
     outside.trust()
     wait_for(lambda: outside.served(*LAYERS), "the machine trusts the other authority")
+
+
+LOCKED = """
+from qgis.core import QgsApplication, QgsProject, QgsVectorLayer
+application = QgsApplication([], False)
+application.initQgis()
+source = "dbname='gis' host=127.0.0.1 port=9 authcfg=outside key='id' table=\\"words\\""
+project = QgsProject()
+project.addMapLayer(QgsVectorLayer(source, "a", "postgres"))
+assert project.write("/srv/maps/locked.qgs"), project.error()
+"""
+
+
+@pytest.mark.only(*(suite for suite in SUITES if RELEASES[suite].qgis >= (3, 40)))
+def test_no_worker_waits_for_another_master_password(pool: Testbed) -> None:
+    """QGIS would, for ever, in the wallet of a desktop."""
+    one = Outside(pool)
+    one.store("first", "one")
+    one.master("second")
+    one.python(LOCKED)
+    pool.run("systemctl", "restart", "qgis-server.target")
+    url = f"http://127.0.0.1/qgis-server?MAP={FOLDER}/locked.qgs&SERVICE=WMS&REQUEST=GetMap"
+    try:
+        assert {pool.fetch(url).status for _ in range(4)} == {500}
+        assert titles(pool, f"{FOLDER}/second.qgs") == {"Second"}
+    finally:
+        pool.run("rm", MASTER, "/var/lib/qgis-server/auth/qgis-auth.db", f"{FOLDER}/locked.qgs")
+        pool.run("systemctl", "restart", "qgis-server.target")
 
 
 # ---- A file server

@@ -26,7 +26,7 @@ INSTALLED = (
     "systemd-sysv",
 )
 # Kept in the tree's APT cache: a testbed has no network, yet packages are installed in it.
-DOWNLOADED = ("nginx", "openssh-sftp-server", "postgresql", "sshfs")
+DOWNLOADED = ("nginx", "openssh-sftp-server", "postgresql", "rsync", "sshfs")
 # In a layer of its own, for the few tests that build and check the package inside a suite.
 TOOLS = (
     "apt-utils",
