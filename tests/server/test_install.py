@@ -438,7 +438,7 @@ def test_stop_and_start_of_the_whole_pool(quick: Testbed) -> None:
     quick.run("systemctl", "start", "qgis-server.target")
     wait_for(lambda: sockets(quick) == before, "the pool is back")
     # More often than systemd would start a unit within ten seconds.
-    again = "systemctl stop qgis-server.slice; systemctl start qgis-server.target; "
+    again = "systemctl stop qgis-server@1.socket; systemctl start qgis-server@1.socket; "
     quick.run("sh", "-ec", again * 7)
     wait_for(lambda: sockets(quick) == before, "the pool is back again")
 

@@ -286,7 +286,7 @@ def test_a_request_starts_what_was_stopped(shared: Testbed) -> None:
     shared.run("systemctl", "stop", "qgis-server.slice")
     assert listening(shared) == []
     assert shared.fetch(MAP).status == 503
-    again = "systemctl start qgis-server.target; systemctl stop qgis-server.slice; "
+    again = "systemctl start qgis-server.socket; systemctl stop qgis-server.socket; "
     shared.run("sh", "-ec", again * 7)
     shared.run("systemctl", "start", "qgis-server.target")
     is_served(shared)
