@@ -17,7 +17,7 @@ from shared.harm import let_go_wrong
 from shared.paths import SHARED
 from shared.pool import DEB, MAP, OFFLINE, allow_map, put_package
 from testbed import Snapshot, Testbed
-from testbed.emulation import arm_programs
+from testbed.emulation import PROCESSOR, arm_programs
 from testbed.snapshots import cached_snapshot
 from testbed.vm import ARCHITECTURES, Machine
 
@@ -44,7 +44,8 @@ def arm64_server(suite: str, package: Path) -> Iterator[Snapshot]:
         put_package(bed, package)
         allow_map(bed)
         command = ("apt-get", "--yes", "install", "--no-install-recommends", DEB)
-        bed.chroot(*command, env=OFFLINE, timeout=1800)
+        done = bed.chroot(*command, env=OFFLINE | PROCESSOR, timeout=1800)
+        assert "not complete" not in done.stdout + done.stderr, done.stdout + done.stderr
 
     recipe = package.read_bytes(), Path(__file__).read_bytes()
     with cached_snapshot("installed", suite, fill, *recipe, architecture="arm64") as snapshot:
@@ -63,7 +64,7 @@ def test_a_server_of_another_architecture(suite: str, package: Path) -> None:
         let_go_wrong(bed)
         bed.put(INSIDE, f"{FOLDER}/")
         (bed.root / "etc/qgis-server/server.toml").write_text(SETTINGS)
-        bed.chroot("qgis-serverctl", "site", "enable")
+        bed.chroot("qgis-serverctl", "site", "enable", env=PROCESSOR)
         slow = bed.root / "etc/systemd/system/qgis-server-apply.service.d/slow.conf"
         slow.parent.mkdir()
         slow.write_text(SLOW)

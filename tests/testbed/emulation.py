@@ -11,11 +11,16 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from .layers import cache_folder
 from .locks import lock, locked
 from .processes import need_root, tool
 
 NAME = "qgis-server-systemd-arm64"
+# For what runs such programs. The processor that the emulator has by default has cache lines of 32
+# bytes, by which NGINX chooses the size of its tables; no real one has.
+PROCESSOR = {"QEMU_CPU": "cortex-a72"}
+# The kernel has one list for the whole machine, whatever cache its runs use.
+FOLDER = Path("/run/qgis-server-systemd-binfmt")
+LIST, TURN, USERS = FOLDER / "list", FOLDER / "lock", FOLDER / "users"
 # How such a program begins, and which bits of that are looked at (elf(5)).
 MAGIC = bytes.fromhex("7f454c460201010000000000000000000200b700")
 MASK = bytes.fromhex("ffffffffffffff00fffffffffffffffffeffffff")
@@ -28,24 +33,25 @@ def runs_arm(entry: Path) -> bool:
     return "enabled" in lines and f"magic {MAGIC.hex()}" in lines and "F" in flags
 
 
-def register(folder: Path) -> None:
-    """Mount the kernel's list there, and add the emulator unless the machine has one in it."""
+def register() -> None:
+    """Mount the kernel's list, and add the emulator unless the machine has one in it."""
     emulator = tool("qemu-aarch64-static", "qemu-user-static")
-    folder.mkdir(exist_ok=True)
-    if not os.path.ismount(folder):
-        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", folder], check=True)
-    if not any(map(runs_arm, folder.iterdir())):
+    LIST.mkdir(exist_ok=True)
+    if not os.path.ismount(LIST):
+        subprocess.run(["mount", "-t", "binfmt_misc", "binfmt_misc", LIST], check=True)
+    if not any(map(runs_arm, LIST.iterdir())):
         magic, mask = ("".join(f"\\x{byte:02x}" for byte in one) for one in (MAGIC, MASK))
         # P: a program learns by which name it was called. F: the emulator is opened now, so that
         # it is found from a chroot.
-        (folder / "register").write_text(f":{NAME}:M::{magic}:{mask}:{emulator}:PF")
+        (LIST / "register").write_text(f":{NAME}:M::{magic}:{mask}:{emulator}:PF")
 
 
-def withdraw(folder: Path) -> None:
+def withdraw() -> None:
     """Undo `register`."""
-    with contextlib.suppress(FileNotFoundError):
-        (folder / NAME).write_text("-1")
-    subprocess.run(["umount", folder], check=True)
+    if (entry := LIST / NAME).exists():
+        entry.write_text("-1")
+    if os.path.ismount(LIST):
+        subprocess.run(["umount", LIST], check=True)
 
 
 @contextlib.contextmanager
@@ -55,21 +61,19 @@ def arm_programs() -> Iterator[None]:
         yield
         return
     need_root()
-    cache = cache_folder()
-    folder, users = cache / "binfmt_misc", cache / "binfmt.users"
     with contextlib.ExitStack() as stack:
-        with locked(cache / "binfmt.lock"):
-            guard = lock(users, shared=True)
+        with locked(TURN):
+            guard = lock(USERS, shared=True)
             assert guard is not None
-            stack.callback(_leave, cache / "binfmt.lock", guard, users, folder)
-            register(folder)
+            stack.callback(_leave, guard)
+            register()
         yield
 
 
-def _leave(turn: Path, guard: int, users: Path, folder: Path) -> None:
-    with locked(turn):
-        os.close(guard)
-        last = lock(users, wait=False)
+def _leave(guard: int) -> None:
+    os.close(guard)
+    with locked(TURN):
+        last = lock(USERS, wait=False)
         if last is not None:
-            withdraw(folder)
+            withdraw()
             os.close(last)
