@@ -29,8 +29,8 @@ SETTINGS = "instances = 2\nheavy_workers = 1\nrequest_timeout = 900\n"
 SLOW = "[Service]\nTimeoutStartSec=30min\n"
 
 SCRIPT = f"""
-python3 {FOLDER}/{INSIDE.name} '{MAP}' 2>/run/complaints && exit
-cat /run/complaints
+python3 {FOLDER}/{INSIDE.name} '{MAP}' && exit
+qgis-serverctl status
 journalctl --boot --quiet --no-pager --output=cat --lines=200
 exit 1
 """
