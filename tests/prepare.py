@@ -42,8 +42,8 @@ ROLL_OUT = ("openssh-client",)
 # What `publish` uses, and others that take its packages.
 PUBLISH = ("aptly", "apt-utils", "gnupg", "gpgv", "reprepro")
 TEST = (*BUILD, *BOOT, *LINT, *BOOT_VM, *PUBLISH, *ROLL_OUT)
-# To run the programs of another architecture.
-EMULATE = ("binfmt-support", "qemu-user-static")
+# To install and boot a server of another architecture.
+EMULATE = ("qemu-system-arm", "qemu-user-static")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ FIRST = (
     "test_site_build",
     "test_publish.py",
     "test_machine",
+    "test_arm64",
     "test_queue",
     "test_faults",
     "test_heavy",

@@ -17,6 +17,8 @@ XDG cache):
     nginx/<suite>-<hash>      a thin layer over the maps: NGINX, installed
     installed/<suite>-<hash>  a thin layer over the maps: the package and NGINX, installed
     kernels/<suite>-<hash>    a kernel for virtual machines
+    arm64/                    trees, installed and kernels of that architecture, where this machine
+                              has another one
     beds/<name>               the overlay, console output and process records of one testbed
 """
 

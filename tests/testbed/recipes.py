@@ -25,6 +25,25 @@ INSTALLED = (
     "systemd",
     "systemd-sysv",
 )
+# In a tree of another architecture, where each program is emulated: what a server needs.
+FOREIGN = (
+    "ca-certificates",
+    "curl",
+    "dbus",
+    "fonts-dejavu-core",
+    "init",
+    "iproute2",
+    "libfcgi-bin",
+    "netbase",
+    "nginx",
+    "procps",
+    "python3",
+    "python3-prometheus-client",
+    "python3-qgis",
+    "qgis-server",
+    "systemd",
+    "systemd-sysv",
+)
 # Kept in the tree's APT cache: a testbed has no network, yet packages are installed in it.
 DOWNLOADED = ("nginx", "openssh-sftp-server", "postgresql", "rsync", "sshfs")
 # In a layer of its own, for the few tests that build and check the package inside a suite.
@@ -154,6 +173,24 @@ MMDEBSTRAP_OPTIONS = (
     '--aptopt=APT::Install-Recommends "false"',
     '--aptopt=Acquire::Languages "none"',
     "--dpkgopt=force-unsafe-io",
+)
+# To compile all of Python's modules would take longer than all else: only those that workers load.
+FOREIGN_BEFORE = """
+chroot "$1" dpkg-divert --local --rename --add /usr/bin/py3compile
+ln -s /bin/true "$1/usr/bin/py3compile"
+"""
+FOREIGN_AFTER = """
+rm /usr/bin/py3compile
+dpkg-divert --local --rename --remove /usr/bin/py3compile
+cd /usr/lib/python3/dist-packages
+python3 -m compileall -q PyQt5 osgeo qgis
+"""
+# Nothing but the package itself is installed there later, so apt needs no lists. Whether programs
+# run is not for mmdebstrap to find out.
+FOREIGN_OPTIONS = (
+    *(option for option in MMDEBSTRAP_OPTIONS if option != "--skip=cleanup/apt"),
+    "--skip=check/qemu",
+    f"--essential-hook={FOREIGN_BEFORE}",
 )
 # The Release file of Debian testing is valid for a week, and a mirror may be behind.
 TESTING_OPTIONS = ('--aptopt=Acquire::Check-Valid-Until "false"',)

@@ -14,19 +14,24 @@ from .trees import hold_layers
 
 @contextlib.contextmanager
 def cached_snapshot(
-    kind: str, suite: str, fill: Callable[[Testbed], None], *recipe: bytes
+    kind: str,
+    suite: str,
+    fill: Callable[[Testbed], None],
+    *recipe: bytes,
+    architecture: str = "",
 ) -> Iterator[Snapshot]:
     """The files of a testbed that `fill` has changed and left at rest. They are made once, for
-    all processes and runs, and again when the recipe or the trees below have changed."""
+    all processes and runs, and again when the recipe or the trees below have changed.
+    `architecture`: see hold_layers."""
     with contextlib.ExitStack() as stack:
-        below = hold_layers(suite, stack)
+        below = hold_layers(suite, stack, architecture=architecture)
         built = [str((layer / ".built").stat().st_mtime_ns) for layer in below]
         name = digest(*(layer.name for layer in below), *built, *recipe)
-        kept = cache_folder() / kind / f"{suite}-{name}"
-        kept.parent.mkdir(exist_ok=True)
+        kept = cache_folder() / architecture / kind / f"{suite}-{name}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
 
         def build(new: Path, guard: int) -> None:
-            with Testbed(suite) as bed:
+            with Testbed(suite, like=Snapshot(suite, tuple(below))) as bed:
                 fill(bed)
                 bed.snapshot().layers[0].rename(new)
 

@@ -20,6 +20,9 @@ from .recipes import (
     CORPUS,
     CORPUS_COMMAND,
     FINISH,
+    FOREIGN,
+    FOREIGN_AFTER,
+    FOREIGN_OPTIONS,
     INSTALLED,
     MMDEBSTRAP_OPTIONS,
     PREPARE,
@@ -49,23 +52,22 @@ def build_tree(suite: str, new: Path, guard: int) -> None:
     """Build the root tree of a suite."""
     say(f"building the {suite} tree: about three minutes, once")
     hook = f'chroot "$1" sh -exc {shlex.quote(PREPARE)}'
-    command = [
-        tool("mmdebstrap", "mmdebstrap"),
-        *options(suite),
-        "--include=" + ",".join(INSTALLED),
-        f"--customize-hook={hook}",
-        suite,
-        str(new),
-        *source_lines(suite),
-    ]
-    relay(command, guard, suite)
+    fill_tree(suite, new, guard, INSTALLED, *options(suite), f"--customize-hook={hook}")
+
+
+def fill_tree(
+    suite: str, new: Path, guard: int, packages: tuple[str, ...], *options: str, timeout: float = 60
+) -> None:
+    """Install a tree with these packages. `timeout`: seconds for what is done afterwards."""
+    command = [tool("mmdebstrap", "mmdebstrap"), *options, "--include=" + ",".join(packages)]
+    relay([*command, suite, str(new), *source_lines(suite)], guard, suite)
     execute(
         chroot_command(new, "sh", "-ec", FINISH),
         shown=("finish", suite),
         check=True,
         input=None,
         env=None,
-        timeout=60,
+        timeout=timeout,
     )
 
 
@@ -78,6 +80,22 @@ def base_tree(suite: str) -> Path:
     layer = cache_folder() / "trees" / tree_name(suite)
     layer.parent.mkdir(exist_ok=True)
     return cached_layer(layer, lambda new, guard: build_tree(suite, new, guard))
+
+
+def foreign_tree(suite: str, architecture: str) -> Path:
+    """The tree of a server of another architecture, by Debian's name for it. Who asks for it sees
+    to it that its programs run, see emulation.py."""
+
+    def build(new: Path, guard: int) -> None:
+        say(f"building the {suite} tree of {architecture}: about FIXME minutes, once")
+        hook = f'chroot "$1" sh -exc {shlex.quote(FOREIGN_AFTER)}'
+        more = (f"--architectures={architecture}", f"--customize-hook={hook}")
+        fill_tree(suite, new, guard, FOREIGN, *FOREIGN_OPTIONS, *more, timeout=600)
+
+    recipe = json.dumps([FOREIGN, FOREIGN_AFTER, FINISH, FOREIGN_OPTIONS])
+    layer = cache_folder() / architecture / "trees" / f"{suite}-{digest(suite, recipe)}"
+    layer.parent.mkdir(parents=True, exist_ok=True)
+    return cached_layer(layer, build)
 
 
 def run_over(lower: list[Path], new: Path, *argv: str) -> None:
@@ -170,11 +188,16 @@ def hold_layers(
     managed: bool = False,
     browser: bool = False,
     corpus: bool = False,
+    architecture: str = "",
 ) -> list[Path]:
-    """The layers of a suite's testbeds, top first, locked against removal until the stack ends."""
+    """The layers of a suite's testbeds, top first, locked against removal until the stack ends.
+    `architecture`: another one, by Debian's name. Its map projects are made by this machine's
+    QGIS, since that is quicker."""
     layers = [base := stack.enter_context(hold_layer(lambda: base_tree(suite)))]
     if PROJECTS_SCRIPT.is_file():
         layers.insert(0, stack.enter_context(hold_layer(lambda: maps_layer(suite, base))))
+    if architecture:
+        layers[-1] = stack.enter_context(hold_layer(lambda: foreign_tree(suite, architecture)))
     for what, prepare in (
         ("tools", tools and PREPARE_TOOLS),
         ("rivals", rivals and PREPARE_RIVALS),

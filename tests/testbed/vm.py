@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import lzma
 import platform
 import shutil
 import subprocess
@@ -91,6 +92,27 @@ systemctl is-system-running --wait >/dev/null
 echo "$?" >"$(port status)"
 exec systemctl poweroff --force --force
 """
+# Modules of the kernel that nothing else loads: there is no modprobe in the trees.
+LOADER = """\
+[Unit]
+Description=Modules of the kernel
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/lib/vm/load
+"""
+LOAD = """\
+#!/usr/bin/python3
+import ctypes, os, pathlib, platform
+# finit_module(2).
+number = {"aarch64": 273, "x86_64": 313}[platform.machine()]
+for file in pathlib.Path("/usr/local/lib/vm").glob("*.ko"):
+    descriptor = os.open(file, os.O_RDONLY)
+    if ctypes.CDLL(None, use_errno=True).syscall(number, descriptor, b"", 0):
+        raise OSError(ctypes.get_errno(), file.name)
+"""
 # There is no udev: without these a terminal of the console is waited for in vain, and with no
 # kernel modules in the tree a failed unit would make the system a degraded one.
 MASKED = (
@@ -106,28 +128,48 @@ class MachineError(AssertionError):
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What differs between the processors. `parameters`: more of the kernel's."""
+    """What differs between the processors. `name`: Debian's. `package`: the emulator's.
+    `parameters`: more of the kernel's. `threads`: one for all processors, or several. With
+    several, a kernel for x86 that patches its own code while another processor runs it was seen to
+    crash (int3 in sched_clock_cpu). `modules`: of the kernel, to be loaded."""
 
-    kernel: str
+    name: str
     emulator: str
     package: str
     machine: str
     console: str
+    processor: str = "max"
+    threads: str = "single"
+    modules: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+
+    @property
+    def kernel(self) -> str:
+        """The package of the kernel."""
+        return f"linux-image-cloud-{self.name}"
 
 
 ARCHITECTURES = {
     "x86_64": Architecture(
-        "linux-image-cloud-amd64",
+        "amd64",
         "qemu-system-x86_64",
         "qemu-system-x86",
         "pc",
         "ttyS0",
         # Emulated on a busy machine, no tick may come while it is looked whether any come.
-        ("no_timer_check",),
+        parameters=("no_timer_check",),
     ),
     "aarch64": Architecture(
-        "linux-image-cloud-arm64", "qemu-system-aarch64", "qemu-system-arm", "virt", "ttyAMA0"
+        "arm64",
+        "qemu-system-aarch64",
+        "qemu-system-arm",
+        "virt",
+        "ttyAMA0",
+        # Quicker by much: pointers are signed by another function, and there are no long vectors.
+        processor="max,pauth-impdef=on,sve=off",
+        threads="multi",
+        # Tells of sockets.
+        modules=("unix_diag",),
     ),
 }
 
@@ -142,30 +184,40 @@ def architecture() -> Architecture:
         ) from None
 
 
-def build_kernel(package: str, new: Path, guard: int) -> None:
+def build_kernel(architecture: Architecture, new: Path, guard: int) -> None:
     """Fetch a kernel."""
+    package = architecture.kernel
     say(f"fetching {package}")
     new.mkdir()
     tree = new / "tree"
     command = [tool("mmdebstrap", "mmdebstrap"), "--mode=root", "--variant=extract"]
-    command += ["--format=directory", f"--include={package}", KERNEL_SUITE, str(tree)]
+    command += ["--format=directory", f"--architectures={architecture.name}"]
+    command += [f"--include={package}", KERNEL_SUITE, str(tree)]
     relay([*command, *source_lines(KERNEL_SUITE)], guard, package)
     (found,) = (tree / "boot").glob("vmlinuz-*")
     shutil.move(found, new / "vmlinuz")
+    for name in architecture.modules:
+        (found,) = (tree / "usr/lib/modules").rglob(f"{name}.ko.xz")
+        (new / f"{name}.ko").write_bytes(lzma.decompress(found.read_bytes()))
     shutil.rmtree(tree)
 
 
 @contextlib.contextmanager
-def kernel(package: str) -> Iterator[Path]:
-    """The cached kernel, held against removal."""
-    name = f"{KERNEL_SUITE}-{digest(package)}"
-    layer = cache_folder() / "kernels" / name
-    layer.parent.mkdir(exist_ok=True)
-    with hold_layer(lambda: cached_layer(layer, lambda new, fd: build_kernel(package, new, fd))):
-        yield layer / "vmlinuz"
+def kernel(architecture: Architecture) -> Iterator[Path]:
+    """The folder of the cached kernel and its modules, held against removal."""
+    foreign = "" if architecture == ARCHITECTURES.get(platform.machine()) else architecture.name
+    name = f"{KERNEL_SUITE}-{digest(architecture.kernel, *architecture.modules)}"
+    layer = cache_folder() / foreign / "kernels" / name
+    layer.parent.mkdir(parents=True, exist_ok=True)
+
+    def build(new: Path, guard: int) -> None:
+        build_kernel(architecture, new, guard)
+
+    with hold_layer(lambda: cached_layer(layer, build)):
+        yield layer
 
 
-def write_script(folder: Path, script: str) -> None:
+def write_script(folder: Path, script: str, modules: list[Path]) -> None:
     """Write what the disk has beyond the tree."""
     units = folder / "usr/local/lib/systemd/system"
     programs = folder / "usr/local/lib/vm"
@@ -173,16 +225,23 @@ def write_script(folder: Path, script: str) -> None:
         made.mkdir(parents=True)
     (units / "vm-script.service").write_text(UNIT)
     (programs / "run").write_text(RUN)
+    if modules:
+        (units / "vm-modules.service").write_text(LOADER)
+        (programs / "load").write_text(LOAD)
+    for module in modules:
+        shutil.copy(module, programs)
     (programs / "script").write_text(script if script.startswith("#!") else f"#!/bin/sh\n{script}")
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.parent == programs else 0o644)
 
 
-def make_disk(root: Path, script: str, work: Path, disk: int, features: str) -> None:
+def make_disk(
+    root: Path, script: str, modules: list[Path], work: Path, disk: int, features: str
+) -> None:
     """Fill the disk's file, given as a descriptor."""
     files, stage = work / "files", work / "stage"
     stage.mkdir()
-    write_script(files, script)
+    write_script(files, script, modules)
     arguments = [root, files, f"/proc/self/fd/{disk}", DISK_SIZE, stage, features, *LEFT_OUT]
     private = [tool("unshare", "util-linux"), "--mount", "--propagation=private", "--"]
     done = subprocess.run(
@@ -199,16 +258,23 @@ def make_disk(root: Path, script: str, work: Path, disk: int, features: str) -> 
 class Machine:
     """A virtual machine that boots a root tree. The tree must be at rest, and is not changed.
     One with `reboots` may lose its power: `echo b >/proc/sysrq-trigger` ends all at once, what
-    is not on the disk is lost, and the next boot runs the script again, from its beginning."""
+    is not on the disk is lost, and the next boot runs the script again, from its beginning.
+    `of`: its architecture, if it is not this machine's."""
 
     def __init__(
-        self, root: Path, *, cpus: int, memory_mb: int = 3072, reboots: bool = False
+        self,
+        root: Path,
+        *,
+        cpus: int,
+        memory_mb: int = 3072,
+        reboots: bool = False,
+        of: Architecture | None = None,
     ) -> None:
         self.root = root
         self.cpus = cpus
         self.memory_mb = memory_mb
         self.reboots = reboots
-        self._architecture = architecture()
+        self._architecture = of or architecture()
 
     def run_script(self, script: str, timeout: float) -> tuple[int, str]:
         """Boot, run a script as root once the system is up, and power off. The result is the
@@ -219,14 +285,15 @@ class Machine:
         runs = cache_folder() / "vm"
         runs.mkdir(exist_ok=True)
         with (
-            kernel(self._architecture.kernel) as image,
+            kernel(self._architecture) as boot,
             tempfile.TemporaryFile(dir=runs) as disk,
             tempfile.TemporaryDirectory() as folder,
         ):
             work = Path(folder)
             features = SAFE if self.reboots else QUICK
-            make_disk(self.root, script, work, disk.fileno(), features)
-            self._power(image, disk.fileno(), work, timeout)
+            modules = sorted(boot.glob("*.ko"))
+            make_disk(self.root, script, modules, work, disk.fileno(), features)
+            self._power(boot / "vmlinuz", disk.fileno(), work, timeout)
             return self._result(work)
 
     def _command(self, image: Path, disk: int, work: Path) -> list[str]:
@@ -238,13 +305,13 @@ class Machine:
             "panic=-1",
             "systemd.getty_auto=0",
             "systemd.wants=vm-script.service",
+            *(["systemd.wants=vm-modules.service"] if self._architecture.modules else ()),
             *(f"systemd.mask={unit}" for unit in MASKED),
         ]
         command = [tool(self._architecture.emulator, self._architecture.package)]
-        # One thread for all processors: with more, a kernel that patches its own code while
-        # another processor runs it was seen to crash (int3 in sched_clock_cpu).
-        command += ["-machine", self._architecture.machine, "-accel", "tcg,thread=single"]
-        command += ["-cpu", "max", "-smp", str(self.cpus)]
+        command += ["-machine", self._architecture.machine]
+        command += ["-accel", f"tcg,thread={self._architecture.threads}"]
+        command += ["-cpu", self._architecture.processor, "-smp", str(self.cpus)]
         command += ["-m", str(self.memory_mb), "-nodefaults", "-display", "none"]
         if not self.reboots:
             command.append("-no-reboot")
