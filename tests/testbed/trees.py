@@ -87,7 +87,7 @@ def foreign_tree(suite: str, architecture: str) -> Path:
     to it that its programs run, see emulation.py."""
 
     def build(new: Path, guard: int) -> None:
-        say(f"building the {suite} tree of {architecture}: about FIXME minutes, once")
+        say(f"building the {suite} tree of {architecture}: about ten minutes, once")
         hook = f'chroot "$1" sh -exc {shlex.quote(FOREIGN_AFTER)}'
         more = (f"--architectures={architecture}", f"--customize-hook={hook}")
         fill_tree(suite, new, guard, FOREIGN, *FOREIGN_OPTIONS, *more, timeout=600)
