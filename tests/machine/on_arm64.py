@@ -16,7 +16,7 @@ from urllib.parse import quote
 MAP = sys.argv[1]
 WIDE = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=3000&HEIGHT=2")
 NOTES = Path("/srv/faults/requests")
-COMPLAINTS = "could disturb|may fail|in advance|reply stays|cut off|timed out|Failed with result"
+COMPLAINTS = "could disturb|may fail|no project is|reply stays|cut off|timed out|Failed with result"
 PATIENCE = 900
 """Seconds: a start of QGIS Server takes a minute here."""
 

@@ -114,5 +114,5 @@ def is_confined(found: dict[str, Any]) -> None:
 def stops(found: dict[str, Any]) -> None:
     """A request in hand is finished, and a worker that waits for one is woken."""
     assert (found["last"], found["still_there"]) == (MAP_IS_SERVED, False)
-    assert found["stopped"] == [0, [], 502]
+    assert found["stopped"] == [0, [], 503]
     assert found["started"] == [2, MAP_IS_SERVED]
