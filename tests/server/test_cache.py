@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from shared.harm import held, holding, in_background, let_go_wrong, noted, release
-from shared.pool import apt, ctl, load, serving_bed, wait_for
+from shared.pool import apt, ctl, load, reload_nginx, serving_bed, wait_for
 from shared.projects import title_in, titles
 from shared.serving import get_map, wfs, wms, wmts
 from testbed import Reply, Snapshot, Testbed
@@ -211,7 +211,7 @@ def test_only_the_origins_that_may_read_replies_are_told_so(bed: Testbed) -> Non
     try:
         site = bed.root / "etc/nginx/conf.d/cache-test.conf"
         site.write_text(SITE.replace("add_header", "#"))
-        bed.run("systemctl", "reload", "nginx")
+        reload_nginx(bed)
         ready(bed)
         for origin, told in (("https://a.example", "https://a.example"), ("https://b.example", "")):
             reply = fetch(bed, TILE, "--header", f"Origin: {origin}")

@@ -40,6 +40,7 @@ from shared.pool import (
     load,
     main_pid,
     nginx_is_content,
+    reload_nginx,
     serving_bed,
     settled,
     status,
@@ -376,16 +377,16 @@ def test_rules_of_access_hold_for_them(bed: Testbed) -> None:
     bed.run("tee", "/etc/nginx/users", input="anna:{PLAIN}secret\n")
     bed.run("tee", SNIPPET, input=before.replace("fastcgi_pass qgis-server;", rule, 1))
     try:
-        bed.run("systemctl", "reload", "nginx")
-        wait_for(lambda: bed.fetch(MAP).status == 401, "the rule is in force")
+        reload_nginx(bed)
+        assert bed.fetch(MAP).status == 401
         for url in (WIDE, OVER):
             assert bed.fetch(url).status == 401
             reply = bed.fetch(url, "--user", "anna:secret")
             assert (reply.status, reply.body[:4]) == (200, b"\x89PNG")
     finally:
         bed.run("tee", SNIPPET, input=before)
-        bed.run("systemctl", "reload", "nginx")
-    wait_for(lambda: bed.fetch(MAP).status == 200, "the rule is gone")
+        reload_nginx(bed)
+    assert bed.fetch(MAP).status == 200
 
 
 def test_a_location_of_ones_own_goes_on(bed: Testbed) -> None:
