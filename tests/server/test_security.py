@@ -324,6 +324,7 @@ def test_sockets_that_others_make_are_not_taken_for_the_pools(bed: Testbed) -> N
         ids = [finding["id"] for finding in json.loads(done.stdout)["findings"]]
         return shown, [problem["id"] for problem in found["verdict"]["problems"]], ids
 
+    wait_for(lambda: settled(bed), "no roll is under way")
     before, real = seen(), lines()
     assert before[0] == [("idle", 0)] * 2
     held = bed.out("readlink", f"/proc/{main_pid(bed, 1)}/fd/0").strip("socket:[]\n")
