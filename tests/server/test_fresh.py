@@ -507,7 +507,13 @@ def test_a_file_server_hangs_goes_away_and_comes_back(pool: Testbed, template: s
         freeze = ("systemctl", "kill", "outside-files")
         pool.run(*freeze, "--signal=STOP")
         save("Waited for")
-        waiting = [threading.Thread(target=title, args=(pool, n, project)) for n in pids]
+
+        def ask(instance: int) -> None:
+            """Again and again: a worker does not look at the file for each request."""
+            while title(pool, instance, project) != "Waited for":
+                pass
+
+        waiting = [threading.Thread(target=ask, args=(n,)) for n in pids]
         for thread in waiting:
             thread.start()
         wait_for(lambda: works(pool) == {"busy"}, "all workers wait for it")
