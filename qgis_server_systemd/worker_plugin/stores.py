@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What QGIS keeps elsewhere than in files of its own: projects, and the password of passwords."""
+"""What QGIS keeps elsewhere than in files of its own: projects and passwords."""
 
 from qgis.core import QgsApplication, QgsProjectStorage, QgsReadWriteContext
 
