@@ -629,6 +629,31 @@ def test_what_keeps_workers_from_starting_makes_requests_wait(
     is_served(victim)
 
 
+@pytest.mark.either
+def test_a_pool_that_is_stopped_in_the_middle_of_a_roll_stays_so(victim: Testbed) -> None:
+    use(victim)
+    since = now(victim)
+    waiting = in_background(lambda: timed(victim, sleeping(6)))
+    wait_for(lambda: holders(victim) != [], "a worker has it in hand")
+    (instance,) = holders(victim)
+    run = Path(f"/proc/{victim.pid}/root/run/qgis-server-systemd")
+    (run / "restart.json").write_text(f"[{instance}]")
+    roll = in_background(lambda: victim.run("systemctl", "start", "qgis-server-roll.service"))
+    wait_for((run / "rolling.json").exists, "the roll waits for it")
+    victim.run("systemctl", "stop", "qgis-server.slice")
+    ((reply, _),) = waiting()
+    assert reply.status == 200
+    roll()
+    said = journal(victim, since, "qgis-server-roll.service")
+    assert [line for line in said if "the pool was stopped meanwhile" in line]
+    assert sockets(victim) == []
+    assert set(pids(victim).values()) == {0}
+    victim.run("systemctl", "start", "qgis-server.target")
+    wait_until_up(victim)
+    assert settled(victim)
+    assert upstream(victim) == [path(n) for n in INSTANCES]
+
+
 # ---- Packages; these leave another version behind
 
 

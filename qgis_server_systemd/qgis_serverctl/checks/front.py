@@ -61,7 +61,8 @@ def check_use(host: Host, look: Look) -> Iterator[Finding]:
             "/etc/nginx",
             f"{package.command} site enable",
         )
-    elif look.wanted and not look.server.loaded:
+    elif look.wanted and not look.server.loaded and not look.server.rolling.alive:
+        # A roll writes them, and has NGINX read them, for each worker in turn.
         yield warning(
             "nginx-not-reloaded",
             "NGINX has not read the package's files as they are now",
@@ -127,7 +128,8 @@ def check_upstream(host: Host, look: Look) -> Iterator[Finding]:
         )
         return
     there, due = upstream(look.server.files.get(file) or ""), upstream(wanted)
-    if there != due:
+    # A roll takes one after the other out of it.
+    if there != due and not look.server.rolling.alive:
         lacks, surplus = sorted(due - there), sorted(there - due)
         parts = [
             *([f"lacks {', '.join(lacks)}"] if lacks else []),

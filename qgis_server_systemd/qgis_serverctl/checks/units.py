@@ -11,6 +11,7 @@ from ..config.names import Package, label
 from ..pool import connections, service
 from ..pool.host import Host
 from ..pool.instances import failed_step, listed
+from ..pool.lock import under_way
 from ..pool.overrides import FOLDERS
 from ..system import processes, unit_file
 from ..system.files import read_or_none
@@ -57,12 +58,22 @@ def check_sockets(host: Host, look: Look) -> Iterator[Finding]:
         down = {package.socket_unit(n): f"the socket of instance {n}" for n in numbers}
     if look.wanted and look.wanted.heavy and not now.lane_open:
         down[package.heavy_unit] = "the socket of heavy requests"
-    for unit, name in down.items():
+    for unit in sorted(down.keys() - _reopened(package, look)):
+        name = down[unit]
         shown = look.units.get(unit, {})
         result = shown.get("Result", "success")
         state = shown.get("SubState", "dead")
         why = f" ({result})" if result != "success" else ""
         yield error("socket-down", f"{name} is {state}{why}", unit, f"systemctl start {unit}")
+
+
+def _reopened(package: Package, look: Look) -> frozenset[str]:
+    """The sockets that a roll may be opening again at this moment."""
+    rolling = look.server.rolling
+    if not rolling.alive:
+        return frozenset()
+    lane = {package.heavy_unit} if rolling.lane else set()
+    return frozenset({package.shared_unit, *map(package.socket_unit, rolling.drained), *lane})
 
 
 def listens_at(package: Package, look: Look, instance: int) -> str:
@@ -85,7 +96,10 @@ def check_orphans(host: Host, look: Look) -> Iterator[Finding]:
         found.append(("the shared socket", package.shared_socket, package.shared_unit))
     if now.lane_open:
         found.append(("the socket of heavy requests", package.heavy_socket, package.heavy_unit))
+    reopened = _reopened(package, look)
     for name, path, unit in found:
+        if unit in reopened:
+            continue
         try:
             is_socket = stat.S_ISSOCK(host.path(path).stat().st_mode)
         except FileNotFoundError:
@@ -238,7 +252,7 @@ def check_service(host: Host, look: Look) -> Iterator[Finding]:
             package.out,
             f"{package.command} undrain",
         )
-    if out.leaving:
+    if out.leaving and not under_way(host):
         yield warning(
             "out-of-balance",
             "a restart or a shutdown has taken this server out, and has not ended: load balancers"

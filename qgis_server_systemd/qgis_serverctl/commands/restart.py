@@ -10,7 +10,7 @@ from ..pool.host import Host
 from ..pool.lock import only_roll
 from ..pool.settings import load_settings
 from ..reconcile.leave import away
-from ..reconcile.roll import Roll, run
+from ..reconcile.roll import Roll, Stopped
 from ..system.output import die, note
 
 
@@ -23,6 +23,9 @@ def command(host: Host, args: argparse.Namespace) -> int:
             # One worker that the monitor wants to be restarted is no reason to leave.
             with nullcontext() if asked else away(host, load_settings(host).settings):
                 Roll(host).run(asked, turn)
+        except Stopped as error:
+            # Nothing has failed: no unit shall look as if.
+            note(str(error))
         finally:
             roll_state.wish(host, roll_state.wishes(host) - asked)
     return 0
@@ -38,7 +41,9 @@ def restart(host: Host, args: argparse.Namespace) -> int:
         what = f"instance {label(args.instance)}" if args.instance else "any instance"
         state = "does not run" if is_heavy(args.instance or 0) else "is not enabled"
         die(f"{what} {state}, or is masked", hint=f"{host.package.command} status")
-    with nullcontext() if args.instance else away(host, load_settings(host).settings):
-        run(host, asked)
+    with only_roll(host) as turn:
+        assert turn
+        with nullcontext() if args.instance else away(host, load_settings(host).settings):
+            Roll(host).run(asked, turn)
     note(f"done: restarted {instances.listed(asked)}")
     return 0

@@ -79,13 +79,18 @@ def await_sign(pid: int) -> None:
         time.sleep(0.05)
 
 
+class Stopped(Failure):
+    """Somebody has stopped the pool in the middle of a roll."""
+
+
 class Roll:
     """One roll. Raises Failure if a new worker does not come up: that instance then
-    stays out of the upstream, and the rest keeps serving by its old definition."""
+    stays out of the upstream, and the rest keeps serving by its old definition; Stopped if the
+    pool is stopped meanwhile, which then stays so."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.undrained = False
+        self.undrained = self.stopped = False
         self._read_settings()
 
     def _read_settings(self) -> None:
@@ -163,22 +168,39 @@ class Roll:
                 write(host.path(file), text)
             host.systemctl("daemon-reload")
         if how == "shared":
-            host.systemctl("start", host.package.shared_unit)
+            self._order("start", host.package.shared_unit)
+
+    def _order(self, verb: str, *units: str, patience: float = 0) -> None:
+        """Start or restart units, unless the pool is being stopped. systemd would give that up
+        for a unit that is started meanwhile (systemctl(1), --job-mode=)."""
+        self._go_on()
+        self.host.systemctl(verb, "--job-mode=fail", *units, patience=patience)
+
+    def _go_on(self) -> None:
+        """Raises Stopped if the pool is stopped, or about to be."""
+        package = self.host.package
+        shown = self.host.show(package.slice, "ActiveState", "Job")
+        if shown.get("ActiveState") != "active" or shown.get("Job"):
+            self.stopped = True
+            raise Stopped(
+                "the pool was stopped meanwhile: its workers are not restarted",
+                hint=f"systemctl start {package.pool}.target",
+            )
 
     def _start(self, instance: int, how: How) -> None:
         package = self.host.package
         shared = how == "shared"
         unit = package.service_unit(instance) if shared else package.socket_unit(instance)
-        self.host.systemctl("start", unit)
+        self._order("start", unit)
 
     def _renew_heavy(self, instance: int) -> None:
         """It finishes its request, and the others take the next ones. One that has ended
         meanwhile, since nobody asks for it, stays away."""
-        host, unit = self.host, self.host.package.service_unit(instance)
+        unit = self.host.package.service_unit(instance)
         note(f"instance {label(instance)}: restarting its worker")
         try:
-            host.systemctl("try-restart", unit, patience=self.heavy_patience)
-        except Unanswered:
+            self._order("try-restart", unit, patience=self.heavy_patience)
+        except (Unanswered, Stopped):
             raise
         except Failure:
             # As in _renew: what counts is whether the worker comes up.
@@ -197,7 +219,7 @@ class Roll:
             running = instances.gather(host).heavy
             units = (package.heavy_unit, *map(package.service_unit, sorted(running)))
             host.systemctl("stop", *units, patience=self.heavy_patience)
-            host.systemctl("start", *units)
+            self._order("start", *units)
         finally:
             roll_state.save(host, replace(roll_state.load(host), lane=False))
 
@@ -236,8 +258,8 @@ class Roll:
         else:
             note(f"instance {instance}: restarting its worker")
             try:
-                host.systemctl("restart", package.service_unit(instance), patience=self.patience)
-            except Unanswered:
+                self._order("restart", package.service_unit(instance), patience=self.patience)
+            except (Unanswered, Stopped):
                 raise
             except Failure:
                 # The first try failed at once; systemd goes on trying, and the next may
@@ -326,7 +348,9 @@ class Roll:
             found = inputs.look(host, self.settings)
             facts, wanted = found.facts, found.wanted
             # Settings that are not applied yet may ask for a lane that there is not.
-            lane = plan.names_lane(wanted, facts) and facts.instances.lane_open
+            # A pool that is stopped has none either, until it is started again.
+            there = facts.instances.lane_open or self.stopped
+            lane = plan.names_lane(wanted, facts) and there
             files = wanted.nginx_files(plan.named(wanted, facts), lane)
             if plan.differ(facts, files):
                 nginx.put(host, files)
@@ -344,6 +368,7 @@ class Roll:
         while True:
             if is_up(self.host, instance):
                 return
+            self._go_on()
             shown = self.host.show(unit, "MainPID", "NRestarts", "ActiveState")
             if is_heavy(instance) and shown.get("ActiveState") in instances.ENDED:
                 return

@@ -7,7 +7,7 @@ Nothing is sent to a worker and no connection held; see pool/connections.py.
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..config.names import is_heavy, label
@@ -16,7 +16,7 @@ from ..config.stored import Resolved
 from ..front import nginx
 from ..monitor import record
 from ..monitor.record import Watch
-from ..pool import connections, cores, instances
+from ..pool import connections, cores, instances, roll_state
 from ..pool.host import Host
 from ..pool.instances import Instances
 from ..pool.settings import load_settings
@@ -122,8 +122,12 @@ class Look:
 
     @property
     def pending(self) -> tuple[str, ...] | None:
-        """What apply would do, None if that can't be told."""
-        return tuple(map(str, self.steps.actions)) if self.steps else None
+        """What apply would do, None if that can't be told. A roll that is under way brings
+        NGINX's upstream and what NGINX has read in line by itself."""
+        if not self.steps:
+            return None
+        own = (plan.WriteUpstream, plan.ReloadNginx) if self.server.rolling.alive else ()
+        return tuple(str(one) for one in self.steps.actions if not isinstance(one, own))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -273,7 +277,7 @@ def look(host: Host) -> Look:
     resolved = wanted = steps = None
     obstacle = ""
     try:
-        server = inputs.gather(host)
+        server = _gather(host)
     except (Failure, OSError) as error:
         if root:
             raise
@@ -305,6 +309,18 @@ def look(host: Host) -> Look:
         blind=blind,
         now=time.monotonic(),
     )
+
+
+def _gather(host: Host) -> plan.Facts:
+    """A roll that begins, goes on to the next instance, or ends meanwhile: a part of what was found
+    is from before that."""
+    before = roll_state.load(host)
+    found = inputs.gather(host)
+    states = (before, found.rolling, roll_state.load(host))
+    alive = any(state.alive for state in states)
+    drained = frozenset[int]().union(*(state.drained for state in states if state.alive))
+    lane = any(state.lane for state in states if state.alive)
+    return replace(found, rolling=replace(found.rolling, alive=alive, drained=drained, lane=lane))
 
 
 def _in_part(host: Host) -> plan.Facts:
