@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from shared.pool import apt, ctl, install, listens, main_pid, status, wait_for, works
+from shared.pool import apt, ctl, install, listens, main_pid, settled, status, wait_for, works
 from shared.projects import PROJECT, title, titles, workers
 from testbed import RELEASES, SUITES, Testbed
 
@@ -502,6 +502,9 @@ def test_a_file_server_hangs_goes_away_and_comes_back(pool: Testbed, template: s
         wait_for(lambda: all_have("Late"), "the file system has come late")
         save("Changed")
         wait_for(lambda: all_have("Changed"), "what another host has changed")
+        # Those that had started before the file system came are restarted.
+        wait_for(lambda: settled(pool), "no worker is restarted any more")
+        wait_for(lambda: titles(pool, project) == {"Changed"}, "each worker has it")
         # It does not answer.
         pids = {n: main_pid(pool, n) for n in workers(pool)}
         freeze = ("systemctl", "kill", "outside-files")
@@ -521,6 +524,10 @@ def test_a_file_server_hangs_goes_away_and_comes_back(pool: Testbed, template: s
         for thread in waiting:
             thread.start()
         wait_for(all_wait, "all workers wait for it")
+        done = pool.run("qgis-serverctl", "check", "--json", check=False)
+        found = [(one["id"], one["where"]) for one in json.loads(done.stdout)["findings"]]
+        assert ("folder-silent", SHARED) in found
+        assert [where for id, where in found if id == "folder-silent"] == [SHARED]
         pool.run(*freeze, "--signal=CONT")
         for thread in waiting:
             thread.join()

@@ -237,6 +237,7 @@ def test_who_can_not_be_told(to: str) -> None:
 # ---- Remedies
 
 UNTRIED = {
+    "folder-silent": "the remedy is at the file server: see tests/server/test_fresh.py",
     "fonts-missing": "the remedy takes a package from Debian's archive",
     "pool-busy": "the remedy is for a load that stays",
     "sockets-unseen": "needs a kernel without a module",

@@ -4,6 +4,8 @@
 import os
 import re
 import shlex
+import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,10 @@ from .finding import Finding, error, warning
 
 FREE = 16
 """MB that must be free: a render's temporary file and all that systemd writes."""
+
+
+ANSWER = 5.0
+"""Seconds in which a file system must answer."""
 
 
 FONTS = ("/usr/share/fonts", "/usr/local/share/fonts")
@@ -48,6 +54,44 @@ def check_settings(host: Host, look: Look) -> Iterator[Finding]:
             where, what = found[1], told.removeprefix(found[0])
         remedy = f"edit {place}, then {host.package.command} apply"
         yield error("settings-invalid", what, where, remedy)
+
+
+# ---- File systems that must answer
+
+
+def silent(folders: Iterable[str]) -> tuple[str, ...]:
+    """Those whose file system does not answer, such as one whose file server is gone: whoever looks
+    at it waits for as long as that lasts. statvfs(2) asks the server, where stat(2) may be told
+    from memory."""
+    # Processes of their own, for which nobody waits: such a one may not even be killed.
+    asked = {
+        folder: subprocess.Popen(
+            ("stat", "-f", "--", folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for folder in folders
+    }
+    end = time.monotonic() + ANSWER
+    while any(one.poll() is None for one in asked.values()) and time.monotonic() < end:
+        time.sleep(0.02)
+    left = {folder: one for folder, one in asked.items() if one.poll() is None}
+    for one in left.values():
+        one.kill()
+    return tuple(left)
+
+
+def check_silent(found: Iterable[str]) -> Iterator[Finding]:
+    for folder in found:
+        yield error(
+            "folder-silent",
+            "its file system does not answer: whoever reads there waits, and no worker can start",
+            folder,
+            "see with findmnt what is mounted there, and make its file server answer; the workers "
+            "then go on by themselves",
+        )
 
 
 # ---- What the pool's user must reach

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..config.settings import Settings
 from ..pool import cores, instances
 from ..pool.host import Host
 from ..system import processes
 from ..system.output import Failure, counted, printable
+from ..units.sandbox import watched
 from ..view.look import Look
 from . import files, front, lane, projects, refused, sandbox, secrets, units
 from .finding import Finding, warning
@@ -101,12 +103,13 @@ Run = Callable[[Host, Look], Iterator[Finding]]
 @dataclass(frozen=True)
 class Check:
     """`root`: needs root. `at_once`: what `status` runs, which shows what is grave and
-    waits for nothing; None: not for it."""
+    waits for nothing; None: not for it. `reads`: folders of projects and data."""
 
     name: str
     run: Run
     at_once: Run | None = None
     root: bool = False
+    reads: bool = False
 
 
 def grave(name: str, run: Run, *, root: bool = False) -> Check:
@@ -136,10 +139,10 @@ CHECKS: tuple[Check, ...] = (
     grave("front page", units.check_front),
     Check("drained instances", units.check_drained),
     grave("what is out of service", units.check_service),
-    Check("folders", files.check_access, root=True),
-    Check("projects", projects.check, root=True),
+    Check("folders", files.check_access, root=True, reads=True),
+    Check("projects", projects.check, root=True, reads=True),
     Check("secrets", lambda host, _: secrets.check(host), root=True),
-    Check("sandbox", sandbox.check, root=True),
+    Check("sandbox", sandbox.check, root=True, reads=True),
     Check("disks", lambda host, _: files.check_disks(files.disks(host))),
     Check("fonts", lambda host, _: files.check_fonts(host)),
     grave("NGINX", front.check_service),
@@ -173,12 +176,18 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def _all(host: Host, look: Look, checks: Sequence[tuple[Check, Run]]) -> Report:
-    found: list[Finding] = []
+def _all(
+    host: Host, look: Look, checks: Sequence[tuple[Check, Run]], silent: Sequence[str] = ()
+) -> Report:
+    """`silent`: folders that nobody must look at."""
+    found = [*files.check_silent(silent)]
     unchecked = []
     for check, run in checks:
         if check.root and not look.root:
             unchecked.append(Unchecked(check.name, "needs root"))
+            continue
+        if check.reads and silent:
+            unchecked.append(Unchecked(check.name, f"{silent[0]} does not answer"))
             continue
         try:
             found += run(host, look)
@@ -192,8 +201,11 @@ def _all(host: Host, look: Look, checks: Sequence[tuple[Check, Run]]) -> Report:
 
 
 def everything(host: Host, look: Look) -> Report:
-    """All checks; takes some seconds where a worker may be in a crash loop."""
-    report = _all(host, look, [(check, check.run) for check in CHECKS])
+    """All checks; takes some seconds where a worker may be in a crash loop, or a file system does
+    not answer."""
+    folders = watched(host.package, look.settings or Settings())
+    checks = [(check, check.run) for check in CHECKS]
+    report = _all(host, look, checks, files.silent(folders))
     return replace(report, log=sandbox.said(host, look), notes=lane.notes(host.package, look))
 
 
