@@ -91,6 +91,8 @@ class Roll:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.undrained = self.stopped = False
+        # A pool that was made by hand need not be in the slice.
+        self.in_slice = self._slice().get("ActiveState") == "active"
         self._read_settings()
 
     def _read_settings(self) -> None:
@@ -178,14 +180,16 @@ class Roll:
 
     def _go_on(self) -> None:
         """Raises Stopped if the pool is stopped, or about to be."""
-        package = self.host.package
-        shown = self.host.show(package.slice, "ActiveState", "Job")
-        if shown.get("ActiveState") != "active" or shown.get("Job"):
+        shown = self._slice()
+        if self.in_slice and (shown.get("ActiveState") != "active" or shown.get("Job")):
             self.stopped = True
             raise Stopped(
                 "the pool was stopped meanwhile: its workers are not restarted",
-                hint=f"systemctl start {package.pool}.target",
+                hint=f"systemctl start {self.host.package.pool}.target",
             )
+
+    def _slice(self) -> dict[str, str]:
+        return self.host.show(self.host.package.slice, "ActiveState", "Job")
 
     def _start(self, instance: int, how: How) -> None:
         package = self.host.package
