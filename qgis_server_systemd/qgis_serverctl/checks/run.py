@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config.settings import Settings
-from ..pool import cores, instances
+from ..pool import cores, instances, roll_state
 from ..pool.host import Host
 from ..system import processes
 from ..system.output import Failure, counted, printable
@@ -67,7 +67,9 @@ def workers(host: Host, look: Look) -> Iterator[Finding]:
     if not suspected:
         return
     time.sleep(PATIENCE)
+    rolled = roll_state.load(host).at
     after = instances.units(host)
+    suspected -= rolled | roll_state.load(host).at
     words = {n: last_words(host, n) for n in suspected}
     yield from units.check_workers(package, suspected, look.units, after, words)
 

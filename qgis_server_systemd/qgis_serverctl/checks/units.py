@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..config.names import Package, label
-from ..pool import connections, service
+from ..pool import connections, roll_state, service
 from ..pool.host import Host
 from ..pool.instances import failed_step, listed
 from ..pool.lock import under_way
 from ..pool.overrides import FOLDERS
+from ..pool.roll_state import Rolling
 from ..system import processes, unit_file
 from ..system.files import read_or_none
 from ..system.output import Failure, counted
@@ -58,8 +59,10 @@ def check_sockets(host: Host, look: Look) -> Iterator[Finding]:
         down = {package.socket_unit(n): f"the socket of instance {n}" for n in numbers}
     if look.wanted and look.wanted.heavy and not now.lane_open:
         down[package.heavy_unit] = "the socket of heavy requests"
-    for unit in sorted(down.keys() - _reopened(package, look)):
-        name = down[unit]
+    reopened = _reopened(package, look.server.rolling)
+    for unit, name in down.items():
+        if unit in reopened:
+            continue
         shown = look.units.get(unit, {})
         result = shown.get("Result", "success")
         state = shown.get("SubState", "dead")
@@ -67,9 +70,8 @@ def check_sockets(host: Host, look: Look) -> Iterator[Finding]:
         yield error("socket-down", f"{name} is {state}{why}", unit, f"systemctl start {unit}")
 
 
-def _reopened(package: Package, look: Look) -> frozenset[str]:
-    """The sockets that a roll may be opening again at this moment."""
-    rolling = look.server.rolling
+def _reopened(package: Package, rolling: Rolling) -> frozenset[str]:
+    """The sockets that a roll may be opening again."""
     if not rolling.alive:
         return frozenset()
     lane = {package.heavy_unit} if rolling.lane else set()
@@ -96,7 +98,7 @@ def check_orphans(host: Host, look: Look) -> Iterator[Finding]:
         found.append(("the shared socket", package.shared_socket, package.shared_unit))
     if now.lane_open:
         found.append(("the socket of heavy requests", package.heavy_socket, package.heavy_unit))
-    reopened = _reopened(package, look)
+    reopened = _reopened(package, look.server.rolling)
     for name, path, unit in found:
         if unit in reopened:
             continue
@@ -105,6 +107,9 @@ def check_orphans(host: Host, look: Look) -> Iterator[Finding]:
         except FileNotFoundError:
             is_socket = False
         if is_socket and connections.is_reachable(look.table, path):
+            continue
+        if unit in _reopened(package, roll_state.load(host)):
+            # It has come to this one since.
             continue
         what = (
             f"{name} listens, but another program has bound its path"
@@ -136,12 +141,12 @@ def pids(package: Package, look: Look) -> dict[int, int]:
 
 def _up(look: Look) -> frozenset[int]:
     """Without its own socket, a worker can't be there. Of those for heavy requests, whoever
-    systemd does not keep is not asked for."""
+    systemd does not keep is not asked for; nor is one that a roll restarts."""
     now = look.server.instances
     heavy = now.heavy if now.lane_open else frozenset()
     if look.is_shared:
-        return (look.serving if now.shared_open else frozenset()) | heavy
-    return look.serving & now.listening | heavy
+        return ((look.serving if now.shared_open else frozenset()) | heavy) - look.server.rolling.at
+    return (look.serving & now.listening | heavy) - look.server.rolling.at
 
 
 def suspects(package: Package, look: Look) -> frozenset[int]:

@@ -30,6 +30,11 @@ class Rolling:
     lane: bool = False
     alive: bool = False
 
+    @property
+    def at(self) -> frozenset[int]:
+        """Instances that a roll restarts at this moment."""
+        return self.drained if self.alive else frozenset()
+
     def named(self, serving: frozenset[int]) -> frozenset[int]:
         """What the upstream names; never nothing while anything may serve."""
         out = self.failed | self.drained if self.alive else self.failed

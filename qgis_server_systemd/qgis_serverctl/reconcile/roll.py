@@ -430,10 +430,10 @@ def await_up(host: Host, fresh: frozenset[int]) -> frozenset[int]:
     return frozenset(left)
 
 
-def run(host: Host, asked: frozenset[int] = frozenset(), *, wait: bool = True) -> bool:
-    """Restart what is out of date, and `asked`, one after the other. Without `wait`,
-    return False if another roll is under way: that one finds what is out of date."""
+def run(host: Host, *, wait: bool = True) -> bool:
+    """Restart what is out of date, one after the other. Without `wait`, return False if
+    another roll is under way: that one finds what is out of date."""
     with only_roll(host, wait=wait) as turn:
         if turn:
-            Roll(host).run(asked, turn)
+            Roll(host).run(frozenset(), turn)
         return turn is not None
