@@ -46,7 +46,7 @@ trusted_proxies = ["{NETWORK}.0.0/16"]
 leave_seconds = 4
 """
 STATISTICS = "http://127.0.0.1:8404/;csv"
-NEEDED = ("nginx*", "haproxy*", "libjemalloc*", "liblua*", "libopentracing*")
+NEEDED = ("nginx*", "adduser*", "haproxy*", "libjemalloc*", "liblua*", "libopentracing*")
 BY_KEEPALIVED = (
     *("keepalived*", "libnftnl*", "libnl*", "libpci*", "libsnmp*", "pci.ids*"),
     *("libgdbm*", "libperl*", "perl*"),

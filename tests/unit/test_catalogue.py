@@ -209,7 +209,7 @@ def fail(send: Send) -> None:
     ],
 )
 def test_work_that_goes_wrong_ends_alone(work: Any, end: str, died_of: int) -> None:
-    seconds = 1.0 if work in (hang, spin) else 60.0
+    seconds = 0.3 if work in (hang, spin) else 60.0
     most = memory.private() + (64 << 20)
     outcome = children.run(work, seconds, most)
     assert outcome.end == end

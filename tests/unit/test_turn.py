@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from shared.paths import TOP
 
 PROGRAM = TOP / "debian/root/usr/share/qgis-server-systemd/turn"
 CORES = len(os.sched_getaffinity(0))
+TURN = runpy.run_path(str(PROGRAM))
+LATER = str(CORES + 1)
+"""The first worker that has another one to wait for."""
 
 
 def begin(instance: str, folder: Path, env: Path = PROGRAM) -> subprocess.Popen[str]:
@@ -20,39 +24,48 @@ def begin(instance: str, folder: Path, env: Path = PROGRAM) -> subprocess.Popen[
     return subprocess.Popen(command, text=True, stderr=subprocess.PIPE)
 
 
-@pytest.mark.parametrize("instance", ["1", str(CORES), "heavy-9", str(CORES + 1)])
+def must_wait(instance: str, folder: Path, waited: float = 0) -> bool:
+    """waited: seconds."""
+    return bool(TURN["must_wait"](instance, str(folder), waited))
+
+
+@pytest.mark.parametrize("instance", ["1", str(CORES), "heavy-9", LATER])
 def test_who_has_nobody_to_wait_for_starts(tmp_path: Path, instance: str) -> None:
-    assert begin(instance, tmp_path).wait(20) == 0
+    """Soon, where the one before it does not begin to start."""
+    assert must_wait(instance, tmp_path) == (instance == LATER)
+    assert not must_wait(instance, tmp_path, TURN["GRACE"] + 0.1)
 
 
-@pytest.mark.parametrize("note", ["1/ready", "1/failures", f"{CORES + 1}/failures"])
+@pytest.mark.parametrize("note", ["1/ready", "1/failures", f"{LATER}/failures"])
 def test_a_worker_waits_for_the_one_before_it(tmp_path: Path, note: str) -> None:
     """Until that is up, or has failed; and one that has failed itself waits for nobody."""
-    for instance in ("1", str(CORES + 1)):
+    for instance in ("1", LATER):
         (tmp_path / instance).mkdir()
-    waiting = begin(str(CORES + 1), tmp_path)
-    with pytest.raises(subprocess.TimeoutExpired):
-        waiting.wait(0.6)
+    assert must_wait(LATER, tmp_path, TURN["LONGEST"] - 0.1)
     (tmp_path / note).touch()
-    assert waiting.wait(20) == 0
+    assert not must_wait(LATER, tmp_path)
 
 
-def test_it_does_not_wait_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("instance", "longest"), [(LATER, "LONGEST"), ("catalogue", "LAST")])
+def test_nobody_waits_for_ever(tmp_path: Path, instance: str, longest: str) -> None:
     (tmp_path / "1").mkdir()
-    assert begin(str(CORES + 1), tmp_path).wait(20) == 0
+    assert must_wait(instance, tmp_path, TURN[longest] - 0.1)
+    assert not must_wait(instance, tmp_path, TURN[longest])
 
 
 def test_the_look_at_the_projects_comes_after_all_workers(tmp_path: Path) -> None:
-    assert begin("catalogue", tmp_path).wait(20) == 0
+    """As a program: it ends once nobody is about to come up any more."""
+    assert begin("catalogue", tmp_path).wait(60) == 0
     for instance in ("1", "2", "3", "heavy-1"):
         (tmp_path / instance).mkdir()
     (tmp_path / "1/ready").touch()
     (tmp_path / "3/failures").touch()
+    assert must_wait("catalogue", tmp_path)
     waiting = begin("catalogue", tmp_path)
     with pytest.raises(subprocess.TimeoutExpired):
-        waiting.wait(0.6)
+        waiting.wait(0.2)
     (tmp_path / "2/ready").touch()
-    assert waiting.wait(20) == 0
+    assert waiting.wait(60) == 0
 
 
 def test_without_the_file_of_variables_no_worker_starts(tmp_path: Path) -> None:
