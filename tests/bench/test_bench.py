@@ -18,6 +18,7 @@ from bench.report import text, without_nan
 WITHOUT = ("this package", "... without its sandbox", "... without QGIS's profile folder")
 
 
+@pytest.mark.long
 @pytest.mark.either
 def test_a_short_benchmark(server: Testbed) -> None:
     rows = ("light", "open+prints", "boot")

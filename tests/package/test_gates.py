@@ -135,6 +135,7 @@ def test_another_build_gives_the_same_bytes(workshop: Testbed) -> None:
         assert done.stdout.split()[0] == first
 
 
+@pytest.mark.either
 def test_piuparts(workshop: Testbed, suite: str) -> None:
     with Testbed(suite, tools=True) as bed:
         bed.put(binary(workshop), "/build/")

@@ -172,6 +172,7 @@ def heal(bed: Testbed, deb: str, wanted: str) -> None:
 
 
 Kills = Callable[..., Iterator[int]]
+THIRD = 3
 
 
 @pytest.fixture
@@ -186,9 +187,9 @@ def kill_each(
     alike: bool = False,
     fine: bool = False,
 ) -> Iterator[int]:
-    """Let the commands run once, to see their steps; then kill them in turn at the first one that
-    differs, then at the second, and so on; with `every_step` at each one. A step that several
-    commands which are `alike` have is one of the first, then of the second, and so on.
+    """Let the commands run once, to see their steps; then kill them in turn at each third one that
+    differs, and at the last; with `every_step` at each one. A step that several commands which are
+    `alike` have is one of the first, then of the second, and so on.
 
     Yields the index of the command that was killed; the caller mends what it finds, so that the
     next command begins where it does after this one.
@@ -203,7 +204,8 @@ def kill_each(
     if every_step:
         left = [list(range(1, len(steps) + 1)) for steps in logs]
     else:
-        left = that_differ(logs) if alike else [that_differ([steps])[0] for steps in logs]
+        differ = that_differ(logs) if alike else [that_differ([steps])[0] for steps in logs]
+        left = [sorted({*numbers[::THIRD], *numbers[-1:]}) for numbers in differ]
     for command, steps, chosen in zip(commands, logs, left, strict=True):
         print(f"{len(chosen)} of {len(steps)} steps of", *command[:2], flush=True)
     while any(left):
