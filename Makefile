@@ -7,6 +7,9 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 PROCESSES := $(shell expr $$(nproc) + 2)
 WHOLE = --verbose --numprocesses $(PROCESSES)
 
+# Or each of many processes would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help deb dist demo unit test test-all bench fuzz clean
 
 help:
@@ -54,3 +57,4 @@ fuzz:
 
 clean:
 	rm -rf .venv build deb_dist dist rendered demo.png *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +

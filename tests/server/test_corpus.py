@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from shared.pool import ctl, settled, wait_for
 from shared.serving import PROJECTS
 from testbed import Reply, Testbed, since
 
+LOOK = "qgis-server@catalogue.service"
 REQUESTS = {request.name: request for request in read()}
 
 
@@ -67,6 +69,17 @@ def test_the_pool_answers_as_an_unconfined_process_does(
 def test_what_both_have_changed_is_the_same(sides: Sides) -> None:
     """After the requests above."""
     assert tables(sides.bed, "a") == tables(sides.bed, "b")
+
+
+def test_the_look_at_the_projects_has_the_passwords_as_well(sides: Sides) -> None:
+    sides.bed.run("cp", f"{FOLDER}/auth.qgs", f"{PROJECTS}/passwords.qgs")
+    looked = sides.bed.run("qgis-serverctl", "projects", "--json", "passwords", check=False)
+    sides.bed.run("rm", f"{PROJECTS}/passwords.qgs")
+    assert looked.stdout, looked.stderr
+    (found,) = json.loads(looked.stdout)["projects"]
+    assert (found["layers"], found["problems"]) == (2, [])
+    unit = sides.bed.out("systemctl", "show", "--property=ExecStartPre", LOOK)
+    assert "code=exited ; status=0 " in unit
 
 
 # A table of somebody else, and as the recipe finds it: the role is not there yet.
