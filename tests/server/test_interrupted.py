@@ -280,7 +280,9 @@ def test_apply_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
     is_whole(quick, cores)
 
 
-@pytest.mark.parametrize("count", [1, 2], ids=["spare", "sibling"])
+@pytest.mark.parametrize(
+    "count", [1, pytest.param(2, marks=pytest.mark.long)], ids=["spare", "sibling"]
+)
 def test_a_roll_killed_at_each_step(quick: Testbed, each_kill: Kills, count: int) -> None:
     """New definitions of sockets and workers; apply brings them up one after another."""
     script = (

@@ -121,7 +121,7 @@ def is_on_own(bed: Testbed, count: int) -> None:
 # ---- To it and back
 
 
-@pytest.mark.parametrize("count", [COUNT, 1])
+@pytest.mark.parametrize("count", [COUNT, pytest.param(1, marks=pytest.mark.long)])
 def test_moving_loses_no_request(bed: Testbed, count: int) -> None:
     ctl(bed, "queue", "per-worker")
     ctl(bed, "scale", str(count))
@@ -181,7 +181,7 @@ def test_status_shows_the_queue(shared: Testbed) -> None:
 
 
 @pytest.mark.testing
-@pytest.mark.parametrize("count", [COUNT, 1])
+@pytest.mark.parametrize("count", [COUNT, pytest.param(1, marks=pytest.mark.long)])
 def test_restart_and_scale_lose_no_request(shared: Testbed, count: int) -> None:
     ctl(shared, "scale", str(count))
     before = pids(shared, count)

@@ -36,8 +36,8 @@ def test_each_pair_is_rendered(number: int, tmp_path: Path) -> None:
 
 
 def when(number: int) -> tuple[pytest.MarkDecorator, ...]:
-    """Each build takes seconds: a third of them each time, and all with --all."""
-    return (pytest.mark.long,) if number % 3 else ()
+    """Each build takes seconds: a few of them each time, and all with --all."""
+    return (pytest.mark.long,) if number % 6 else ()
 
 
 @pytest.mark.parametrize(
