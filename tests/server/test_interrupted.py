@@ -299,6 +299,7 @@ def test_a_roll_killed_at_each_step(quick: Testbed, each_kill: Kills, count: int
         is_whole(quick, count)
 
 
+@pytest.mark.long
 def test_a_change_of_the_queue_killed_at_each_step(quick: Testbed, each_kill: Kills) -> None:
     """There and back; apply alone completes it, whichever queue was asked for last."""
     count, shared = 2, "/run/qgis-server.sock"

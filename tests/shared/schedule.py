@@ -102,6 +102,8 @@ def tell_units(items: list[pytest.Item], file: Path) -> None:
 class LongestFirst(LoadScopeScheduling):  # type: ignore[misc]
     """A process gets its next unit when it is at its last test, and the longest that is left."""
 
+    _sorted = False
+
     def schedule(self) -> None:
         if self.collection is None:
             file = units_file()
@@ -113,8 +115,10 @@ class LongestFirst(LoadScopeScheduling):  # type: ignore[misc]
         return self._units[nodeid]
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        first = min(self.workqueue, key=self._rank)
-        self.workqueue.move_to_end(first, last=False)
+        if not self._sorted:
+            self._sorted = True
+            for unit in sorted(self.workqueue, key=self._rank):
+                self.workqueue.move_to_end(unit)
         super()._assign_work_unit(node)
 
     def _rank(self, unit: str) -> tuple[int, int]:
