@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import json
 
-import pytest
 from shared.paths import SHARED
 from shared.pool import ctl, settled, wait_for, workers
 from shared.serving import PROJECTS
@@ -20,7 +19,6 @@ ADDED = (
 )
 
 
-@pytest.mark.either
 def test_no_edit_is_lost_with_several_workers(pool: Testbed) -> None:
     pool.run("sh", "-ec", f"cp --archive /srv/maps/. {PROJECTS}; mkdir --parents {EDITED}")
     pool.put(SHARED / "invariants/rich.py", "/root/rich.py")
