@@ -376,7 +376,9 @@ def test_the_language_of_the_browser(
         window.wait("return document.querySelectorAll('#cards h2').length === 2", "two cards")
         assert window.texts("h1") == [heading]
         window.open("http://127.0.0.1/qgis/world/wfs3/collections.html")
-        window.wait("return document.querySelector('#content h2 a')", "it is shown")
+        # A card has no text before the browser knows that it is in sight (content-visibility).
+        link = "document.querySelector('#content .about > a')"
+        window.wait(f"return {link} && {link}.innerText", "it is shown")
         assert window.texts("#content .about > a")[0] == items
         window.open(f"{PAGE}page/map.html#world")
         window.wait("return document.querySelector('#tree button')", "it is shown")
