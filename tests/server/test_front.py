@@ -206,7 +206,10 @@ def test_the_settings(driver: Driver, bed: Testbed, projects: Path) -> None:
         def of(host: str, path: str = "page/projects.json") -> Reply:
             return bed.fetch(f"{PAGE}{path}", "--header", f"Host: {host}")
 
-        wait_for(lambda: of(city).status == 200, "a host name has a list of its own")
+        wait_for(
+            lambda: of(city).status == 200 and bool(json.loads(of(city).body)["projects"]),
+            "a host name has a list of its own",
+        )
         own = json.loads(of(city).body)
         assert (own["title"], [one["name"] for one in own["projects"]]) == ("City", ["hostile"])
         assert (own["text"], own["logo"]) == ("All of it", "page/logo.svg")

@@ -46,25 +46,18 @@ def test_a_worker_waits_for_the_one_before_it(tmp_path: Path, note: str) -> None
     assert not must_wait(LATER, tmp_path)
 
 
-@pytest.mark.parametrize(("instance", "longest"), [(LATER, "LONGEST"), ("catalogue", "LAST")])
-def test_nobody_waits_for_ever(tmp_path: Path, instance: str, longest: str) -> None:
+def test_nobody_waits_for_ever(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
-    assert must_wait(instance, tmp_path, TURN[longest] - 0.1)
-    assert not must_wait(instance, tmp_path, TURN[longest])
+    assert must_wait(LATER, tmp_path, TURN["LONGEST"] - 0.1)
+    assert not must_wait(LATER, tmp_path, TURN["LONGEST"])
 
 
-def test_the_look_at_the_projects_comes_after_all_workers(tmp_path: Path) -> None:
-    """As a program: it ends once nobody is about to come up any more."""
-    assert begin("catalogue", tmp_path).wait(60) == 0
-    for instance in ("1", "2", "3", "heavy-1"):
-        (tmp_path / instance).mkdir()
-    (tmp_path / "1/ready").touch()
-    (tmp_path / "3/failures").touch()
-    assert must_wait("catalogue", tmp_path)
-    waiting = begin("catalogue", tmp_path)
+def test_the_program_ends_once_it_need_not_wait(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    waiting = begin(LATER, tmp_path)
     with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(0.2)
-    (tmp_path / "2/ready").touch()
+    (tmp_path / "1/ready").touch()
     assert waiting.wait(60) == 0
 
 
