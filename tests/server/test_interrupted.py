@@ -172,7 +172,6 @@ def heal(bed: Testbed, deb: str, wanted: str) -> None:
 
 
 Kills = Callable[..., Iterator[int]]
-THIRD = 3
 
 
 @pytest.fixture
@@ -205,7 +204,7 @@ def kill_each(
         left = [list(range(1, len(steps) + 1)) for steps in logs]
     else:
         differ = that_differ(logs) if alike else [that_differ([steps])[0] for steps in logs]
-        left = [sorted({*numbers[::THIRD], *numbers[-1:]}) for numbers in differ]
+        left = [sorted({*numbers[::3], *numbers[-1:]}) for numbers in differ]
     for command, steps, chosen in zip(commands, logs, left, strict=True):
         print(f"{len(chosen)} of {len(steps)} steps of", *command[:2], flush=True)
     while any(left):
