@@ -23,7 +23,7 @@ from shared.pool import (
     quick_workers,
     serving_bed,
 )
-from shared.schedule import LongestFirst, tell_units, units_file
+from shared.schedule import LongestFirst, tell_units, unit_of, units_file
 from testbed import RELEASED, SUITES, Snapshot, Testbed
 from testbed.locks import locked
 from testbed.processes import children, unwind_on_termination
@@ -67,7 +67,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def one_of(chosen: list[str], name: str) -> str:
-    """Always the same one of them, and about half of all names on each."""
+    """Always the same one of them, and as many names on each."""
     return chosen[zlib.crc32(name.encode()) % len(chosen)]
 
 
@@ -85,37 +85,36 @@ def also_on(item: pytest.Item, config: pytest.Config) -> list[str]:
     return [suite for suite in SUITES if suite not in suites(config)]
 
 
-def is_on_one(item: pytest.Item, config: pytest.Config) -> bool:
-    """Is it marked `either`, and not `each`?"""
-    marked = item.get_closest_marker("either") and not item.get_closest_marker("each")
-    return bool(marked) and not config.getoption("all")
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what asks for a suite, or for a fixture that does, once per chosen suite; what is
-    marked `either`, since it is about the package alone, on one of them."""
+    """Give each suite that may be chosen to what asks for one, or for a fixture that does."""
     own = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     if "suite" in metafunc.fixturenames and "suite" not in own:
-        chosen = suites(metafunc.config)
-        if is_on_one(metafunc.definition, metafunc.config):
-            chosen = [one_of(chosen, metafunc.function.__name__)]
-        chosen += also_on(metafunc.definition, metafunc.config)
+        chosen = suites(metafunc.config) + also_on(metafunc.definition, metafunc.config)
         metafunc.parametrize("suite", chosen, scope="session")
 
 
+def is_on_each(item: pytest.Item, config: pytest.Config) -> bool:
+    """Or on one suite alone?"""
+    marks = ("each", "testing")
+    return config.getoption("all") or any(map(item.get_closest_marker, marks))
+
+
 def belongs(item: pytest.Item, config: pytest.Config) -> bool:
-    """Is the item for its suite? What is marked `spread` is on one for each of its parameters, and
-    what is marked `only` on those that the mark names."""
+    """Is the item for its suite? What no mark puts on each is on one: what shares something with
+    others of its file on the same as they."""
     if item.get_closest_marker("long") and not config.getoption("all"):
         return False
     if not isinstance(item, pytest.Function) or "suite" not in item.fixturenames:
         return True
     suite = item.callspec.params["suite"]
-    if only := item.get_closest_marker("only"):
-        return suite in only.args
-    if item.get_closest_marker("spread") and not config.getoption("all"):
-        return bool(suite == one_of(suites(config), item.callspec.id.replace(str(suite), "")))
-    return True
+    only = item.get_closest_marker("only")
+    able = only.args if only else SUITES
+    if suite not in able:
+        return False
+    if is_on_each(item, config):
+        return True
+    chosen = [one for one in suites(config) if one in able]
+    return bool(suite == one_of(chosen, unit_of(item).replace(suite, "")))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,7 +19,6 @@ WITHOUT = ("this package", "... without its sandbox", "... without QGIS's profil
 
 
 @pytest.mark.long
-@pytest.mark.either
 def test_a_short_benchmark(server: Testbed) -> None:
     rows = ("light", "open+prints", "boot")
     options = Options(2, 1, 1.5, contestants=("ours-per-worker",), workloads=rows)
@@ -53,7 +52,6 @@ def test_a_short_benchmark(server: Testbed) -> None:
     assert "ours-per-worker" in "".join(document.release(server.suite, release, ()))
 
 
-@pytest.mark.either
 def test_weights_of_units_count_also_of_those_that_start_later(bed: Testbed) -> None:
     bed.boot()
     group = cpu_group_of(bed.bed.name)
@@ -72,7 +70,6 @@ def test_weights_of_units_count_also_of_those_that_start_later(bed: Testbed) -> 
         assert weights.own_group(pid, "cpu") == weights.own_group(bed.pid, "cpu")
 
 
-@pytest.mark.either
 def test_what_a_tile_costs_workers_side_by_side(server: Testbed) -> None:
     chosen = tuple(one for one in cost.VARIANTS if one.name in (cost.BASE, *WITHOUT))
     found = cost.measure(server, number=5, variants=chosen)

@@ -187,7 +187,6 @@ ss -lxH | grep -c '/run/qgis-server-[0-9]'
 
 
 @pytest.mark.long
-@pytest.mark.either
 def test_cores_a_worker_beyond_its_memory_and_power_that_is_lost(
     installed: Snapshot, suite: str
 ) -> None:

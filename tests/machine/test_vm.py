@@ -19,7 +19,6 @@ exit 5
 
 
 @pytest.mark.long
-@pytest.mark.either
 def test_runs_a_script_on_three_processors_with_memory_limits(bed: Testbed) -> None:
     bed.chroot("sh", "-c", "echo marked >/etc/marker")
     status, output = Machine(bed.root, cpus=3).run_script(SCRIPT, timeout=900)

@@ -221,7 +221,6 @@ def as_user(bed: Testbed, *command: str) -> str:
     return bed.chroot(*OFFLINE, *user).stdout
 
 
-@pytest.mark.either
 def test_lintian(workshop: Testbed) -> None:
     # Debian 12's takes templates of units for units.
     assert_lintian_finds_nothing(workshop, "/offered/*.changes", None)
@@ -248,7 +247,6 @@ python3 tests/prepare.py deb
 """
 
 
-@pytest.mark.either
 def test_a_user_makes_the_same_packages_as_from_the_checkout(
     workshop: Testbed, suite: str, tmp_path: Path, artifacts: list[Path]
 ) -> None:
@@ -293,7 +291,6 @@ maintainer = "ACME GIS team <gis@acme.example>"
 """
 
 
-@pytest.mark.either
 def test_a_user_can_do_all_the_rest(workshop: Testbed, suite: str) -> None:
     assert as_user(workshop, "qgis-server-systemd", "--version").strip() == __version__
     as_user(workshop, "qgis-server-systemd", "init")
@@ -316,7 +313,6 @@ qgis-server-systemd publish --repo repo --sign me@acme.example --suite "$0" \
 """  # noqa: E501
 
 
-@pytest.mark.either
 def test_it_publishes_itself(workshop: Testbed, suite: str) -> None:
     said = as_user(workshop, "sh", "-ec", PUBLISH, suite)
     assert "https://apt.acme.example" in said
@@ -324,7 +320,6 @@ def test_it_publishes_itself(workshop: Testbed, suite: str) -> None:
     assert f"Package: {NAME}\n" in index.read_text()
 
 
-@pytest.mark.either
 def test_manual_page_and_completion(workshop: Testbed) -> None:
     page = workshop.chroot("man", "--pager=cat", "qgis-server-systemd", env={"MANWIDTH": "80"})
     assert "build the package that runs QGIS Server" in " ".join(page.stdout.split())
@@ -336,7 +331,6 @@ def test_manual_page_and_completion(workshop: Testbed) -> None:
     workshop.chroot("zsh", "-n", f"/{zsh.relative_to(workshop.root)}")
 
 
-@pytest.mark.either
 def test_purge_leaves_nothing(suite: str, distribution: list[Path]) -> None:
     with Testbed(suite, tools=True) as bed:
         bed.put(one(distribution, ".deb"), "/offered/")

@@ -91,7 +91,6 @@ GDAL_CACHEMAX = 64
 """
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("one", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_lintian_of_a_site(workshop: Testbed, suite: str, one: bool, tmp_path: Path) -> None:
     """Made for one release, or for all of them."""
@@ -105,7 +104,6 @@ def test_lintian_of_a_site(workshop: Testbed, suite: str, one: bool, tmp_path: P
     assert_lintian_finds_nothing(workshop, f"/site-{made_for}/*.changes", made_for)
 
 
-@pytest.mark.either
 def test_maintainer_scripts_with_the_parts_of_debhelper(workshop: Testbed) -> None:
     scripts = "/build/source/debian/qgis-server-systemd/DEBIAN/p*"
     # debhelper calls functions of debconf with and without arguments.
@@ -114,14 +112,12 @@ def test_maintainer_scripts_with_the_parts_of_debhelper(workshop: Testbed) -> No
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.either
 def test_each_alarm_fires_with_its_fault_and_else_none_does(workshop: Testbed) -> None:
     for file in ("docs/monitoring/alerts.yml", "tests/shared/alerts_test.yml"):
         workshop.put(TOP / file, "/alerts/")
     workshop.chroot("promtool", "test", "rules", "/alerts/alerts_test.yml")
 
 
-@pytest.mark.either
 def test_another_build_gives_the_same_bytes(workshop: Testbed) -> None:
     """Another time, path, locale, time zone, umask, user name and order of files."""
     first = hashlib.sha256(binary(workshop).read_bytes()).hexdigest()
@@ -136,7 +132,6 @@ def test_another_build_gives_the_same_bytes(workshop: Testbed) -> None:
         assert done.stdout.split()[0] == first
 
 
-@pytest.mark.either
 def test_piuparts(workshop: Testbed, suite: str) -> None:
     with Testbed(suite, tools=True) as bed:
         bed.put(binary(workshop), "/build/")
@@ -147,7 +142,6 @@ def test_piuparts(workshop: Testbed, suite: str) -> None:
         assert "PASS: Installation, upgrade and purging tests" in done.stdout
 
 
-@pytest.mark.either
 def test_autopkgtest(workshop: Testbed, suite: str, sources: list[Path]) -> None:
     with Testbed(suite, tools=True) as bed:
         for file in (*sources, binary(workshop)):
@@ -167,7 +161,6 @@ def test_autopkgtest(workshop: Testbed, suite: str, sources: list[Path]) -> None
         assert re.search(r"^pool +PASS$", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.either
 def test_completion_is_installed_and_loads(workshop: Testbed) -> None:
     workshop.chroot("sh", "-ec", "dpkg-deb -x /build/*_all.deb /unpacked")
     share = workshop.root / "unpacked/usr/share"

@@ -455,7 +455,6 @@ def expired(shop: Shop) -> None:
     publish.publish(shop.repo, tuple(SUITES), [shop.key], [], given)
 
 
-@pytest.mark.either
 def test_a_server_takes_packages_from_it(
     web: Testbed, artifacts: list[Path], newer_package: Path, keys: tuple[str, ...]
 ) -> None:

@@ -30,8 +30,6 @@ from shared.pool import (
 )
 from testbed import Snapshot, Testbed
 
-pytestmark = pytest.mark.either
-
 UNITS = "/etc/systemd/system"
 COUNT = 3
 SITE = "/etc/nginx/sites-available/maps"

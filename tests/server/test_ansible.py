@@ -493,7 +493,6 @@ def roll_out_fronts(lan: Lan, **more: object) -> Rollout:
 
 
 @pytest.mark.long
-@pytest.mark.either
 def test_work_that_is_planned_costs_no_request(lan: Lan) -> None:
     """No POST either."""
     with load(lan.client, TILE, WIDE, options=MIXED) as result:
@@ -516,7 +515,6 @@ def test_work_that_is_planned_costs_no_request(lan: Lan) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.either
 def test_workers_that_hang_get_no_more_requests(lan: Lan) -> None:
     """Those that they have end once they go on."""
     with load(lan.client, TILE, WIDE, options=MIXED) as result:
@@ -528,7 +526,6 @@ def test_workers_that_hang_get_no_more_requests(lan: Lan) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.either
 def test_a_server_that_is_cut_off_costs_the_posts_in_its_hands(lan: Lan) -> None:
     """Each gets one clear status. GETs start again on another server."""
     front = lan.fronts[lan.holders()[0]]
@@ -554,7 +551,6 @@ def test_a_server_that_is_cut_off_costs_the_posts_in_its_hands(lan: Lan) -> None
 
 
 @pytest.mark.long
-@pytest.mark.either
 def test_a_server_without_disk_space_serves(lan: Lan) -> None:
     maps3 = lan.beds["maps3"]
     folders = ("/var/lib/nginx", "/var/log/nginx", "/var/lib/qgis-server", "/var/log/journal")
@@ -585,7 +581,6 @@ def title(bed: Testbed, project: str) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.either
 def test_a_project_that_changes_on_one_server_after_the_other(lan: Lan) -> None:
     """By rsync, as docs/fleet.md says. While servers differ, clients get one or the other, and no
     other reply."""
@@ -626,7 +621,6 @@ def test_a_project_that_changes_on_one_server_after_the_other(lan: Lan) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.either
 def test_the_second_front_takes_over(lan: Lan) -> None:
     """Only what the lost front has in hand is lost: it may be one request of each client."""
     (first,) = lan.holders()

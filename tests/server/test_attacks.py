@@ -615,6 +615,7 @@ ATTACKS = (
 )
 
 
+@pytest.mark.each
 def test_every_attack_is_refused_and_harms_nobody(bed: Testbed) -> None:
     """In one test, since each takes but a moment."""
     before = workers(bed)
@@ -645,6 +646,7 @@ def test_fields_that_a_project_shows_may_be_named(bed: Testbed) -> None:
             assert reply.status == 200, f"{attack.name}: {shown(reply)}"
 
 
+@pytest.mark.each
 def test_a_browser_runs_nothing_in_what_is_told_of_features(bed: Testbed) -> None:
     """Clients may have written the values, and Debian 12's QGIS makes markup of them."""
     info = get_map().replace("GetMap", "GetFeatureInfo")
@@ -726,7 +728,6 @@ def test_an_unknown_name_bothers_no_worker(bed: Testbed) -> None:
         bed.run("systemctl", "start", "qgis-server.target")
 
 
-@pytest.mark.either
 def test_settings_give_names_to_other_projects(bed: Testbed) -> None:
     folders = f'project_folders = ["{PROJECTS}", "{MAPS}"]'
     seen = f'data_folders = ["/srv", "{OUTSIDE}"]'
@@ -737,7 +738,6 @@ def test_settings_give_names_to_other_projects(bed: Testbed) -> None:
     assert named(bed, "other").status == 404
 
 
-@pytest.mark.either
 def test_map_is_a_choice_and_stays_in_the_folders(bed: Testbed) -> None:
     with settings(bed, "map_parameter = true"), stray(bed):
         assert b"<Title>Second<" in by_map(bed, SECOND).body
@@ -769,7 +769,6 @@ def test_map_is_a_choice_and_stays_in_the_folders(bed: Testbed) -> None:
     assert heard(bed) == ""
 
 
-@pytest.mark.either
 def test_a_folder_that_is_taken_back_is_gone_from_running_workers(bed: Testbed) -> None:
     with settings(bed, "map_parameter = true", f'data_folders = ["/srv", "{OUTSIDE}"]'):
         assert TITLE.encode() in by_map(bed, OTHER).body
@@ -777,7 +776,6 @@ def test_a_folder_that_is_taken_back_is_gone_from_running_workers(bed: Testbed) 
     assert not set(before) & set(workers(bed))
 
 
-@pytest.mark.either
 def test_a_project_in_a_store_is_an_archive_as_well(bed: Testbed) -> None:
     """The front page's look does not open a harmful one either, and a good one is served."""
     store = f"{MAPS}/store.gpkg"
@@ -840,7 +838,6 @@ def test_a_file_of_the_administrators_own_is_confined(bed: Testbed) -> None:
         bed.run("systemctl", "reload", "nginx")
 
 
-@pytest.mark.either
 def test_replies_of_a_named_project_are_kept(bed: Testbed) -> None:
     world = f"{PROJECTS}/world.qgz"
     link = f"/run/qgis-server-cache/projects{world}"

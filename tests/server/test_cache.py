@@ -15,8 +15,6 @@ from shared.projects import title_in, titles
 from shared.serving import get_map, wfs, wms, wmts
 from testbed import Reply, Snapshot, Testbed
 
-pytestmark = pytest.mark.either
-
 TOML = "etc/qgis-server/server.toml"
 UNIT = "qgis-server-cache.service"
 COUNT = 2

@@ -361,7 +361,6 @@ CASES = (
 )  # fmt: skip
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("case", CASES, ids=[f"{n}-{c.id}" for n, c in enumerate(CASES)])
 def test_what_is_broken_is_found_and_mended(server: Testbed, case: Case) -> None:
     is_found_and_mended(server, case)
@@ -436,7 +435,6 @@ HEALTHY = {
 """What is done on a healthy server, and what undoes it."""
 
 
-@pytest.mark.either
 def test_on_a_healthy_server_nothing_is_found(server: Testbed) -> None:
     def rests() -> bool:
         return works(server) == {"idle"}
@@ -461,7 +459,6 @@ wait $pid || cat /root/said >&2
 """
 
 
-@pytest.mark.either
 def test_a_roll_is_no_finding(server: Testbed) -> None:
     """What its steps bring about is not told as a fault."""
     file = server.root / SETTINGS.lstrip("/")
@@ -508,7 +505,6 @@ REFUSED = Case(
 )  # fmt: skip
 
 
-@pytest.mark.either
 def test_a_machine_that_refuses_a_part_of_the_sandbox(installed: Snapshot) -> None:
     with Testbed(installed.suite, like=installed) as bed:
         quick_workers(bed)
@@ -524,7 +520,6 @@ def test_a_machine_that_refuses_a_part_of_the_sandbox(installed: Snapshot) -> No
         wait_for(lambda: report(bed)["findings"] == [], "the other services are up again, too")
 
 
-@pytest.mark.either
 def test_a_letter_that_is_not_utf_8_ends_no_command(server: Testbed) -> None:
     """Such as in a comment in a file of the administrator's, to whom it is a letter."""
     files = ENV, DROPIN.format(kind="service"), PARAMS, "/etc/nginx/nginx.conf"
@@ -545,7 +540,6 @@ def test_a_letter_that_is_not_utf_8_ends_no_command(server: Testbed) -> None:
         ctl(server, "apply")
 
 
-@pytest.mark.either
 def test_what_the_sandbox_may_have_blocked_is_quoted(server: Testbed) -> None:
     """It is no finding: see below."""
     server.run(
@@ -587,7 +581,6 @@ def is_text(shown: str) -> bool:
     return all(c == "\n" or c.isprintable() or unicodedata.category(c) == "Zs" for c in shown)
 
 
-@pytest.mark.either
 def test_what_clients_and_authors_write_is_text_and_decides_nothing(server: Testbed) -> None:
     wait_for(lambda: report(server)["findings"] == [], "there is no finding")
     maps = server.root / "srv/maps"

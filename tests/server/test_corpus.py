@@ -15,6 +15,8 @@ from shared.pool import ctl, settled, wait_for
 from shared.serving import PROJECTS
 from testbed import Reply, Testbed, since
 
+pytestmark = pytest.mark.each
+
 REQUESTS = {request.name: request for request in read()}
 
 
@@ -132,7 +134,6 @@ def places(sides: Sides) -> Iterator[Testbed]:
     wait_for(lambda: settled(bed), "all is as it was")
 
 
-@pytest.mark.either
 def test_a_table_is_opened_for_editing(places: Testbed) -> None:
     """As the book of recipes says."""
     url = "http://127.0.0.1/qgis/places"
@@ -176,7 +177,6 @@ def tight(sides: Sides) -> Iterator[None]:
     sides.bed.run("sh", "-c", again)
 
 
-@pytest.mark.either
 @pytest.mark.usefixtures("tight")
 def test_what_a_sandbox_breaks_is_noticed(sides: Sides) -> None:
     missed = []

@@ -7,7 +7,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
 from shared.pool import (
     DEB,
     OFFLINE,
@@ -25,8 +24,6 @@ from testbed import Testbed
 
 from qgis_server_systemd.qgis_serverctl.config.names import Package
 from qgis_server_systemd.qgis_serverctl.config.values import MAX_INSTANCES
-
-pytestmark = pytest.mark.either
 
 NAME = "qgis-server-systemd"
 HINT = "run: qgis-serverctl site enable [--project FILE]"

@@ -11,7 +11,6 @@ import sys
 import urllib.error
 from pathlib import Path
 
-import pytest
 from shared.demos import bed_of, get, said_until_served
 from shared.paths import TESTS
 from shared.pool import wait_for
@@ -28,7 +27,6 @@ def titles(page: str) -> set[str]:
     return {project["title"] for project in found["projects"]}
 
 
-@pytest.mark.either
 def test_demo_serves_until_ctrl_c_and_leaves_only_the_picture(suite: str, tmp_path: Path) -> None:
     command = [sys.executable, str(DEMO), "--suite", suite, "--picture", str(tmp_path / "demo.png")]
     with subprocess.Popen(

@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import pytest
 from shared.book import BLOCK
 from shared.paths import TOP
 from shared.pool import MAP, apt, ctl, is_served, wait_for, workers
 from shared.serving import fetch
 from testbed import Testbed
-
-pytestmark = pytest.mark.either
 
 LOG = "/var/log/nginx/qgis-server-requests.log"
 

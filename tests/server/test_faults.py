@@ -190,7 +190,6 @@ def reexec(bed: Testbed) -> None:
         bed.run("systemctl", "daemon-reexec")
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("work", [restart, scale])
 def test_what_the_package_does_costs_no_request_and_none_waits_for_a_cold_worker(
     victim: Testbed, work: Callable[[Testbed], None]
@@ -204,7 +203,6 @@ def test_what_the_package_does_costs_no_request_and_none_waits_for_a_cold_worker
     assert waits == []
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("work", [reload_nginx, reexec])
 def test_a_reload_beside_costs_no_request(victim: Testbed, work: Callable[[Testbed], None]) -> None:
     use(victim)
@@ -215,7 +213,6 @@ def test_a_reload_beside_costs_no_request(victim: Testbed, work: Callable[[Testb
     assert pids(victim) == before
 
 
-@pytest.mark.either
 def test_a_restart_of_all_at_once_costs_no_request(victim: Testbed) -> None:
     """Requests wait meanwhile, as the look at cold workers notices."""
     use(victim)
@@ -230,7 +227,6 @@ def test_a_restart_of_all_at_once_costs_no_request(victim: Testbed) -> None:
     assert not set(before.values()) & set(pids(victim).values())
 
 
-@pytest.mark.either
 def test_a_stop_waits_for_a_reply_that_is_being_written(victim: Testbed) -> None:
     """NGINX is stopped meanwhile, so that the worker can't write on."""
     use(victim)
@@ -273,7 +269,6 @@ while not pathlib.Path("/root/stop").exists():
 """
 
 
-@pytest.mark.either
 def test_workers_are_killed_one_after_the_other(victim: Testbed) -> None:
     """Only a reply that had begun may be lost, and the client sees that it is."""
     use(victim)
@@ -302,7 +297,6 @@ def test_workers_are_killed_one_after_the_other(victim: Testbed) -> None:
     assert sockets(victim) == [path(n) for n in INSTANCES]
 
 
-@pytest.mark.either
 def test_a_reply_that_is_cut_off_is_seen_to_be(victim: Testbed) -> None:
     use(victim)
     wait_for(lambda: is_idle(victim), "nothing is left to do")
@@ -318,7 +312,6 @@ def test_a_reply_that_is_cut_off_is_seen_to_be(victim: Testbed) -> None:
     wait_until_up(victim)
 
 
-@pytest.mark.either
 def test_a_request_that_crashes_its_worker_ends_two_at_most(victim: Testbed) -> None:
     use(victim)
     before = pids(victim)
@@ -332,7 +325,6 @@ def test_a_request_that_crashes_its_worker_ends_two_at_most(victim: Testbed) -> 
     unharmed(result)
 
 
-@pytest.mark.either
 def test_a_post_that_crashes_its_worker_ends_one(victim: Testbed) -> None:
     use(victim)
     before = pids(victim)
@@ -350,7 +342,6 @@ HANG = {"request_timeout": 4, "kill_timeout": 25}
 """A start of a worker may take as long as a request, too, and the machine may be busy."""
 
 
-@pytest.mark.either
 def test_workers_that_hang_are_killed(victim: Testbed) -> None:
     use(victim, **HANG)
     wait_for(lambda: is_idle(victim), "nothing is left to do")
@@ -383,7 +374,6 @@ def busy(bed: Testbed) -> int:
     return sum(bool(connections(bed, path(n)).accepted) for n in INSTANCES)
 
 
-@pytest.mark.either
 def test_a_stopped_worker_without_a_request_is_killed_once_one_waits(victim: Testbed) -> None:
     use(victim, **HANG)
     wait_for(lambda: is_idle(victim), "nothing is left to do")
@@ -399,7 +389,6 @@ def test_a_stopped_worker_without_a_request_is_killed_once_one_waits(victim: Tes
     is_served(victim)
 
 
-@pytest.mark.either
 def test_saturation_kills_nobody(victim: Testbed) -> None:
     """For several times as long as a request may be in a worker's hand."""
     # A start may take as long, and the machine may be busy.
@@ -416,7 +405,6 @@ def test_saturation_kills_nobody(victim: Testbed) -> None:
     assert len(result["failed"]) < result["sent"]
 
 
-@pytest.mark.either
 def test_without_the_monitor_no_request_fails(victim: Testbed) -> None:
     use(victim)
     unit = "qgis-server-monitor.service"
@@ -436,7 +424,6 @@ def test_without_the_monitor_no_request_fails(victim: Testbed) -> None:
 # ---- A worker that leaks
 
 
-@pytest.mark.either
 def test_a_worker_that_leaks_is_restarted_between_requests(victim: Testbed) -> None:
     use(victim, memory_recycle='"500M"')
     before, since = pids(victim), now(victim)
@@ -451,7 +438,6 @@ def test_a_worker_that_leaks_is_restarted_between_requests(victim: Testbed) -> N
     assert re.search(rf"instance {leaked}: its worker has grown to [567]\d\d MB", told), told
 
 
-@pytest.mark.either
 def test_a_worker_that_is_too_old_is_restarted_between_requests(victim: Testbed) -> None:
     """One after the other; an hour is a second for the monitor."""
     use(victim, max_age_hours=0)
@@ -473,7 +459,6 @@ def test_a_worker_that_is_too_old_is_restarted_between_requests(victim: Testbed)
 # ---- More load than the pool can serve
 
 
-@pytest.mark.either
 def test_what_is_too_much_is_refused_at_once(victim: Testbed) -> None:
     use(victim, backlog=2)
     wait_for(lambda: is_idle(victim), "nothing is left to do")
@@ -514,7 +499,6 @@ BEGINNINGS = (
 )
 
 
-@pytest.mark.either
 def test_slow_clients_hold_no_worker(victim: Testbed) -> None:
     """They connect and send nothing, a part of the headers, or a part of a body."""
     use(victim)
@@ -533,7 +517,6 @@ def test_slow_clients_hold_no_worker(victim: Testbed) -> None:
         slow.stdin.close()
 
 
-@pytest.mark.either
 def test_a_client_that_hangs_up_holds_a_worker_for_its_own_request_alone(victim: Testbed) -> None:
     use(victim)
     wait_for(lambda: is_idle(victim), "nothing is left to do")
@@ -596,7 +579,6 @@ def gaps(bed: Testbed, since: str) -> list[list[float]]:
     return found
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("fault", [display, library, environment])
 def test_what_keeps_workers_from_starting_makes_requests_wait(
     victim: Testbed, fault: Callable[[Testbed], Callable[[], None]]
@@ -629,7 +611,6 @@ def test_what_keeps_workers_from_starting_makes_requests_wait(
     is_served(victim)
 
 
-@pytest.mark.either
 def test_a_pool_that_is_stopped_in_the_middle_of_a_roll_stays_so(victim: Testbed) -> None:
     use(victim)
     since = now(victim)
@@ -657,7 +638,6 @@ def test_a_pool_that_is_stopped_in_the_middle_of_a_roll_stays_so(victim: Testbed
 # ---- Packages; these leave another version behind
 
 
-@pytest.mark.either
 def test_a_reinstallation_and_an_upgrade_cost_no_request(
     victim: Testbed, newer_package: Path
 ) -> None:

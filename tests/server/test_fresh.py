@@ -83,7 +83,6 @@ def by_removal(bed: Testbed, content: bytes) -> None:
     write(bed, content)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("change", [by_edit, by_rename, by_an_older_file, by_removal])
 def test_a_change_is_served_by_every_worker(
     pool: Testbed, template: str, change: Callable[[Testbed, bytes], None]
@@ -107,7 +106,6 @@ def test_a_rare_request_gets_a_change_at_once(pool: Testbed, template: str) -> N
     assert titles(pool) == {"Rare"}
 
 
-@pytest.mark.either
 def test_half_of_a_project_is_never_served(pool: Testbed, template: str) -> None:
     old, new = titled(template, "Old"), titled(template, "Whole")
     write(pool, old)
@@ -126,7 +124,6 @@ def test_half_of_a_project_is_never_served(pool: Testbed, template: str) -> None
     assert set(answers) == {"Old", "Whole"}
 
 
-@pytest.mark.either
 def test_reload_is_at_once(pool: Testbed, template: str) -> None:
     write(pool, titled(template, "Old"))
     wait_for(lambda: titles(pool) == {"Old"}, "every worker has the project")
@@ -207,7 +204,6 @@ def is_served_from_a_store(
         ctl(bed, "apply")
 
 
-@pytest.mark.either
 def test_a_project_in_a_geopackage(pool: Testbed) -> None:
     pool.run("cp", f"{FOLDER}/world_map.gpkg", f"{FOLDER}/store.gpkg")
     is_served_from_a_store(pool, f"geopackage:{FOLDER}/store.gpkg?projectName=stored", "root")
@@ -227,7 +223,6 @@ def database(pool: Testbed) -> Iterator[Testbed]:
         apt(pool, "purge", "postgresql*")
 
 
-@pytest.mark.either
 def test_a_project_in_postgresql(database: Testbed) -> None:
     all_see_the_database(database)
     uri = "postgresql:?host=/run/postgresql&dbname=gis&schema=public&project=stored"
@@ -400,7 +395,6 @@ def outside(database: Testbed) -> Iterator[Outside]:
     one.stop("maps")
 
 
-@pytest.mark.either
 def test_what_a_project_depends_on_comes_late_goes_away_and_is_replaced(outside: Outside) -> None:
     """Without a hand at the pool."""
     # Late.
@@ -467,7 +461,6 @@ SERVE = ("systemd-socket-activate", "--inetd", "--accept", "--listen=2222", SFTP
 MOUNT = "directport=2222,allow_other,reconnect,dir_cache=no,attr_timeout=0,entry_timeout=0"
 
 
-@pytest.mark.either
 def test_a_file_server_hangs_goes_away_and_comes_back(pool: Testbed, template: str) -> None:
     """Without a hand at the pool. FUSE stands for each network file system: who reads waits in the
     kernel for as long as the server does not answer."""

@@ -74,7 +74,6 @@ def listed(bed: Testbed) -> dict[str, dict[str, Any]]:
 # ---- On the server
 
 
-@pytest.mark.either
 def test_projects_come_and_go_by_themselves(bed: Testbed, projects: Path) -> None:
     world = listed(bed)["world"]
     assert world["address"] == "../qgis/world"
@@ -151,7 +150,6 @@ def test_qgis_server_s_own_page_does_not_answer_beside_it(bed: Testbed, projects
     assert said == ""
 
 
-@pytest.mark.either
 def test_the_workers_user_can_t_choose_another_file(bed: Testbed, projects: Path) -> None:
     listing = "/run/qgis-server-front/projects.json"
     bed.run("systemctl", "stop", "qgis-server-front.service")
@@ -274,7 +272,6 @@ def test_each_page_of_the_ogc_api_has_a_template(bed: Testbed, projects: Path) -
         assert bed.fetch(asset, "--path-as-is").status != 200, name
 
 
-@pytest.mark.either
 def test_an_administrator_s_own_templates_win(bed: Testbed, projects: Path) -> None:
     env, own = "/etc/qgis-server/env", "/etc/qgis-server/own"
     before = bed.run("cat", env).stdout
@@ -302,7 +299,6 @@ def driver(bed: Testbed) -> Driver:
 TITLES = "return [...document.querySelectorAll('#cards h2')].map((one) => one.textContent)"
 
 
-@pytest.mark.either
 def test_cards_search_and_sorting(driver: Driver, projects: Path) -> None:
     with browser(driver) as window:
         window.open(PAGE)
@@ -370,7 +366,6 @@ def test_what_the_cards_lead_to(driver: Driver, bed: Testbed, projects: Path) ->
         ("ja", "Maps", "Items", "Layers"),
     ],
 )
-@pytest.mark.spread
 def test_the_language_of_the_browser(
     driver: Driver, projects: Path, language: str, heading: str, items: str, layers: str
 ) -> None:
@@ -415,7 +410,6 @@ def fits(window: Browser) -> None:
     assert serious(window) == []
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_narrow_screen_the_keyboard_and_who_sees_little(
     driver: Driver, projects: Path, dark: bool
@@ -439,7 +433,6 @@ def reached(window: Browser) -> set[str]:
     return found
 
 
-@pytest.mark.either
 def test_an_address_is_copied_by_keyboard(driver: Driver, projects: Path) -> None:
     with browser(driver) as window:
         window.open(PAGE)
@@ -457,7 +450,6 @@ def test_an_address_is_copied_by_keyboard(driver: Driver, projects: Path) -> Non
         assert window.js("return document.querySelector('#search').value") in said
 
 
-@pytest.mark.either
 def test_hundreds_of_projects_stay_quick(driver: Driver, bed: Testbed, projects: Path) -> None:
     listing = "/run/qgis-server-front/projects.json"
     found = json.loads(bed.fetch(LIST).body)
@@ -585,7 +577,6 @@ def test_the_map(driver: Driver, bed: Testbed, projects: Path) -> None:
         assert window.complaints() == []
 
 
-@pytest.mark.either
 def test_the_map_of_a_project_in_metres(driver: Driver, bed: Testbed, projects: Path) -> None:
     name = "<shortname>land</shortname>"
     thanks = f"{name}<attribution>{escape(HOSTILE)}</attribution>"
@@ -603,7 +594,6 @@ def test_the_map_of_a_project_in_metres(driver: Driver, bed: Testbed, projects: 
         assert window.complaints() == []
 
 
-@pytest.mark.either
 def test_a_map_in_web_mercator_and_its_link(driver: Driver, bed: Testbed, projects: Path) -> None:
     """Where all of the project has a place in it; and a link leads to what was seen."""
     put_places(bed, projects)
@@ -811,7 +801,6 @@ def test_the_pages_of_the_ogc_api(driver: Driver, bed: Testbed, projects: Path) 
         assert "not found" in window.js("return document.body.textContent")
 
 
-@pytest.mark.either
 def test_the_pictures_of_the_readme(
     driver: Driver, bed: Testbed, projects: Path, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
@@ -834,7 +823,6 @@ def test_the_pictures_of_the_readme(
         assert 5_000 < (size := len(picture)) < 150_000, f"{name}: {size}"
 
 
-@pytest.mark.either
 def test_an_empty_server(driver: Driver, bed: Testbed) -> None:
     bed.run("find", FOLDER, "-mindepth", "1", "-delete")
     wait_for(lambda: not listed(bed), "nothing is listed")
@@ -892,7 +880,6 @@ def test_the_status_page_is_for_who_may_see_it_and_needs_no_worker(bed: Testbed)
         bed.run("systemctl", "start", "qgis-server.target")
 
 
-@pytest.mark.either
 def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
     """Known traffic is there, the page follows what happens, and says so when it can't."""
     map = f"http://127.0.0.1/qgis/world?{MAP.partition('&')[2]}"
@@ -967,7 +954,6 @@ def test_the_status_page(driver: Driver, bed: Testbed, projects: Path) -> None:
         bed.run("rm", "--force", f"{state}/notified.json", f"{state}/notify")
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_status_page_on_a_narrow_screen_and_for_who_sees_little(
     driver: Driver, bed: Testbed, dark: bool

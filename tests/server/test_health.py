@@ -7,12 +7,9 @@ from __future__ import annotations
 import json
 import urllib.parse
 
-import pytest
 from shared.pool import MAP, ctl, is_served, wait_for, workers
 from shared.serving import fetch
 from testbed import Testbed
-
-pytestmark = pytest.mark.either
 
 HERE = "http://127.0.0.1"
 

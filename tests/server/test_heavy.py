@@ -65,8 +65,6 @@ SPACED = "The World"
 """The name of a project."""
 
 
-pytestmark = pytest.mark.either
-
 HEAVY = (
     "SERVICE=WMS&REQUEST=GetPrint&TEMPLATE=A4",
     "service=wms&request=getprintatlas",

@@ -32,8 +32,6 @@ from shared.pool import (
 )
 from testbed import Testbed
 
-pytestmark = pytest.mark.either
-
 HINT = "run: qgis-serverctl site enable [--project FILE]"
 
 
@@ -41,7 +39,6 @@ HINT = "run: qgis-serverctl site enable [--project FILE]"
 
 
 @pytest.mark.testing
-@pytest.mark.each
 def test_a_socket_and_a_running_worker_for_each_core(ready: Testbed) -> None:
     ready.boot()
     said = install(ready, "nginx", maps=False)

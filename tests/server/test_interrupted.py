@@ -30,7 +30,7 @@ from shared.pool import (
 from shared.steps import kill_at, log, prepare, that_differ
 from testbed import Snapshot, Testbed
 
-pytestmark = [pytest.mark.either, pytest.mark.apart]
+pytestmark = pytest.mark.apart
 
 NAME = "qgis-server-systemd"
 NEWER = "/root/newer.deb"

@@ -99,7 +99,6 @@ def is_kept(bed: Testbed, project: str) -> bool:
     return bed.run("test", "-L", link, check=False).returncode == 0
 
 
-@pytest.mark.either
 def test_replies_that_nginx_keeps_are_those_of_the_worker(
     watch: Watch, replies: dict[str, bytes]
 ) -> None:

@@ -26,8 +26,6 @@ from shared.pool import (
 )
 from testbed import Testbed
 
-pytestmark = pytest.mark.either
-
 # ---- NGINX
 
 CONF = """user  nginx;
@@ -233,7 +231,6 @@ while (accept(my $client, STDIN)) {
 
 
 @pytest.mark.testing
-@pytest.mark.each
 def test_half_a_reply_does_not_look_whole_and_no_connection_is_kept(quick: Testbed) -> None:
     """Whatever NGINX keeps by default."""
     (quick.root / "usr/lib/cgi-bin/qgis_mapserv.fcgi").write_text(WORKER)

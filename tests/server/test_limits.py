@@ -71,7 +71,6 @@ def ask(bed: Testbed, url: str, *curl_args: str, client: str) -> Reply:
         (f"{PRINT}&DPI=101", 403),
     ],
 )
-@pytest.mark.spread
 def test_images_have_a_size(bed: Testbed, url: str, status: int) -> None:
     reply = ask(bed, url, client=f"192.0.2.{len(url) % 200}")
     assert reply.status == status, reply.body[:300]
@@ -122,7 +121,6 @@ ONES = {
 }
 
 
-@pytest.mark.either
 @pytest.mark.parametrize(("one", "other"), ONES.items())
 def test_a_client_has_many_addresses_of_ipv6_and_ports(bed: Testbed, one: str, other: str) -> None:
     how = ("--silent", "--output", "/dev/null", "--write-out", "%{http_code}\\n")
@@ -143,7 +141,6 @@ def test_a_client_has_so_many_requests_in_the_making(bed: Testbed) -> None:
     assert sorted(in_background(*calls)()) == [200, 200, 429]
 
 
-@pytest.mark.either
 def test_requests_of_a_client_that_hangs_up_count_until_they_are_done(bed: Testbed) -> None:
     slow, client = sleeping(5), ("--header", "X-Forwarded-For: 192.0.2.210")
     for _ in range(2):
@@ -153,7 +150,6 @@ def test_requests_of_a_client_that_hangs_up_count_until_they_are_done(bed: Testb
     assert ask(bed, f"{WMS}&WIDTH=64&HEIGHT=64", client="192.0.2.210").status == 200
 
 
-@pytest.mark.either
 def test_the_defaults_limit_no_client(bed: Testbed) -> None:
     bed.run("tee", "/etc/qgis-server/server.toml", input="map_parameter = true\n")
     ctl(bed, "apply")

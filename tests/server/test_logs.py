@@ -6,11 +6,8 @@ from __future__ import annotations
 import re
 import shlex
 
-import pytest
 from shared.pool import MAP, ctl, is_served, wait_for
 from testbed import Testbed
-
-pytestmark = pytest.mark.either
 
 BAD = MAP.replace("world.qgz", "nonsense.qgs")
 

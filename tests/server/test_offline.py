@@ -27,8 +27,6 @@ from shared.pool import (
 )
 from testbed import Testbed
 
-pytestmark = pytest.mark.either
-
 NEWER = "/root/newer.deb"
 
 

@@ -125,6 +125,7 @@ def findings(bed: Testbed) -> dict[str, Any]:
 LAYER = "Land"
 
 
+@pytest.mark.each
 def test_what_is_in_order_has_its_address_and_no_problem(projects: Projects) -> None:
     bed = projects.bed
     assert "no project has an address" in ctl(bed, "projects")
@@ -157,6 +158,7 @@ def test_what_is_in_order_has_its_address_and_no_problem(projects: Projects) -> 
     assert findings(bed) == {}
 
 
+@pytest.mark.each
 def test_files_that_are_broken(projects: Projects) -> None:
     bed, folder = projects.bed, projects.folder
     projects.put("good.qgs")
@@ -208,7 +210,6 @@ def test_files_that_are_broken(projects: Projects) -> None:
     bed.run("rm", "/usr/share/out.qgs")
 
 
-@pytest.mark.either
 def test_check_works_and_is_quick_with_all_stopped(projects: Projects) -> None:
     bed = projects.bed
     projects.put("gone.qgs", "./world_map.gpkg", "./gone.gpkg")
@@ -217,7 +218,6 @@ def test_check_works_and_is_quick_with_all_stopped(projects: Projects) -> None:
     bed.run("systemctl", "start", "qgis-server.target")
 
 
-@pytest.mark.either
 def test_projects_that_hang_crash_or_eat_memory_do_so_alone(projects: Projects) -> None:
     bed, folder = projects.bed, projects.folder
     projects.put("a.qgs")
@@ -271,7 +271,6 @@ def test_databases_and_servers(projects: Projects) -> None:
     bed.run("systemctl", "stop", "database")
 
 
-@pytest.mark.either
 def test_names_that_have_no_address(projects: Projects) -> None:
     bed, folder = projects.bed, projects.folder
     for name in ("Meine&Karte.qgs", "plan.QGS", "twice.qgs", "nord/wege.qgs"):
@@ -389,7 +388,6 @@ def test_a_client_puts_nothing_into_replies_by_the_way_it_writes_a_name(
     assert second.headers["location"] == f"/qgis/Meine%20Karte?{CAPABILITIES}"
 
 
-@pytest.mark.either
 def test_what_is_kept_of_names_that_people_use(projects: Projects) -> None:
     bed = projects.bed
     (bed.root / "etc/nginx/conf.d/cached.conf").write_text(CACHED_SITE)
@@ -499,7 +497,6 @@ def test_what_authors_write_is_text(projects: Projects) -> None:
     assert projects.look("title")["projects"][0]["title"].startswith("T")
 
 
-@pytest.mark.either
 def test_a_result_of_somebody_else_is_refused(projects: Projects) -> None:
     bed = projects.bed
     file = "/var/cache/qgis-server/catalogue/catalogue.json"
@@ -512,7 +509,6 @@ def test_a_result_of_somebody_else_is_refused(projects: Projects) -> None:
     assert projects.look()["projects"] == []
 
 
-@pytest.mark.either
 def test_hundreds_of_projects(projects: Projects) -> None:
     """Most of them need no QGIS, which takes its time."""
     bed = projects.bed
@@ -530,7 +526,6 @@ def test_hundreds_of_projects(projects: Projects) -> None:
     assert "276 more of these [project-broken]" in shown
 
 
-@pytest.mark.either
 def test_it_is_no_worker_in_either_layout(projects: Projects) -> None:
     bed = projects.bed
 

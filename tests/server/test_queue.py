@@ -41,8 +41,6 @@ from shared.pool import (
 )
 from testbed import Snapshot, Testbed
 
-pytestmark = pytest.mark.either
-
 SHARED = "/run/qgis-server.sock"
 TOML = "etc/qgis-server/server.toml"
 UNITS = "etc/systemd/system"

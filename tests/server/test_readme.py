@@ -116,7 +116,6 @@ def listed(bed: Testbed, page: str) -> list[str]:
     return [project["title"] for project in json.loads(reply.body)["projects"]]
 
 
-@pytest.mark.either
 def test_the_first_map(server: Testbed) -> None:
     text = sections(README)["First map"]
     folder = re.findall(r"`(/var/lib/[^`]*)`", text)[0]
@@ -135,7 +134,6 @@ def test_the_first_map(server: Testbed) -> None:
     assert other.status == 403
 
 
-@pytest.mark.either
 def test_daily_tasks(server: Testbed) -> None:
     see, check, logs, apply, scale, restart = SHOWN["Daily tasks"]
     assert "site /etc/nginx/sites-enabled/qgis-server" in on(server, see)

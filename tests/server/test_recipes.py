@@ -149,7 +149,6 @@ ssl_prefer_server_ciphers off;
 """
 
 
-@pytest.mark.either
 def test_https_with_certbot(book: Testbed) -> None:
     """But for certbot itself, which needs the Internet."""
     steps = recipe("HTTPS with certbot")
@@ -193,7 +192,6 @@ server {{
 """
 
 
-@pytest.mark.either
 def test_a_password(book: Testbed) -> None:
     book.run("sh", "-ec", "echo 'reply_cache = \"50M\"' >>/etc/qgis-server/server.toml")
     ctl(book, "apply")
@@ -252,7 +250,6 @@ def kept(bed: Testbed) -> set[str]:
     return set(bed.out("find", "/var/cache/qgis-server-replies", "-type", "f").split())
 
 
-@pytest.mark.either
 def test_cors(book: Testbed) -> None:
     steps = recipe("Scripts of other origins (CORS)")
     carry_out(book, steps)
@@ -262,7 +259,6 @@ def test_cors(book: Testbed) -> None:
     assert "access-control-allow-origin" not in reply.headers
 
 
-@pytest.mark.either
 def test_hide_a_project(book: Testbed) -> None:
     def listed() -> set[str]:
         reply = book.fetch(f"{LOCAL}/qgis-server/page/projects.json")
@@ -296,7 +292,6 @@ server {{
 """
 
 
-@pytest.mark.either
 def test_a_proxy_on_a_path_of_its_own(book: Testbed) -> None:
     location, trusted, *rest = recipe("Behind a proxy, on a path of its own")
     location = location.replace("192.0.2.20", "127.0.0.1")
@@ -314,7 +309,6 @@ def test_a_proxy_on_a_path_of_its_own(book: Testbed) -> None:
     png(600, 400)(book.fetch(f"{origin}/qgis/city?{COUNTRIES}"))
 
 
-@pytest.mark.either
 def test_host_names_with_projects_of_their_own(book: Testbed) -> None:
     steps = recipe("Host names with projects of their own")
     carry_out(book, steps)
@@ -332,7 +326,6 @@ def test_host_names_with_projects_of_their_own(book: Testbed) -> None:
     assert book.fetch(f"{LOCAL}/qgis/water?{LAND}").status == 200
 
 
-@pytest.mark.either
 def test_qwc2(book: Testbed) -> None:
     page = "<!DOCTYPE html><html><title>QWC2</title></html>\n"
     book.run("install", "-D", "/dev/stdin", "/var/www/qwc2/index.html", input=page)
@@ -390,7 +383,6 @@ def serverClassFactory(iface):
 METADATA = "[general]\nname=Lizmap server\nqgisMinimumVersion=3.0\nserver=True\nversion=1\n"
 
 
-@pytest.mark.either
 def test_lizmap(book: Testbed) -> None:
     plugin = "/srv/lizmap/plugins/lizmap_server"
     book.run("install", "-D", "/dev/stdin", f"{plugin}/__init__.py", input=PLUGIN)
@@ -440,7 +432,6 @@ def editable(text: str, source: str) -> str:
     return text.replace("./world_map.gpkg", source)
 
 
-@pytest.mark.either
 def test_wfs_t_on_files(book: Testbed) -> None:
     text = book.run("cat", "/srv/maps/second.qgs").stdout
     project = editable(text, "/srv/editable/places.gpkg")
@@ -467,7 +458,6 @@ def test_wfs_t_on_files(book: Testbed) -> None:
 # ---- The server as a whole
 
 
-@pytest.mark.either
 def test_backup_and_restore_on_another_server(
     book: Testbed, suite: str, installed: Snapshot
 ) -> None:
@@ -497,7 +487,6 @@ def test_backup_and_restore_on_another_server(
     book.run("rm", f"/{file}")
 
 
-@pytest.mark.either
 def test_keep_logs(book: Testbed) -> None:
     steps = recipe("Keep logs for so long")
     rotation = "/etc/logrotate.d/nginx"
@@ -512,7 +501,6 @@ def test_keep_logs(book: Testbed) -> None:
     book.run("systemctl", "restart", "systemd-journald")
 
 
-@pytest.mark.either
 def test_monitoring(book: Testbed) -> None:
     mail = '#!/bin/sh\n{ echo "$*"; cat; } >>/root/mail\n'
     book.run("install", "/dev/stdin", "/usr/sbin/sendmail", input=mail)

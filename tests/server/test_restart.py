@@ -24,8 +24,6 @@ from shared.pool import (
 )
 from testbed import Testbed
 
-pytestmark = pytest.mark.either
-
 WORLD = "/srv/maps/world.qgz"
 SETTINGS = "etc/qgis-server/server.toml"
 ROLLING = "/run/qgis-server-systemd/rolling.json"

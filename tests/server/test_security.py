@@ -259,7 +259,6 @@ def only_one_connects(bed: Testbed, one: str) -> None:
         assert user == one or "PermissionError" in done.stderr
 
 
-@pytest.mark.either
 def test_the_sockets_are_for_whom_a_setting_says(bed: Testbed) -> None:
     use(bed, 'socket_user = "nobody"')
     try:
@@ -498,7 +497,6 @@ def test_a_project_elsewhere_is_refused_with_the_setting_that_allows_it(bed: Tes
     assert "add it to data_folders in /etc/qgis-server/server.toml" in done.stderr
 
 
-@pytest.mark.either
 def test_folders_are_listed_and_may_be_writable(loose: Testbed) -> None:
     assert probe(loose, "write", "/srv/edit") == "ok "
     assert probe(loose, "list", "/home/gis") == "ok 50% of, it"
@@ -508,7 +506,6 @@ def test_folders_are_listed_and_may_be_writable(loose: Testbed) -> None:
     is_served(loose, MAP.replace("/srv/maps/", "/opt/maps/"))
 
 
-@pytest.mark.either
 def test_what_a_setting_makes_writable_is_so_whatever_others_name_it(loose: Testbed) -> None:
     use(
         loose,
@@ -547,7 +544,6 @@ def test_system_calls_and_limits(loose: Testbed) -> None:
     assert shown == "TasksMax=100"
 
 
-@pytest.mark.either
 def test_the_time_zone_is_that_of_the_system(loose: Testbed) -> None:
     assert at_request(loose, "TZ") == ":/etc/localtime"
     loose.run("ln", "--force", "--symbolic", "/usr/share/zoneinfo/Asia/Tokyo", "/etc/localtime")
@@ -626,7 +622,6 @@ while at < len(events):
 """
 
 
-@pytest.mark.either
 def test_the_helper_reads_nothing_that_the_pool_could_have_written(server: Testbed) -> None:
     ctl(server, "site", "enable")
     folders = server.out(

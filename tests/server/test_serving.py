@@ -54,6 +54,8 @@ from shared.serving import (
 )
 from testbed import RELEASES, SUITES, Reply, Testbed
 
+pytestmark = pytest.mark.each
+
 TOML = "/etc/qgis-server/server.toml"
 VHOSTS = "/etc/nginx/conf.d/serving-test.conf"
 CERTIFICATE = "/root/serving-test.pem"
@@ -658,7 +660,6 @@ class TestBehindATrustedProxy:
         names_only(reply, "http://[::1]")
 
 
-@pytest.mark.spread
 @each(*ADVERTISING)
 def test_a_unix_socket_is_not_trusted_by_itself(pool: Testbed, case: Case) -> None:
     with vhosts(pool, INNER, 8214), settings(pool, 'trusted_proxies = ["0.0.0.0/0"]'):
@@ -1118,7 +1119,6 @@ def rebooted(pool: Testbed) -> None:
     pool.reboot()
 
 
-@pytest.mark.spread
 @pytest.mark.usefixtures("rebooted")
 class TestAfterReboot:
     @each(*CASES)

@@ -12,8 +12,6 @@ import pytest
 from shared.pool import MAP, ctl, is_served, load, main_pid, status, wait_for
 from testbed import RELEASES, Testbed
 
-pytestmark = pytest.mark.either
-
 SCHEMA = "usr/share/qgis-server-systemd/status.schema.json"
 BIG = MAP.replace("WIDTH=256&HEIGHT=128", "WIDTH=6000&HEIGHT=6000")
 

@@ -19,8 +19,6 @@ from testbed.folders import cgroups_of
 from testbed.layers import cache_folder
 from testbed.locks import locked
 
-pytestmark = pytest.mark.either
-
 # Boots a testbed, tells of it and waits to be killed.
 HOLDER = """
 import select, sys

@@ -24,8 +24,6 @@ from shared.pool import (
 )
 from testbed import Testbed
 
-pytestmark = pytest.mark.either
-
 NEWER = "/root/newer.deb"
 SLOW = 90
 """Seconds, in which nothing is drawn."""

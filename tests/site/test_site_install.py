@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from shared.pool import MAP, ctl, install, is_served, nginx_is_content, status
 from shared.site_cases import PROGRAM
 from shared.site_checks import build_quickly
@@ -48,7 +47,6 @@ def is_active(bed: Testbed, unit: str) -> bool:
     return bed.run("systemctl", "is-active", unit, check=False).returncode == 0
 
 
-@pytest.mark.either
 def test_two_pools_at_once_and_a_package_in_the_place_of_ours(
     server: Testbed, tmp_path: Path
 ) -> None:
