@@ -106,7 +106,7 @@ def belongs(item: pytest.Item, config: pytest.Config) -> bool:
         return False
     if not isinstance(item, pytest.Function) or "suite" not in item.fixturenames:
         return True
-    suite = item.callspec.params["suite"]
+    suite = str(item.callspec.params["suite"])
     only = item.get_closest_marker("only")
     able = only.args if only else SUITES
     if suite not in able:

@@ -90,11 +90,11 @@ def test_systemd_is_asked_when_something_has_changed(
     groups = {"qgis-server@1.service": 10}
     now, asked = 0.0, []
 
-    def units(_: Host) -> dict[str, dict[str, str]]:
+    def services(_: Host) -> dict[str, dict[str, str]]:
         asked.append(now)
         return {"qgis-server@1.service": dict(unit)}
 
-    monkeypatch.setattr(instances, "units", units)
+    monkeypatch.setattr(instances, "services", services)
     monkeypatch.setattr(instances, "groups", lambda _: dict(groups))
     monitor = Monitor(Host(Package(), tmp_path))
 

@@ -331,9 +331,10 @@ def _is_leaving(pid: int, listening: frozenset[int]) -> bool:
         return True
 
 
-def put(host: Host, files: Mapping[str, str]) -> None:
+def put(host: Host, files: Mapping[str, str]) -> bool:
     """Write generated files; should nginx -t dislike them, put the old ones back
-    and raise Failure. Where it complained before, it has no say."""
+    and raise Failure. Where it complained before, it has no say. Returns whether it was asked, and
+    has no complaint."""
     old = {file: read_or_none(host.path(file)) for file in files}
     testable = host.root == Path("/") and is_installed(host)
     _write(host, files)
@@ -342,6 +343,8 @@ def put(host: Host, files: Mapping[str, str]) -> None:
         if not test(host):
             raise Failure(f"nginx -t: {problem}", "the former files are back")
         _write(host, files)
+        return False
+    return testable
 
 
 def _write(host: Host, files: Mapping[str, str | None]) -> None:
@@ -352,15 +355,17 @@ def _write(host: Host, files: Mapping[str, str | None]) -> None:
             write(host.path(file), text)
 
 
-def reload(host: Host, *, wait: bool, patience: float = STOP_TIMEOUT) -> frozenset[int]:
+def reload(
+    host: Host, *, wait: bool, patience: float = STOP_TIMEOUT, tested: bool = False
+) -> frozenset[int]:
     """Make NGINX read its configuration and return once every new request is
     served by it; with `wait`, once no process is left that knows the old one,
-    for at most `patience` seconds.
+    for at most `patience` seconds. `tested`: `put` has just done so.
 
     Returns the processes that knew the old one. Raises Failure; NGINX then runs
     as before, or an old process still serves.
     """
-    if problem := test(host):
+    if not tested and (problem := test(host)):
         die(f"nginx -t: {problem}", hint="NGINX was not reloaded")
     master = host.main_pid(SERVICE)
     old, listening = _worker_pids(master), _listening(master)

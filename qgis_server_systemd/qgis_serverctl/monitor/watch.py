@@ -218,7 +218,7 @@ class Monitor:
                 return
         self.asked, self.groups = now, groups
         found = {}
-        for name, unit in instances.units(self.host).items():
+        for name, unit in instances.services(self.host).items():
             number = instances.number(name, self.host.package.pool, "service")
             pid = int(unit.get("MainPID") or 0)
             # One of the lane for heavy requests that nobody has asked for is not missed.

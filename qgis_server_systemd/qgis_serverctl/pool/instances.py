@@ -48,6 +48,10 @@ PROPERTIES = (
 """All that anybody asks of the pool's units: one question, so one answer for all."""
 
 
+WORKER_PROPERTIES = ("ActiveState", "ActiveEnterTimestampMonotonic", "MainPID", "NRestarts")
+"""What the monitor asks of the workers, each second while one starts."""
+
+
 @dataclass(frozen=True)
 class Instances:
     """Sets of instance numbers.
@@ -171,6 +175,12 @@ def units(host: Host) -> dict[str, dict[str, str]]:
     pattern = f"{package.pool}@*"
     patterns = f"{pattern}.socket", f"{pattern}.service"
     return host.show_each((*patterns, *common_units(package)), *PROPERTIES)
+
+
+def services(host: Host) -> dict[str, dict[str, str]]:
+    """The same of the workers alone, which costs systemd half as much."""
+    pattern = f"{host.package.pool}@*.service"
+    return host.show_each((pattern,), *WORKER_PROPERTIES) if host.live else {}
 
 
 def groups(host: Host) -> dict[str, int]:

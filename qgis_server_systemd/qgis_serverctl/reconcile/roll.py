@@ -23,7 +23,7 @@ from typing import Literal, NoReturn
 from ..config.names import HEAVY, is_heavy, label
 from ..config.settings import Settings
 from ..front import nginx
-from ..pool import connections, instances, roll_state
+from ..pool import connections, instances, outdated, roll_state
 from ..pool.host import Host, Unanswered
 from ..pool.lock import Turn, locked, only_roll
 from ..pool.settings import load_settings
@@ -68,6 +68,11 @@ def is_up(host: Host, instance: int) -> bool:
     return busy or connections.is_accepting(pid)
 
 
+def _shares(now: instances.Instances, instance: int) -> bool:
+    """Is it on the shared queue, and some other worker, too?"""
+    return instance in now.shared and len(now.shared) > 1
+
+
 def await_sign(pid: int) -> None:
     """Wait until a worker that starts accepts, or has ended; not for longer than half a second,
     since one on a busy shared queue does neither. To ask systemd costs far more than this."""
@@ -93,6 +98,7 @@ class Roll:
         self.undrained = self.stopped = False
         # A pool that was made by hand need not be in the slice.
         self.in_slice = self._slice().get("ActiveState") == "active"
+        self.found = instances.Instances()
         self._read_settings()
 
     def _read_settings(self) -> None:
@@ -118,20 +124,22 @@ class Roll:
                 self._put_back()
             with locked(self.host):
                 if self._next(frozenset()) is None:
-                    instances.record(self.host)
+                    outdated.save(self.host, self.found.definitions)
                     turn.give_up()
                     return
 
     def _next(self, asked: frozenset[int]) -> tuple[int, How] | None:
+        """What is to be done next. Leaves what it has found, for what follows: to ask systemd costs
+        it a tenth of what a start costs."""
         self._read_settings()
-        found = instances.gather(self.host)
+        found = self.found = instances.gather(self.host)
         able = found.enabled - found.masked
         own = (found.listening - found.shared) & able
         if self.settings.is_shared and found.shared_old:
             if due := found.shared & able:
                 return min(due), "own"
             self._close_shared()
-            found = instances.gather(self.host)
+            found = self.found = instances.gather(self.host)
         moves = own if self.settings.is_shared else found.shared
         to: How = "shared" if self.settings.is_shared else "own"
         todo: tuple[tuple[frozenset[int], How], ...] = (
@@ -280,7 +288,7 @@ class Roll:
     def _take_out(self, instance: int, how: How) -> None:
         """Have NGINX send its requests elsewhere and wait until it has none; where its
         socket goes, also until no process of NGINX knows it any more."""
-        host, now = self.host, instances.gather(self.host)
+        host, now = self.host, self.found
         wait = how != "restart"
         former = roll_state.load(host)
         others = (now.enabled & now.listening) - now.masked - former.failed - {instance}
@@ -293,6 +301,7 @@ class Roll:
                 note(f"instance {number}: stands in meanwhile")
                 self._start(number, self._home(now, instance) if how == "restart" else how)
                 self._wait_until_up(number)
+            now = instances.gather(host)
         roll_state.save(host, replace(former, drained=frozenset({instance}), spare=spare))
         try:
             old = self._publish()
@@ -306,18 +315,13 @@ class Roll:
         if wait:
             nginx.wait_until_gone(host, old, self.patience)
         # Of one queue for all, only the last one to leave has to see to the end.
-        if not self._shares(instance):
+        if not _shares(now, instance):
             self._wait_until_quiet(instance)
 
     def _home(self, now: instances.Instances, instance: int) -> How:
         package = self.host.package
         queue = now.queue(package, instance, shared=self.settings.is_shared)
         return "shared" if queue == package.shared_socket else "own"
-
-    def _shares(self, instance: int) -> bool:
-        """Is it on the shared queue, and some other worker, too?"""
-        shared = instances.gather(self.host).shared
-        return instance in shared and len(shared) > 1
 
     def _put_back(self) -> None:
         """Name all instances again, and stop the spare."""
@@ -335,7 +339,7 @@ class Roll:
             warn(str(error))
             return
         for number in spare:
-            if not self._shares(number):
+            if not _shares(instances.gather(host), number):
                 self._wait_until_quiet(number)
             host.systemctl("stop", *host.package.units(number), patience=self.patience)
         roll_state.save(host, replace(left, leaving=frozenset()))
@@ -356,12 +360,11 @@ class Roll:
             there = facts.instances.lane_open or self.stopped
             lane = plan.names_lane(wanted, facts) and there
             files = wanted.nginx_files(plan.named(wanted, facts), lane)
-            if plan.differ(facts, files):
-                nginx.put(host, files)
+            tested = plan.differ(facts, files) and nginx.put(host, files)
             if not facts.nginx.running:
                 nginx.mark_loaded(host)
             elif facts.nginx.uses and not nginx.is_loaded(host):
-                return nginx.reload(host, wait=False)
+                return nginx.reload(host, wait=False, tested=tested)
         return frozenset()
 
     # ---- waiting
