@@ -15,8 +15,6 @@ from shared.pool import ctl, settled, wait_for
 from shared.serving import PROJECTS
 from testbed import Reply, Testbed, since
 
-pytestmark = pytest.mark.each
-
 REQUESTS = {request.name: request for request in read()}
 
 
@@ -54,6 +52,7 @@ def compare(sides: Sides, replies: dict[str, dict[str, Reply]], request: Request
 
 
 # In the order of the file: some requests see what others have changed.
+@pytest.mark.each
 @pytest.mark.parametrize(
     "request_",
     [
@@ -67,11 +66,13 @@ def test_the_pool_answers_as_an_unconfined_process_does(
     compare(sides, replies, request_)
 
 
+@pytest.mark.each
 def test_what_both_have_changed_is_the_same(sides: Sides) -> None:
     """After the requests above."""
     assert tables(sides.bed, "a") == tables(sides.bed, "b")
 
 
+@pytest.mark.each
 def test_the_look_at_the_projects_has_the_passwords_as_well(sides: Sides) -> None:
     sides.bed.run("cp", f"{FOLDER}/auth.qgs", f"{PROJECTS}/passwords.qgs")
     looked = sides.bed.run("qgis-serverctl", "projects", "--json", "passwords", check=False)

@@ -54,8 +54,6 @@ from shared.serving import (
 )
 from testbed import RELEASES, SUITES, Reply, Testbed
 
-pytestmark = pytest.mark.each
-
 TOML = "/etc/qgis-server/server.toml"
 VHOSTS = "/etc/nginx/conf.d/serving-test.conf"
 CERTIFICATE = "/root/serving-test.pem"
@@ -153,11 +151,13 @@ def test_every_worker_renders_the_same(pool: Testbed, by_hand: ByHand) -> None:
     assert all(body == by_hand.body(MAP) for body in served)
 
 
+@pytest.mark.each
 def test_the_axis_order_follows_the_version_of_wms(pool: Testbed) -> None:
     same = ask(pool, MAP).body == ask(pool, MAP_1_1_1).body
     assert same
 
 
+@pytest.mark.each
 def test_a_printed_map_is_one_page_of_a4(pool: Testbed) -> None:
     info = pool.run_bytes("pdfinfo", "-", input=ask(pool, PDF).body).stdout.decode()
     found = dict(re.findall(r"^(\w[\w ]*):\s+(.*)$", info, re.MULTILINE))
@@ -173,6 +173,7 @@ def test_a_reply_over_2_mb_reaches_a_slow_client_whole(pool: Testbed) -> None:
     EVERYTHING.check(reply)
 
 
+@pytest.mark.each
 @each(MAP, WMS_1_3_0, API_COLLECTIONS)
 def test_head_has_the_headers_of_get(pool: Testbed, case: Case) -> None:
     reply = ask(pool, case, "http://127.0.0.1", "--head")
@@ -180,6 +181,7 @@ def test_head_has_the_headers_of_get(pool: Testbed, case: Case) -> None:
     assert reply.headers["content-type"] == ask(pool, case).headers["content-type"]
 
 
+@pytest.mark.each
 @each(
     CASE["OGC API landing page html"],
     CASE["OGC API collections html"],
@@ -221,6 +223,7 @@ def broken_projects(pool: Testbed) -> Iterator[None]:
     pool.run("rm", "-r", BROKEN)
 
 
+@pytest.mark.each
 @pytest.mark.usefixtures("broken_projects")
 @each(*GARBAGE)
 def test_garbage_gets_an_error_and_harms_no_worker(
@@ -236,6 +239,7 @@ def test_garbage_gets_an_error_and_harms_no_worker(
     assert workers(pool) == before, "a worker ended"
 
 
+@pytest.mark.each
 def test_a_deadly_request_ends_one_worker_which_comes_back(pool: Testbed, by_hand: ByHand) -> None:
     before = workers(pool)
     DEADLY.check(ask(pool, DEADLY))
@@ -951,6 +955,7 @@ UNCOMPRESSED = tuple(case for case in CASES if case.image and case is not EVERYT
 GZIP = ("--header", "Accept-Encoding: gzip")
 
 
+@pytest.mark.each
 @each(*COMPRESSED)
 def test_text_is_compressed_when_asked_for(pool: Testbed, case: Case) -> None:
     assert "content-encoding" not in ask(pool, case).headers
@@ -962,6 +967,7 @@ def test_text_is_compressed_when_asked_for(pool: Testbed, case: Case) -> None:
     case.check(dataclasses.replace(reply, body=unpacked))
 
 
+@pytest.mark.each
 @each(*UNCOMPRESSED)
 def test_images_are_not_compressed_again(pool: Testbed, by_hand: ByHand, case: Case) -> None:
     reply = ask(pool, case, "http://127.0.0.1", *GZIP)
@@ -1103,6 +1109,7 @@ def test_gdal_lists_layers_and_fetches_a_map(pool: Testbed) -> None:
     MAP.check(Reply(200, {"content-type": "image/png"}, fetched(pool, "/tmp/gdal.png")))
 
 
+@pytest.mark.each
 def test_qgis_lists_layers_and_fetches_a_map(pool: Testbed) -> None:
     found = python(pool, QGIS, WORLD_URL, "/tmp/qgis.png")
     assert found["wms"] is True, found

@@ -17,11 +17,12 @@ from .mirrors import source_lines
 from .overlays import chroot_command, make_root, overlay_options
 from .processes import execute, need_root, tool, unwind_on_termination
 from .recipes import (
+    COMPILE,
     CORPUS,
     CORPUS_COMMAND,
     FINISH,
     FOREIGN,
-    FOREIGN_AFTER,
+    FOREIGN_COMPILE,
     FOREIGN_OPTIONS,
     INSTALLED,
     MMDEBSTRAP_OPTIONS,
@@ -44,14 +45,14 @@ def options(suite: str) -> tuple[str, ...]:
 
 def tree_name(suite: str) -> str:
     """The name of a suite's tree: it changes with whatever determines the tree."""
-    recipe = json.dumps([INSTALLED, PREPARE, FINISH, options(suite), platform.machine()])
+    recipe = json.dumps([INSTALLED, COMPILE, PREPARE, FINISH, options(suite), platform.machine()])
     return f"{suite}-{digest(suite, recipe)}"
 
 
 def build_tree(suite: str, new: Path, guard: int) -> None:
     """Build the root tree of a suite."""
     say(f"building the {suite} tree: about three minutes, once")
-    hook = f'chroot "$1" sh -exc {shlex.quote(PREPARE)}'
+    hook = f'chroot "$1" sh -exc {shlex.quote(COMPILE + PREPARE)}'
     fill_tree(suite, new, guard, INSTALLED, *options(suite), f"--customize-hook={hook}")
 
 
@@ -88,11 +89,11 @@ def foreign_tree(suite: str, architecture: str) -> Path:
 
     def build(new: Path, guard: int) -> None:
         say(f"building the {suite} tree of {architecture}: about ten minutes, once")
-        hook = f'chroot "$1" sh -exc {shlex.quote(FOREIGN_AFTER)}'
+        hook = f'chroot "$1" sh -exc {shlex.quote(FOREIGN_COMPILE)}'
         more = (f"--architectures={architecture}", f"--customize-hook={hook}")
         fill_tree(suite, new, guard, FOREIGN, *FOREIGN_OPTIONS, *more, timeout=600)
 
-    recipe = json.dumps([FOREIGN, FOREIGN_AFTER, FINISH, FOREIGN_OPTIONS])
+    recipe = json.dumps([FOREIGN, FOREIGN_COMPILE, FINISH, FOREIGN_OPTIONS])
     layer = cache_folder() / architecture / "trees" / f"{suite}-{digest(suite, recipe)}"
     layer.parent.mkdir(parents=True, exist_ok=True)
     return cached_layer(layer, build)

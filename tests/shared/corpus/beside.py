@@ -103,6 +103,8 @@ def settle(bed: Testbed) -> None:
     stored = "postgresql:?service=corpus&schema=public&project=stored"
     append(bed, SETTINGS, [f'named_projects = ["stored={stored}"]'])
     append(bed, SETTINGS, [f'writable_folders = ["{FOLDER}/edit-a"]'])
+    # Each worker would draw all that has been asked for, for ten seconds, whenever it starts.
+    append(bed, SETTINGS, ["warm = []"])
     ctl(bed, "apply")
 
 
