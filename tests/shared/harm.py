@@ -128,7 +128,7 @@ def timed(bed: Testbed, url: str, *curl_args: str) -> tuple[Reply, float]:
 
 @contextlib.contextmanager
 def steady(bed: Testbed, *urls: str, clients: int = 2) -> Iterator[dict[str, Any]]:
-    """Both kinds of clients, so many of each, large replies of 0.6 and 3 MB among those that they get."""
+    """Both kinds of clients, so many of each; two replies of three are large, 0.6 and 3 MB."""
     options = ("--same", "--kept", str(clients))
     with load(bed, *(urls or (MAP, IMAGE, FEW)), clients=clients, options=options) as result:
         yield result
