@@ -1128,7 +1128,7 @@ def rebooted(pool: Testbed) -> None:
 
 @pytest.mark.usefixtures("rebooted")
 class TestAfterReboot:
-    @each(*CASES)
+    @each(*CASES[::4])
     def test_request(self, pool: Testbed, by_hand: ByHand, case: Case) -> None:
         judge(ask(pool, case), case, by_hand)
 

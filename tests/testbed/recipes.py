@@ -176,7 +176,7 @@ rm /usr/bin/py3compile
 dpkg-divert --local --rename --remove /usr/bin/py3compile
 cd /usr/lib/python3/dist-packages
 ls | grep -vxE 'fontTools|matplotlib|mpmath|plotly|pygments|scipy|sympy' |
-    xargs python3 -m compileall -q
+    xargs python3 -m compileall -q /usr/share/python3/debpython
 """
 # In a tree of another architecture, where each program is emulated: what workers load.
 FOREIGN_COMPILE = """
