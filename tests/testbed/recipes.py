@@ -171,18 +171,17 @@ COMPILE_LATER = """
 chroot "$1" dpkg-divert --local --rename --add /usr/bin/py3compile
 ln -s /bin/true "$1/usr/bin/py3compile"
 """
-COMPILE = """
+COMPILE_AGAIN = """
 rm /usr/bin/py3compile
 dpkg-divert --local --rename --remove /usr/bin/py3compile
 cd /usr/lib/python3/dist-packages
+"""
+COMPILE = f"""{COMPILE_AGAIN}\
 ls | grep -vxE 'fontTools|matplotlib|mpmath|plotly|pygments|scipy|sympy' |
     xargs python3 -m compileall -q /usr/share/python3/debpython
 """
 # In a tree of another architecture, where each program is emulated: what workers load.
-FOREIGN_COMPILE = """
-rm /usr/bin/py3compile
-dpkg-divert --local --rename --remove /usr/bin/py3compile
-cd /usr/lib/python3/dist-packages
+FOREIGN_COMPILE = f"""{COMPILE_AGAIN}\
 python3 -m compileall -q PyQt5 osgeo qgis
 """
 MMDEBSTRAP_OPTIONS = (

@@ -100,7 +100,7 @@ def test_all_run_on_all_releases_when_asked_for(chosen: Chosen) -> None:
 
 
 def test_releases_that_are_named_share_them(chosen: Chosen) -> None:
-    assert chosen[EACH]["test_each"] == [set(SUITES)]
+    assert chosen[EACH]["test_each"] == chosen[EACH]["test_early"] == [set(SUITES)]
     assert set().union(*chosen[EACH]["test_alone"]) == set(SUITES)
 
 
